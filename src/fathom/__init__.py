@@ -1,0 +1,46 @@
+"""Fathom: what does a vision model know about depth, and how well can depth be read from one image?
+
+The public names, imported when first used so that ``import fathom`` stays light.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fathom.data.dataset import Dataset as Dataset
+    from fathom.data.sources import load as load
+    from fathom.errors import FathomError as FathomError
+    from fathom.features import Feature as Feature
+    from fathom.probing.evidence import Evidence as Evidence
+    from fathom.probing.run import probe as probe
+    from fathom.sample import Intrinsics as Intrinsics
+    from fathom.sample import Sample as Sample
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "Dataset": "fathom.data.dataset",
+    "load": "fathom.data.sources",
+    "FathomError": "fathom.errors",
+    "Feature": "fathom.features",
+    "Evidence": "fathom.probing.evidence",
+    "probe": "fathom.probing.run",
+    "Intrinsics": "fathom.sample",
+    "Sample": "fathom.sample",
+}
+
+__all__ = ["__version__", *_PUBLIC]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'fathom' has no attribute '{name}'")
+    value = getattr(importlib.import_module(_PUBLIC[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,165 @@
+"""`Dataset`: frames of one source, chosen by index, read one at a time.
+
+A source is any object with the attributes of :class:`Source`: it lists its frames without reading them and reads one
+on request. Everything above (splits, probing, training, evaluation) sees a `Dataset` and never a source.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from fathom.errors import DataError, UsageError
+from fathom.sample import Sample
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What is known of a frame before it is read.
+
+    Attributes:
+        id: unique within the source.
+        scene: the scene it belongs to.
+        files: the files it is read from, for messages and for the fingerprint.
+    """
+
+    id: str
+    scene: str
+    files: tuple[Path, ...] = ()
+
+
+@runtime_checkable
+class Source(Protocol):
+    """One way of storing frames. Implementations pickle, so that worker processes can read from them.
+
+    Attributes:
+        kind: its name in a DATA spec, such as ``"nyu-mat"``.
+        location: the path or name it was opened with.
+        frames: every frame, in a fixed order.
+        facts: what a user should know of the data, in print order: ``depth`` (z-depth, and how stored counts became
+            metres), ``size`` and so on.
+        official: frame indices of the official split by the names ``train``, ``val``, ``test``; empty if none.
+    """
+
+    kind: str
+    location: str
+    frames: Sequence[Frame]
+    facts: Mapping[str, str]
+    official: Mapping[str, Sequence[int]]
+
+    def read(self, index: int) -> Sample:
+        """Read frame `index`; raises `DataError` naming the file when it is broken."""
+        ...
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Frames of a source, in the order of `indices`; a map-style data set for `torch.utils.data`.
+
+    Attributes:
+        source: where the frames are read.
+        indices: which of the source's frames, in which order.
+        part: what these frames are, for output: ``"all"``, ``"train"``, ``"test"`` ...
+    """
+
+    source: Source
+    indices: tuple[int, ...]
+    part: str = "all"
+    _scenes: tuple[str, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        frames = self.source.frames
+        object.__setattr__(self, "_scenes", tuple(frames[i].scene for i in self.indices))
+
+    @classmethod
+    def whole(cls, source: Source) -> Dataset:
+        """All frames of `source`."""
+        if not source.frames:
+            raise DataError(source.location, "no frame was found", "name a folder or file that holds some")
+        return cls(source, tuple(range(len(source.frames))))
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, position: int) -> Sample:
+        return self.source.read(self.indices[position])
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self[position] for position in range(len(self)))
+
+    def frame(self, position: int) -> Frame:
+        return self.source.frames[self.indices[position]]
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        return tuple(self.source.frames[i].id for i in self.indices)
+
+    @property
+    def frame_scenes(self) -> tuple[str, ...]:
+        """The scene of each frame, in order."""
+        return self._scenes
+
+    @property
+    def scenes(self) -> tuple[str, ...]:
+        """The scenes that occur, each once, in order of first appearance."""
+        return tuple(dict.fromkeys(self._scenes))
+
+    def subset(self, positions: Sequence[int], part: str | None = None) -> Dataset:
+        """The frames at `positions` of this data set."""
+        return Dataset(self.source, tuple(self.indices[p] for p in positions), part or self.part)
+
+    def of_scenes(self, scenes: Sequence[str], part: str | None = None) -> Dataset:
+        """All frames of the named scenes, in this data set's order."""
+        wanted = set(scenes)
+        return self.subset([p for p, scene in enumerate(self._scenes) if scene in wanted], part)
+
+    def official_split(self) -> tuple[Dataset, Dataset]:
+        """The source's own (train, test); raises `UsageError` where it has none."""
+        if "test" not in self.source.official or "train" not in self.source.official:
+            raise UsageError(f"{self.source.location} ({self.source.kind}) has no official split; use split() instead.")
+        chosen = set(self.indices)
+        train, test = (
+            Dataset(self.source, tuple(i for i in self.source.official[part] if i in chosen), part)
+            for part in ("train", "test")
+        )
+        return train, test
+
+    def split(self, fraction: float = 0.25, seed: int = 0) -> tuple[Dataset, Dataset]:
+        """(train, test) by scene; about `fraction` of the frames are test. See `fathom.data.splits`."""
+        from fathom.data.splits import fraction_split
+
+        return fraction_split(self, fraction, seed)
+
+    def fingerprint(self) -> str:
+        """Hex digest of what these frames are: ids, scenes, and the content of every file (of a large one, samples)."""
+        digest = hashlib.sha256(f"{self.source.kind}\n{json.dumps(dict(self.source.facts))}".encode())
+        contents: dict[Path, bytes] = {}
+        for index in self.indices:
+            frame = self.source.frames[index]
+            digest.update(f"{frame.id}\t{frame.scene}".encode("utf-8", "surrogateescape"))
+            for path in frame.files:
+                if path not in contents:
+                    contents[path] = _content_digest(path)
+                digest.update(contents[path])
+        return digest.hexdigest()[:16]
+
+
+def _content_digest(path: Path, block: int = 1 << 16, blocks: int = 16) -> bytes:
+    """SHA-256 of size and content; of a file beyond `blocks` blocks, of evenly spaced blocks and the end."""
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            digest.update(size.to_bytes(8, "little"))
+            span = max(size - block, 0)
+            starts = range(0, size, block) if size <= block * blocks else [span * i // blocks for i in range(blocks + 1)]
+            for start in starts:
+                file.seek(start)
+                digest.update(file.read(block))
+    except OSError:
+        digest.update(b"unreadable")
+    return digest.digest()

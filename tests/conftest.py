@@ -1,0 +1,14 @@
+"""Shared by all tests: shapes and types in signatures are checked while the tests run."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import torch
+from jaxtyping import install_import_hook
+
+torch.set_num_threads(max(1, (os.cpu_count() or 2) // 2))
+for _package in ("fathom.masked", "fathom.features", "fathom.probing", "fathom.models", "fathom.evaluation"):
+    install_import_hook(_package, "beartype.beartype")
