@@ -1,0 +1,177 @@
+"""Ridge regression in closed form, from `Moments`.
+
+The probe minimises  (1/n) Σ (y − b − zᵀv)² + λ‖v‖²  over standardised inputs z = (x − x̄)/σ, with the intercept b not
+penalised (Hoerl & Kennard 1970). With R the correlation matrix of x and r the covariance of z with y,
+
+    v(λ) = (R + λI)⁻¹ r,      R = V diag(e) Vᵀ   ⇒   v(λ) = V diag(1/(e + λ)) Vᵀ r
+
+so one eigendecomposition gives the whole path. λ = α/n for scikit-learn's `Ridge(alpha)` on the standardised matrix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from fathom.errors import FathomError
+from fathom.probing.moments import Moments
+
+PATH = tuple(float(f"{mantissa}e{exponent}") for exponent in range(-8, 2) for mantissa in (1, 3)) + (100.0,)
+"""Default penalties, relative to unit variance: from numerically none to almost total."""
+
+CONSTANT = 1e-12
+"""A channel whose variance is below this share of its squared offset and of the largest variance carries rounding only."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A fitted linear map: prediction = xᵀ weight + bias, in the units of the target.
+
+    Attributes:
+        weight: ``(p, q)`` float64.
+        bias: ``(q,)`` float64.
+        penalty: λ of each output, ``(q,)``.
+    """
+
+    weight: Float[Tensor, "p q"]
+    bias: Float[Tensor, "q"]
+    penalty: Float[Tensor, "q"]
+
+
+@dataclass(frozen=True)
+class Decomposition:
+    """Standardised second moments of one training set, decomposed: what is shared by all penalties.
+
+    Attributes:
+        mean_x: ``(p,)``. scale: 1/σ of each channel, 0 where constant, ``(p,)``. mean_y: ``(q,)``.
+        eigenvalues: e, ``(p,)``. vectors: V, ``(p, p)``. rotated: Vᵀ r, ``(p, q)``. variance_y: ``(q,)``.
+    """
+
+    mean_x: Float[Tensor, "p"]
+    scale: Float[Tensor, "p"]
+    mean_y: Float[Tensor, "q"]
+    eigenvalues: Float[Tensor, "p"]
+    vectors: Float[Tensor, "p p"]
+    rotated: Float[Tensor, "p q"]
+    variance_y: Float[Tensor, "q"]
+
+    def solve(self, penalty: float | Float[Tensor, "q"]) -> Probe:
+        """The probe at λ = `penalty` (one for all outputs, or one each)."""
+        lam = torch.as_tensor(penalty, dtype=torch.float64).expand(self.rotated.shape[1])
+        # Directions that rounding alone made negative carry nothing: 0, never a negative denominator.
+        denominator = self.eigenvalues.clamp(min=0)[:, None] + lam
+        standardised = self.vectors @ (self.rotated / denominator.clamp(min=1e-300))
+        weight = self.scale[:, None] * standardised
+        return Probe(weight, self.mean_y - self.mean_x @ weight, lam.clone())
+
+
+def decompose(moments: Moments) -> Decomposition:
+    """Standardise and decompose the (single) group of `moments`.
+
+    Raises `FathomError` if there is no pixel or a moment is not finite.
+    """
+    n = float(moments.n.sum())
+    if n < 1:
+        raise FathomError("There is no valid pixel to fit the probe on; check the depth maps with 'fathom data check'.")
+    if not torch.isfinite(moments.xx).all() or not torch.isfinite(moments.xy).all():
+        raise FathomError("The encoder gave values that are not finite (NaN or infinity), so no probe can be fitted.")
+    mean_x, mean_y = moments.x[0] / n, moments.y[0] / n
+    covariance = moments.xx[0] / n - torch.outer(mean_x, mean_x)
+    cross = moments.xy[0] / n - torch.outer(mean_x, mean_y)
+    variance = covariance.diagonal().clamp(min=0)
+    offset = (mean_x + moments.shift_x).square()
+    floor = CONSTANT * torch.maximum(offset, variance.max() if len(variance) else variance.new_zeros(()))
+    scale = torch.where(variance > floor, variance.clamp(min=1e-300).rsqrt(), 0.0)
+    eigenvalues, vectors = torch.linalg.eigh(scale[:, None] * covariance * scale)
+    return Decomposition(
+        mean_x=mean_x + moments.shift_x,
+        scale=scale,
+        mean_y=mean_y + moments.shift_y,
+        eigenvalues=eigenvalues,
+        vectors=vectors,
+        rotated=vectors.T @ (scale[:, None] * cross),
+        variance_y=(moments.yy[0] / n - mean_y.square()).clamp(min=0),
+    )
+
+
+def path_losses(fitted: Decomposition, held_out: Moments, penalties: Sequence[float]) -> Float[Tensor, "L q"]:
+    """Σ(y − prediction)² over `held_out` (one group) for each penalty, without forming a probe for each.
+
+    In the eigenbasis the prediction is Σ_i u_i a_i/(e_i + λ) with u = Vᵀz, so the held-out moments are rotated once and
+    each penalty costs p² operations.
+    """
+    rotation = fitted.scale[:, None] * fitted.vectors
+    # Held-out sums about the training means.
+    about = held_out.about(fitted.mean_x, fitted.mean_y)
+    xx = rotation.T @ about.xx[0] @ rotation
+    xy = rotation.T @ about.xy[0]
+    lam = torch.as_tensor(list(penalties), dtype=torch.float64)
+    shrink = 1 / (fitted.eigenvalues.clamp(min=0) + lam[:, None]).clamp(min=1e-300)
+    coefficients = shrink[:, :, None] * fitted.rotated
+    flat = coefficients.permute(1, 0, 2).reshape(len(xx), -1)
+    quadratic = (flat * (xx @ flat)).sum(0).reshape(len(lam), -1)
+    linear = (coefficients * xy).sum(1)
+    return (about.yy[0] - 2 * linear + quadratic).clamp(min=0)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A probe, its penalties chosen by cross-validation, and what the choice was made on.
+
+    Attributes:
+        probe: fitted on all training groups.
+        cv_mse: cross-validated mean squared error at the chosen λ, ``(q,)``.
+        path: penalties tried. path_mse: cross-validated error of each, ``(L, q)``.
+        train_mse: in-sample error of the probe, ``(q,)``.
+    """
+
+    probe: Probe
+    cv_mse: Float[Tensor, "q"]
+    path: tuple[float, ...]
+    path_mse: Float[Tensor, "L q"]
+    train_mse: Float[Tensor, "q"]
+
+
+def cross_validate(
+    moments: Moments,
+    folds: Sequence[Sequence[int]],
+    penalties: Sequence[float] = PATH,
+    tie: Sequence[Sequence[int]] | None = None,
+) -> Chosen:
+    """Choose λ by cross-validation over folds of groups, then fit on all groups.
+
+    Args:
+        moments: one group a scene or block of scenes.
+        folds: the groups of each fold; a fold's training set is all groups that are not in it.
+        penalties: the path.
+        tie: sets of outputs that share one λ (the components of one feature); by default each output has its own.
+    """
+    total = moments.total()
+    losses = torch.zeros(len(penalties), moments.y.shape[1], dtype=torch.float64)
+    if moments.xx.shape[-1]:
+        for fold in folds:
+            held_out = moments.total(fold)
+            if float(held_out.n.sum()):
+                losses += path_losses(decompose(total.minus(held_out)), held_out, penalties)
+    else:
+        for fold in folds:
+            held_out = moments.total(fold)
+            mean = decompose(total.minus(held_out)).mean_y
+            losses += held_out.loss(torch.zeros(0, len(mean), dtype=torch.float64), mean)
+    path_mse = losses / total.n.sum()
+    best = torch.empty(path_mse.shape[1], dtype=torch.long)
+    for outputs in tie or [[j] for j in range(path_mse.shape[1])]:
+        best[list(outputs)] = int(path_mse[:, list(outputs)].sum(1).argmin())
+    lam = torch.as_tensor(list(penalties), dtype=torch.float64)[best]
+    probe = decompose(total).solve(lam)
+    return Chosen(
+        probe=probe,
+        cv_mse=path_mse.gather(0, best[None])[0],
+        path=tuple(penalties),
+        path_mse=path_mse,
+        train_mse=total.loss(probe.weight, probe.bias)[0] / total.n.sum(),
+    )
