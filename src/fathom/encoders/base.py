@@ -28,7 +28,7 @@ class Encoder(Protocol):
     layers: tuple[str, ...]
     floor: bool
 
-    def encode(self, images: Float[Tensor, "B 3 H W"]) -> dict[str, Float[Tensor, "B C h w"]]:
+    def encode(self, images: Float[Tensor, "B 3 H W"]) -> dict[str, Float[Tensor, "B _ _ _"]]:
         """Feature maps of `images` (RGB in [0, 1]), one a layer, each on the layer's own grid."""
         ...
 
