@@ -7,7 +7,7 @@ learns depth from the image and from the gradient network's prediction.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Self, get_args
 
 import torch
@@ -15,10 +15,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from fathom.errors import UsageError
-from fathom.models.layers import Output, metres
+from fathom.models.layers import Output, check_output, metres
 from fathom.models.network import Box, Network
 from fathom.models.receptive_field import Step, Transposed, Window
-from fathom.models.residual_cnn import check_output
 from fathom.sample import Grid
 
 Activation = Literal["relu", "tanh"]
@@ -27,44 +26,45 @@ Edges = Literal["magnitude", "xy"]
 FILTERS = (50, 80, 120, 120, 80, 50, 50)
 
 
-def plain_layers(
-    inputs: int,
-    filters: tuple[int, ...],
-    outputs: int,
-    activation: Activation,
-    padding: Padding,
-    guides: int = 0,
-) -> nn.ModuleList:
+class PlainStack(nn.ModuleList):
     """A 3x3 layer for each of `filters`, the last of them transposed, then a 3x3 convolution to `outputs`.
 
-    Each but the last is followed by batch normalisation and the activation. The second takes `guides`
-    channels more.
+    Every layer but the output is followed by batch normalisation and the activation. The second layer takes
+    `guides` channels beside the first layer's output. With ``padding = "none"`` each convolution loses a
+    pixel on each side, and the transposed one gives one back.
     """
-    pad = 1 if padding == "same" else 0
-    layers = nn.ModuleList()
-    for i, width in enumerate(filters):
-        kind = nn.ConvTranspose2d if i == len(filters) - 1 else nn.Conv2d
-        convolution = kind(inputs + (guides if i == 1 else 0), width, 3, padding=pad, bias=False)
-        act = nn.ReLU() if activation == "relu" else nn.Tanh()
-        layers.append(nn.Sequential(convolution, nn.BatchNorm2d(width), act))
-        inputs = width
-    layers.append(nn.Conv2d(inputs, outputs, 3, padding=pad))
-    return layers
 
+    def __init__(
+        self,
+        filters: tuple[int, ...],
+        outputs: int,
+        activation: Activation,
+        padding: Padding,
+        guides: int = 0,
+    ) -> None:
+        super().__init__()
+        self.pad = 1 if padding == "same" else 0
+        inputs = 3
+        for i, width in enumerate(filters):
+            kind = nn.ConvTranspose2d if i == len(filters) - 1 else nn.Conv2d
+            convolution = kind(inputs + (guides if i == 1 else 0), width, 3, padding=self.pad, bias=False)
+            act = nn.ReLU() if activation == "relu" else nn.Tanh()
+            self.append(nn.Sequential(convolution, nn.BatchNorm2d(width), act))
+            inputs = width
+        self.append(nn.Conv2d(inputs, outputs, 3, padding=self.pad))
 
-def plain_path(filters: tuple[int, ...], padding: Padding) -> list[tuple[str, list[Step]]]:
-    """The stages of `plain_layers`."""
-    pad, transposed = (1 if padding == "same" else 0), len(filters)
-    stages: list[tuple[str, list[Step]]] = []
-    for i in range(1, len(filters) + 2):
-        step: Step = Transposed(3, 1, pad) if i == transposed else Window(3, 1, pad)
-        stages.append((f"layer_{i}", [step]))
-    return stages
+    @property
+    def margin(self) -> int:
+        """Pixels lost on each side."""
+        return 0 if self.pad else len(self) - 2
 
+    def named(self, prefix: str = "") -> dict[str, nn.Module]:
+        return {f"{prefix}layer_{i + 1}": layer for i, layer in enumerate(self)}
 
-def margin(filters: tuple[int, ...], padding: Padding) -> int:
-    """Pixels lost on each side: one for each convolution without padding; the transposed one returns one."""
-    return len(filters) - 1 if padding == "none" else 0
+    def path(self, prefix: str = "") -> list[tuple[str, list[Step]]]:
+        steps: list[Step] = [Window(3, 1, self.pad) for _ in self]
+        steps[-2] = Transposed(3, 1, self.pad)
+        return [(name, [step]) for name, step in zip(self.named(prefix), steps, strict=True)]
 
 
 def centre(size: Grid, lost: int) -> Box:
@@ -87,7 +87,7 @@ def _check(filters: tuple[int, ...], activation: str, padding: str) -> None:
 
 
 class PlainCNN(Network):
-    """Image -> depth in metres: the network without guidance. Borders are lost with ``padding = "none"``."""
+    """Image -> depth in metres: the network without guidance."""
 
     @dataclass(frozen=True)
     class Config(Network.Config):
@@ -96,7 +96,7 @@ class PlainCNN(Network):
         Attributes:
             filters: channels of each layer before the output.
             activation: ``"relu"`` or ``"tanh"``.
-            padding: ``"same"`` keeps the size; ``"none"`` loses a pixel on each side at every convolution.
+            padding: ``"same"`` keeps the size; ``"none"`` loses the borders.
             output: how the last activation becomes metres: see `fathom.models.layers.metres`.
             typical_depth: metres predicted where the last activation is 0.
         """
@@ -117,24 +117,24 @@ class PlainCNN(Network):
     def __init__(self, config: Config | None = None) -> None:
         super().__init__()
         self.config = config = config or PlainCNN.Config()
-        self.stages = plain_layers(3, config.filters, 1, config.activation, config.padding)
+        self.stack = PlainStack(config.filters, 1, config.activation, config.padding)
 
     def forward(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 1 h w"]:
         """Depth in metres of the part `output_crop` of the image."""
         self.output_crop((image.shape[-2], image.shape[-1]))
         x = image * 2 - 1
-        for stage in self.stages:
-            x = self._run(stage, x)
+        for layer in self.stack:
+            x = self._run(layer, x)
         return metres(x, self.config.output, self.config.typical_depth)
 
     def output_crop(self, size: Grid) -> Box:
-        return centre(size, margin(self.config.filters, self.config.padding))
+        return centre(size, self.stack.margin)
 
     def layers(self) -> dict[str, nn.Module]:
-        return {f"layer_{i + 1}": stage for i, stage in enumerate(self.stages)}
+        return self.stack.named()
 
     def path(self) -> list[tuple[str, list[Step]]]:
-        return plain_path(self.config.filters, self.config.padding)
+        return self.stack.path()
 
 
 class GradientNetwork(Network):
@@ -157,9 +157,7 @@ class GradientNetwork(Network):
         def __post_init__(self) -> None:
             _check(self.filters, self.activation, self.padding)
             if self.edges not in get_args(Edges):
-                raise UsageError(
-                    f"The edges must be one of {', '.join(get_args(Edges))}, not '{self.edges}'."
-                )
+                raise UsageError(f"'{self.edges}' is not one of {', '.join(get_args(Edges))}.")
 
     predicts = "depth_edges"
     config: Config
@@ -168,31 +166,31 @@ class GradientNetwork(Network):
         super().__init__()
         self.config = config = config or GradientNetwork.Config()
         self.output_channels = 1 if config.edges == "magnitude" else 2
-        self.stages = plain_layers(3, config.filters, self.output_channels, config.activation, config.padding)
+        self.stack = PlainStack(config.filters, self.output_channels, config.activation, config.padding)
 
     def forward(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
         """Edges of the part `output_crop` of the image."""
         self.output_crop((image.shape[-2], image.shape[-1]))
         x = image * 2 - 1
-        for stage in self.stages:
-            x = self._run(stage, x)
+        for layer in self.stack:
+            x = self._run(layer, x)
         return x
 
     def output_crop(self, size: Grid) -> Box:
-        return centre(size, margin(self.config.filters, self.config.padding))
+        return centre(size, self.stack.margin)
 
     def layers(self) -> dict[str, nn.Module]:
-        return {f"layer_{i + 1}": stage for i, stage in enumerate(self.stages)}
+        return self.stack.named()
 
     def path(self) -> list[tuple[str, list[Step]]]:
-        return plain_path(self.config.filters, self.config.padding)
+        return self.stack.path()
 
 
 class FinetuneNetwork(Network):
-    """Image -> depth in metres, guided: the second layer sees predicted edges beside the image.
+    """Image -> depth in metres, guided: the second layer sees the predicted edges beside the first's output.
 
-    `gradient` is the `GradientNetwork`; load a trained one's weights into it before training. Frozen, it
-    stays in evaluation mode, so that its batch statistics do not move either.
+    `gradient` is the `GradientNetwork`; load a trained one's weights into it before training. While it is
+    frozen it stays in evaluation mode, so that its batch statistics do not move either.
     """
 
     @dataclass(frozen=True)
@@ -200,10 +198,8 @@ class FinetuneNetwork(Network):
         """Defaults: eight layers, guided by a frozen gradient network of eight layers.
 
         Attributes:
-            filters, activation, padding, output, typical_depth: as for `PlainCNN`; activation and padding are
-                those of the gradient network too.
-            gradient_filters: filters of the gradient network.
-            gradient_edges: what the gradient network predicts.
+            filters, activation, padding, output, typical_depth: as for `PlainCNN`.
+            gradient_filters, gradient_activation, gradient_padding, gradient_edges: as for `GradientNetwork`.
             freeze_gradient: leave the gradient network as it is.
         """
 
@@ -213,6 +209,8 @@ class FinetuneNetwork(Network):
         output: Output = "linear"
         typical_depth: float = 2.5
         gradient_filters: tuple[int, ...] = FILTERS
+        gradient_activation: Activation = "relu"
+        gradient_padding: Padding = "same"
         gradient_edges: Edges = "magnitude"
         freeze_gradient: bool = True
 
@@ -224,7 +222,17 @@ class FinetuneNetwork(Network):
         def gradient(self) -> GradientNetwork.Config:
             """The configuration of the gradient network inside."""
             return GradientNetwork.Config(
-                self.gradient_filters, self.activation, self.padding, self.gradient_edges
+                self.gradient_filters, self.gradient_activation, self.gradient_padding, self.gradient_edges
+            )
+
+        def guided_by(self, gradient: GradientNetwork.Config) -> FinetuneNetwork.Config:
+            """This configuration with `gradient` as that of the gradient network inside."""
+            return replace(
+                self,
+                gradient_filters=gradient.filters,
+                gradient_activation=gradient.activation,
+                gradient_padding=gradient.padding,
+                gradient_edges=gradient.edges,
             )
 
     predicts = "depth"
@@ -235,7 +243,11 @@ class FinetuneNetwork(Network):
         self.config = config = config or FinetuneNetwork.Config()
         self.gradient = GradientNetwork(config.gradient())
         guides = self.gradient.output_channels
-        self.stages = plain_layers(3, config.filters, 1, config.activation, config.padding, guides)
+        self.stack = PlainStack(config.filters, 1, config.activation, config.padding, guides)
+        # Pixels lost on each side once edges and first layer have one size; the rest of the stack loses more.
+        first = 0 if self.stack.pad else 1
+        self.guide_margin = max(first, self.gradient.stack.margin)
+        self.margin = self.guide_margin + self.stack.margin - first
         if config.freeze_gradient:
             self.gradient.requires_grad_(False)
             self.gradient.eval()
@@ -248,40 +260,30 @@ class FinetuneNetwork(Network):
 
     def forward(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 1 h w"]:
         """Depth in metres of the part `output_crop` of the image."""
-        self.output_crop((image.shape[-2], image.shape[-1]))
+        size = image.shape[-2], image.shape[-1]
+        self.output_crop(size)
         self.gradient.checkpointing = self.checkpointing
-        edges = self.gradient(image)
-        x = self._run(self.stages[0], image * 2 - 1)
-        x = torch.cat([_centred(x, self._common(image)), _centred(edges, self._common(image))], dim=1)
-        for stage in self.stages[1:]:
-            x = self._run(stage, x)
+        *_, height, width = centre(size, self.guide_margin)
+        first = self._run(self.stack[0], image * 2 - 1)
+        guided = [middle(first, (height, width)), middle(self.gradient(image), (height, width))]
+        x = torch.cat(guided, dim=1)
+        for layer in list(self.stack)[1:]:
+            x = self._run(layer, x)
         return metres(x, self.config.output, self.config.typical_depth)
 
-    def _common(self, image: Tensor) -> Grid:
-        """The size that both the first layer's output and the edges have, or can be cropped to."""
-        lost = self._guide_margin()
-        return image.shape[-2] - 2 * lost, image.shape[-1] - 2 * lost
-
-    def _guide_margin(self) -> int:
-        first = 1 if self.config.padding == "none" else 0
-        return max(first, margin(self.config.gradient_filters, self.config.padding))
-
     def output_crop(self, size: Grid) -> Box:
-        # After the first layer there is one convolution less to lose a pixel.
-        rest = margin(self.config.filters, self.config.padding) - (1 if self.config.padding == "none" else 0)
-        return centre(size, self._guide_margin() + rest)
+        return centre(size, self.margin)
 
     def layers(self) -> dict[str, nn.Module]:
-        own = {f"layer_{i + 1}": stage for i, stage in enumerate(self.stages)}
-        return {**{f"gradient_{name}": layer for name, layer in self.gradient.layers().items()}, **own}
+        return {**self.gradient.stack.named("gradient_"), **self.stack.named()}
 
     def path(self) -> list[tuple[str, list[Step]]]:
-        # The widest path: through the gradient network, then from the second layer on.
-        gradient = [(f"gradient_{name}", steps) for name, steps in self.gradient.path()]
-        return [*gradient, *plain_path(self.config.filters, self.config.padding)[1:]]
+        # The widest path: through the gradient network, then from the second layer on. The first layer is on
+        # the short one.
+        return [*self.gradient.stack.path("gradient_"), *self.stack.path()[1:]]
 
 
-def _centred(x: Float[Tensor, "B C H W"], size: Grid) -> Float[Tensor, "B C h w"]:
+def middle(x: Float[Tensor, "B C H W"], size: Grid) -> Float[Tensor, "B C h w"]:
     """The middle of `x`, of `size`."""
     top, left = (x.shape[-2] - size[0]) // 2, (x.shape[-1] - size[1]) // 2
     return x[..., top : top + size[0], left : left + size[1]]

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from fathom.errors import UsageError
 from fathom.models.receptive_field import Step, Window, same
 
 Output = Literal["linear", "softplus", "log"]
@@ -93,3 +94,11 @@ def metres(raw: Float[Tensor, "*shape"], output: Output, typical: float) -> Floa
     if output == "softplus":
         return F.softplus(raw + (typical + math.log(-math.expm1(-typical))))
     return typical * raw.clamp(-7, 7).exp()
+
+
+def check_output(output: str, typical_depth: float) -> None:
+    """Raise `UsageError` unless `output` and `typical_depth` can be meant."""
+    if output not in OUTPUTS:
+        raise UsageError(f"The output must be one of {', '.join(OUTPUTS)}, not '{output}'.")
+    if not 0 < typical_depth < float("inf"):
+        raise UsageError(f"The typical depth must be a positive number of metres, not {typical_depth}.")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fathom.errors import UsageError
 from fathom.models.autoencoder import OFFSET, SCALE
-from fathom.models.layers import OUTPUTS, Output, ResidualGroups, initialise_fan_in, metres
+from fathom.models.layers import Output, ResidualGroups, check_output, initialise_fan_in, metres
 from fathom.models.network import Network, pad_to_multiple
 from fathom.models.receptive_field import Step, same
 
@@ -71,11 +71,3 @@ class ResidualCNN(Network):
 
     def path(self) -> list[tuple[str, list[Step]]]:
         return [*self.encoder.path(), ("output", same(1))]
-
-
-def check_output(output: str, typical_depth: float) -> None:
-    """Raise `UsageError` unless `output` and `typical_depth` can be meant."""
-    if output not in OUTPUTS:
-        raise UsageError(f"The output must be one of {', '.join(OUTPUTS)}, not '{output}'.")
-    if not 0 < typical_depth < float("inf"):
-        raise UsageError(f"The typical depth must be a positive number of metres, not {typical_depth}.")

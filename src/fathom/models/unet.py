@@ -14,10 +14,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from fathom.errors import UsageError
-from fathom.models.layers import Output, metres
+from fathom.models.layers import Output, check_output, metres
 from fathom.models.network import Network, pad_to_multiple
 from fathom.models.receptive_field import Step, Upsample, Window, same
-from fathom.models.residual_cnn import check_output
 
 NORM_GROUPS = 8
 
