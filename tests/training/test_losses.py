@@ -169,7 +169,7 @@ def test_the_default_weights_are_those_of_dense_depth() -> None:
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        ({"mea": 1.0}, "did you mean 'mae'"),
+        ({"gradeint": 1.0}, "did you mean 'gradient'"),
         ({}, "at least one"),
         ({"mae": -1.0}, "'mae' must be 0 or more"),
         ({"mae": float("nan")}, "'mae' must be 0 or more"),

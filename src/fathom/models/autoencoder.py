@@ -22,24 +22,25 @@ from fathom.models.receptive_field import Step, Upsample, same
 SCALE, OFFSET = 0.8, 0.1
 
 
-class Decoder(nn.Module):
-    """1x1 convolution, groups of residual blocks that halve in width, ReLU and 1x1 to the image."""
+class Decoder(nn.ModuleDict):
+    """1x1 convolution, groups of residual blocks that halve in width, ReLU and 1x1 to the image.
+
+    Nearest-neighbour upsampling doubles the size before every group but the first.
+    """
 
     def __init__(self, k: int, bottleneck: int, width: int, groups: int, blocks: int) -> None:
         super().__init__()
         gain = 1 / (groups * blocks) ** 2
-        self.input = nn.Conv2d(k, bottleneck, 1)
-        self.groups = nn.ModuleList()
+        self["input"] = nn.Conv2d(k, bottleneck, 1)
         inputs = bottleneck
-        for group in reversed(range(groups)):
-            stage = nn.Sequential()
+        for group in range(groups):
+            outputs = width * 2 ** (groups - 1 - group)
+            stage = nn.Sequential(nn.Upsample(scale_factor=2, mode="nearest")) if group else nn.Sequential()
             for _ in range(blocks):
-                stage.append(ResidualBlock(inputs, width * 2**group, (1, 3, 3, 3), gain))
-                inputs = width * 2**group
-            if group:
-                stage.append(nn.Upsample(scale_factor=2, mode="nearest"))
-            self.groups.append(stage)
-        self.output = nn.Sequential(nn.ReLU(), nn.Conv2d(width, 3, 1))
+                stage.append(ResidualBlock(inputs, outputs, (1, 3, 3, 3), gain))
+                inputs = outputs
+            self[f"group_{group + 1}"] = stage
+        self["output"] = nn.Sequential(nn.ReLU(), nn.Conv2d(width, 3, 1))
 
 
 class Autoencoder(Network):
@@ -96,10 +97,10 @@ class Autoencoder(Network):
 
     def decode(self, code: Float[Tensor, "B k h w"]) -> Float[Tensor, "B 3 H W"]:
         """The image of `code`, H = h · stride."""
-        x: Tensor = self.decoder.input(code)
-        for stage in self.decoder.groups:
+        x = code
+        for stage in self.decoder.values():
             x = self._run(stage, x)
-        image = (torch.sigmoid(self.decoder.output(x)) - OFFSET) / SCALE
+        image = (torch.sigmoid(x) - OFFSET) / SCALE
         return image if self.training else image.clamp(0, 1)
 
     def forward(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal
 
@@ -88,10 +89,37 @@ class Network(nn.Module):
     def _run(self, block: nn.Module, *inputs: Tensor) -> Tensor:
         """`block(*inputs)`, recomputed in the backward pass if `checkpointing` is set."""
         if self.checkpointing and torch.is_grad_enabled():
-            result: Tensor = checkpoint(block, *inputs, use_reentrant=False)
+            still = StillStatistics(block)
+            contexts = {"context_fn": lambda: (nullcontext(), still)} if still.norms else {}
+            result: Tensor = checkpoint(block, *inputs, use_reentrant=False, **contexts)
             return result
         output: Tensor = block(*inputs)
         return output
+
+
+class StillStatistics:
+    """Within it the running statistics of batch normalisation in `block` do not move.
+
+    The recomputation of a checkpointed block would otherwise count its batch a second time.
+    """
+
+    def __init__(self, block: nn.Module) -> None:
+        self.norms = [module for module in block.modules() if isinstance(module, nn.BatchNorm2d)]
+
+    def __enter__(self) -> None:
+        self.before = [(norm.momentum, _batches(norm).clone()) for norm in self.norms]
+        for norm in self.norms:
+            norm.momentum = 0.0
+
+    def __exit__(self, *_: object) -> None:
+        for norm, (momentum, batches) in zip(self.norms, self.before, strict=True):
+            norm.momentum = momentum
+            _batches(norm).copy_(batches)
+
+
+def _batches(norm: nn.BatchNorm2d) -> Tensor:
+    assert norm.num_batches_tracked is not None
+    return norm.num_batches_tracked
 
 
 def pad_to_multiple(image: Float[Tensor, "B C H W"], stride: int) -> Float[Tensor, "B C h w"]:

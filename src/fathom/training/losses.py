@@ -108,7 +108,7 @@ def silog(prediction: Prediction, target: Target, valid: Valid) -> Float[Tensor,
 
 @masked
 def berhu(prediction: Prediction, target: Target, valid: Valid) -> Float[Tensor, ""]:
-    """Reverse Huber (Laina et al. 2016): |d| up to c = 0.2 · max |d| of the batch, ``(d² + c²) / 2c`` beyond."""
+    """Reverse Huber, Laina et al. 2016: |d| up to c = 0.2 · max |d| of the batch; ``(d²+c²)/2c`` beyond."""
     error = (prediction - target).abs()
     threshold = (0.2 * error.detach().amax()).clamp(min=1e-6)
     beyond = (error**2 + threshold**2) / (2 * threshold)

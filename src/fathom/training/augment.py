@@ -1,0 +1,198 @@
+"""Augmentation of a frame: image, depth, mask, camera, labels and normals together.
+
+Depth is moved by nearest neighbour and never interpolated, so that no pixel takes a value between two
+surfaces, or between a surface and a hole. Every step is a pure function; the random one draws from the
+generator it is given, and `frame_generator` gives each frame of each epoch its own: what a frame becomes
+depends on seed, epoch and index alone, not on workers, batches or what ran before a resume.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal, TypeVar, get_args
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from fathom.errors import UsageError
+from fathom.sample import Intrinsics, Sample
+
+Box = tuple[int, int, int, int]
+"""Top, left, height, width, in pixels of the image."""
+
+Keep = Literal["depth", "focal"]
+MaybeTensor = TypeVar("MaybeTensor", Tensor, Tensor | None)
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """What to draw, and how far.
+
+    Attributes:
+        flip: probability of a left-right flip.
+        zoom: largest magnification: a window of 1 to 1/zoom of the frame is cropped and brought back to full
+            size.
+        keep: what a zoom keeps: ``"depth"`` keeps the metres and scales the focal length, as a longer lens
+            would see the scene; ``"focal"`` keeps the focal length and divides the depth by the
+            magnification, as a nearer camera would. A network that is told no focal length can learn from the
+            second only.
+        brightness, contrast, saturation: the factor is drawn from [1 - value, 1 + value].
+        hue: the turn of the colours is drawn from [-value, value], in whole turns.
+        gamma: the exponent is drawn from [1/(1 + value), 1 + value], evenly in its logarithm.
+    """
+
+    flip: float = 0.5
+    zoom: float = 1.0
+    keep: Keep = "depth"
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+    gamma: float = 0.0
+
+    def __post_init__(self) -> None:
+        bounds = {"flip": (0, 1), "zoom": (1, 8), "hue": (0, 0.5), "gamma": (0, 8)}
+        bounds |= dict.fromkeys(("brightness", "contrast", "saturation"), (0, 1))
+        for name, (low, high) in bounds.items():
+            if not low <= getattr(self, name) <= high:
+                raise UsageError(f"augment.{name} must lie in [{low}, {high}], not {getattr(self, name)}.")
+        if self.keep not in get_args(Keep):
+            raise UsageError(f"augment.keep must be one of {', '.join(get_args(Keep))}, not '{self.keep}'.")
+
+
+def frame_generator(seed: int, epoch: int, index: int) -> torch.Generator:
+    """The random numbers of one frame in one epoch."""
+    state = np.random.SeedSequence([seed, epoch, index]).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
+
+
+def augment(sample: Sample, generator: torch.Generator, config: AugmentConfig) -> Sample:
+    """`sample` flipped, zoomed and recoloured as drawn. Sizes stay; the image becomes float32 in [0, 1]."""
+    # All numbers are drawn whatever the configuration: switching one step on leaves the others as they were.
+    draw = torch.rand(9, generator=generator, dtype=torch.float64).tolist()
+    if draw[0] < config.flip:
+        sample = flip(sample)
+    if config.zoom > 1:
+        sample = zoom(sample, zoom_box(sample, config.zoom, draw[1:4]), config.keep)
+    brightness, contrast, saturation = (
+        1 + limit * (2 * u - 1)
+        for limit, u in zip((config.brightness, config.contrast, config.saturation), draw[4:7], strict=True)
+    )
+    image = sample.float_image()
+    image = adjust_light(image, brightness, contrast, (1 + config.gamma) ** (2 * draw[8] - 1))
+    image = adjust_colour(image, saturation, config.hue * (2 * draw[7] - 1))
+    return replace(sample, image=image)
+
+
+def flip(sample: Sample) -> Sample:
+    """Left and right exchanged. The pose, which no rigid camera has any more, is dropped."""
+    normals = sample.normals
+    if normals is not None:
+        normals = normals.flip(-1) * torch.tensor([-1.0, 1.0, 1.0]).view(3, 1, 1)
+    camera = sample.intrinsics
+    return replace(
+        sample,
+        image=sample.image.flip(-1),
+        depth=sample.depth.flip(-1),
+        valid=sample.valid.flip(-1),
+        labels=None if sample.labels is None else sample.labels.flip(-1),
+        normals=normals,
+        intrinsics=None if camera is None else camera.flipped(sample.image_size[1]),
+        pose=None,
+    )
+
+
+def zoom_box(sample: Sample, largest: float, draw: list[float]) -> Box:
+    """A window of the frame's shape; the magnification is from 1 to `largest`, evenly in its logarithm."""
+    height, width = sample.image_size
+    scale = largest ** -draw[0]
+    h, w = max(round(height * scale), 1), max(round(width * scale), 1)
+    return int(draw[1] * (height - h + 1)), int(draw[2] * (width - w + 1)), h, w
+
+
+def zoom(sample: Sample, box: Box, keep: Keep = "depth") -> Sample:
+    """Crop `box` and bring it back to the frame's size, with camera, depth and normals to match (`keep`)."""
+    height, width = sample.image_size
+    top, left, h, w = box
+    sy, sx = height / h, width / w
+    image = sample.float_image()[None, :, top : top + h, left : left + w]
+    image = F.interpolate(image, size=(height, width), mode="bilinear", align_corners=False)[0]
+    camera = sample.intrinsics
+    zoomed = replace(
+        sample,
+        image=image,
+        depth=_taken(sample.depth, box, (height, width)),
+        valid=_taken(sample.valid, box, (height, width)),
+        labels=_taken(sample.labels, box, (height, width)),
+        normals=_taken(sample.normals, box, (height, width)),
+        intrinsics=None if camera is None else camera.cropped(top, left).scaled(sy, sx),
+    )
+    return zoomed if keep == "depth" else _nearer(zoomed, math.sqrt(sy * sx))
+
+
+def _nearer(sample: Sample, scale: float) -> Sample:
+    """The same picture as a scene `scale` times nearer, seen with a focal length `scale` times shorter.
+
+    A point (X, Y, Z) becomes (X, Y, Z/scale), so that the normal (nx, ny, nz) becomes (nx, ny, scale · nz),
+    made a unit again. This is no rigid motion: the pose is dropped.
+    """
+    camera, normals = sample.intrinsics, sample.normals
+    if camera is not None:
+        camera = Intrinsics(camera.fx / scale, camera.fy / scale, camera.cx, camera.cy)
+    if normals is not None:
+        normals = F.normalize(normals * torch.tensor([1.0, 1.0, scale]).view(3, 1, 1), dim=0)
+    return replace(sample, depth=sample.depth / scale, intrinsics=camera, normals=normals, pose=None)
+
+
+def nearest_index(start: float, length: float, count: int, limit: int) -> Int[Tensor, " count"]:
+    """The pixels, of `limit`, that hold the centres of `count` equal cells of the interval from `start`."""
+    centres = start + (torch.arange(count, dtype=torch.float64) + 0.5) * (length / count)
+    return centres.floor().long().clamp(0, limit - 1)
+
+
+def _taken(map_: MaybeTensor, box: Box, image_size: tuple[int, int]) -> MaybeTensor:
+    """`map_`, whose size may differ from the image's, within `box` of the image, by nearest neighbour."""
+    if map_ is None:
+        return map_
+    h, w = map_.shape[-2:]
+    (top, left, height, width), ry, rx = box, h / image_size[0], w / image_size[1]
+    rows = nearest_index(top * ry, height * ry, h, h)
+    columns = nearest_index(left * rx, width * rx, w, w)
+    return map_[..., rows[:, None], columns]
+
+
+def luma(image: Float[Tensor, "3 H W"]) -> Float[Tensor, "1 H W"]:
+    """Brightness by the weights of ITU-R BT.601."""
+    return (image * image.new_tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(0, keepdim=True)
+
+
+def adjust_light(
+    image: Float[Tensor, "3 H W"], brightness: float, contrast: float, gamma: float
+) -> Float[Tensor, "3 H W"]:
+    """The image to the power `gamma`, times `brightness`, then its contrast about the mean luma."""
+    if (brightness, contrast, gamma) == (1, 1, 1):
+        return image
+    image = (image.clamp(0, 1) ** gamma * brightness).clamp(0, 1)
+    mean = luma(image).mean()
+    return (mean + (image - mean) * contrast).clamp(0, 1)
+
+
+def adjust_colour(image: Float[Tensor, "3 H W"], saturation: float, turn: float) -> Float[Tensor, "3 H W"]:
+    """The distance to grey times `saturation`, and the colours turned by `turn` of a circle, in [0, 1].
+
+    The hue turns about the grey axis of the RGB cube (Rodrigues' rotation), which leaves R + G + B as it is.
+    """
+    if (saturation, turn) == (1, 0):
+        return image
+    angle = 2 * math.pi * turn
+    cosine, sine = math.cos(angle), math.sin(angle) / math.sqrt(3)
+    even = (1 - cosine) / 3
+    first = [cosine + even, even - sine, even + sine]
+    rotation = image.new_tensor([first, [first[2], *first[:2]], [*first[1:], first[0]]])
+    image = torch.einsum("ij,jhw->ihw", rotation, image)
+    grey = luma(image)
+    return (grey + (image - grey) * saturation).clamp(0, 1)
