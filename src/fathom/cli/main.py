@@ -1,44 +1,86 @@
-"""The ``fathom`` command: mounts the commands and turns errors into one sentence and an exit code."""
+"""The ``fathom`` command: mounts the commands, and turns errors into one sentence and an exit code.
+
+A command's module is imported only when that command is called, which keeps ``fathom --help`` fast.
+"""
 
 from __future__ import annotations
 
 import importlib
-import os
 import sys
-from typing import Any
 
-import click
-import typer.core
+import typer
 
 from fathom.errors import FathomError
 
 COMMANDS = {
     "probe": ("fathom.cli.probe", "Decide what frozen encoders know of a feature such as depth."),
+    "train": ("fathom.cli.train", "Train a network by a recipe."),
+    "evaluate": ("fathom.cli.evaluate", "Measure a trained network under a named protocol."),
+    "predict": ("fathom.cli.predict", "Read depth from images with a trained network."),
+    "data": ("fathom.cli.data", "Look at, check, split, render and pack data."),
 }
-"""name -> (module, one line of help). A module is imported only when its command is called."""
+"""name -> (module, one line of help)."""
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
 
 
-class LazyGroup(typer.core.TyperGroup):
-    """A command group that imports a command's module when it is needed, which keeps ``--help`` fast."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in COMMANDS:
-            return None
-        return load_command(name)
-
-
-def load_command(name: str) -> click.Command:
-    """The click command of `name`; its module offers either a Typer ``app`` or a function of the command's name."""
-    import typer
-
-    module: Any = importlib.import_module(COMMANDS[name][0])
+def load_command(name: str) -> typer.Typer:
+    """The Typer app of a command: its module's ``app``, or one around the function of the command's name."""
+    module = importlib.import_module(COMMANDS[name][0])
     app = getattr(module, "app", None)
     if app is None:
         app = typer.Typer(add_completion=False)
         app.command(name=name)(getattr(module, name))
-    command: click.Command = typer.main.get_command(app)
-    command.name = name
-    return command
+    return app
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS)) + 2
+    lines = "\n".join(f"  {name:<{width}}{text}" for name, (_, text) in COMMANDS.items())
+    return (
+        "Usage: fathom COMMAND [OPTIONS]\n\n"
+        "What does a vision model know about depth, and how well can depth be read from one image?\n\n"
+        f"Commands:\n{lines}\n\n"
+        "fathom COMMAND --help tells each command's options; fathom --version the version.\n"
+    )
+
+
+def run(arguments: list[str] | None = None) -> None:
+    """Entry point of the ``fathom`` script; always ends the process."""
+    given = sys.argv[1:] if arguments is None else arguments
+    sys.exit(main(given))
+
+
+def main(arguments: list[str]) -> int:
+    """Run one command and return its exit code."""
+    if not arguments or arguments[0] in ("--help", "-h", "help"):
+        print(_overview(), end="")
+        return 0
+    if arguments[0] in ("--version", "-V"):
+        from fathom import __version__
+
+        print(f"fathom {__version__}")
+        return 0
+    name, *rest = arguments
+    if name not in COMMANDS:
+        from fathom.errors import nearest
+
+        print(f"error: There is no command '{name}'{nearest(name, COMMANDS)}.", file=sys.stderr)
+        return 2
+    try:
+        code = load_command(name)(args=rest, prog_name=f"fathom {name}", standalone_mode=False)
+        return int(code or 0)
+    except FathomError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        print("interrupted; nothing half-written was left behind", file=sys.stderr)
+        return INTERRUPTED
+    except Exception as error:
+        # The argument parser's own errors carry their exit code and know how to show themselves.
+        show = getattr(error, "show", None)
+        if show is None:
+            raise
+        show()
+        return int(getattr(error, "exit_code", 2))

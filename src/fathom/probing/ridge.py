@@ -112,7 +112,7 @@ def path_losses(fitted: Decomposition, held_out: Moments, penalties: Sequence[fl
     lam = torch.as_tensor(list(penalties), dtype=torch.float64)
     shrink = 1 / (fitted.eigenvalues.clamp(min=0) + lam[:, None]).clamp(min=1e-300)
     coefficients = shrink[:, :, None] * fitted.rotated
-    flat = coefficients.permute(1, 0, 2).reshape(len(xx), -1)
+    flat = coefficients.permute(1, 0, 2).flatten(1)
     quadratic = (flat * (xx @ flat)).sum(0).reshape(len(lam), -1)
     linear = (coefficients * xy).sum(1)
     return (about.yy[0] - 2 * linear + quadratic).clamp(min=0)
@@ -127,6 +127,7 @@ class Chosen:
         cv_mse: cross-validated mean squared error at the chosen λ, ``(q,)``.
         path: penalties tried. path_mse: cross-validated error of each, ``(L, q)``.
         train_mse: in-sample error of the probe, ``(q,)``.
+        mean_y: mean of the target over the training cells, ``(q,)``.
     """
 
     probe: Probe
@@ -134,6 +135,7 @@ class Chosen:
     path: tuple[float, ...]
     path_mse: Float[Tensor, "L q"]
     train_mse: Float[Tensor, "q"]
+    mean_y: Float[Tensor, "q"]
 
 
 def cross_validate(
@@ -152,26 +154,23 @@ def cross_validate(
     """
     total = moments.total()
     losses = torch.zeros(len(penalties), moments.y.shape[1], dtype=torch.float64)
-    if moments.xx.shape[-1]:
-        for fold in folds:
-            held_out = moments.total(fold)
-            if float(held_out.n.sum()):
-                losses += path_losses(decompose(total.minus(held_out)), held_out, penalties)
-    else:
-        for fold in folds:
-            held_out = moments.total(fold)
-            mean = decompose(total.minus(held_out)).mean_y
-            losses += held_out.loss(torch.zeros(0, len(mean), dtype=torch.float64), mean)
+    for fold in folds:
+        held_out = moments.total(fold)
+        rest = total.minus(held_out)
+        if float(held_out.n.sum()) and float(rest.n.sum()) > 0.5:
+            losses += path_losses(decompose(rest), held_out, penalties)
     path_mse = losses / total.n.sum()
     best = torch.empty(path_mse.shape[1], dtype=torch.long)
     for outputs in tie or [[j] for j in range(path_mse.shape[1])]:
         best[list(outputs)] = int(path_mse[:, list(outputs)].sum(1).argmin())
     lam = torch.as_tensor(list(penalties), dtype=torch.float64)[best]
-    probe = decompose(total).solve(lam)
+    fitted = decompose(total)
+    probe = fitted.solve(lam)
     return Chosen(
         probe=probe,
         cv_mse=path_mse.gather(0, best[None])[0],
         path=tuple(penalties),
         path_mse=path_mse,
         train_mse=total.loss(probe.weight, probe.bias)[0] / total.n.sum(),
+        mean_y=fitted.mean_y,
     )

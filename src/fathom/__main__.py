@@ -1,0 +1,5 @@
+"""``python -m fathom``."""
+
+from fathom.cli.main import run
+
+run()

@@ -1,0 +1,88 @@
+"""``fathom probe``: decide what frozen encoders know of a feature such as depth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fathom.cli.options import Device, Json, Out, Quiet, Seed, SkipBad, Workers, parse_size, resolve_device
+
+
+def probe(
+    data: Annotated[str, typer.Argument(help="DATA: rooms, KIND:PATH, or a path whose kind is recognised.")],
+    encoder: Annotated[list[str] | None, typer.Option("--encoder", "-e", help="Encoder SPEC; repeat for several.")] = None,
+    feature: Annotated[list[str] | None, typer.Option("--feature", "-f", help="Feature; repeat for several.")] = None,
+    test: Annotated[str | None, typer.Option("--test", help="DATA to test on; default: official or a scene split.")] = None,
+    fraction: Annotated[float, typer.Option("--fraction", help="Share of frames to test on, where scenes are split.")] = 0.25,
+    floors: Annotated[str | None, typer.Option("--floors", help="Comma-separated floors instead of the default ones.")] = None,
+    size: Annotated[str | None, typer.Option("--size", help="Input height x width, such as 240x320.")] = None,
+    grid: Annotated[str | None, typer.Option("--grid", help="Grid of the probe; default: input divided by 8.")] = None,
+    protocol: Annotated[str | None, typer.Option("--protocol", help="Of AbsRel and δ1 at full resolution.")] = None,
+    depth_scale: Annotated[str | None, typer.Option("--depth-scale", help="Metres a count, or counts a metre.")] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Frames encoded at once.")] = 16,
+    folds: Annotated[int, typer.Option("--folds", min=2, help="Cross-validation folds over training scenes.")] = 5,
+    pictures: Annotated[int, typer.Option("--pictures", min=0, help="Test frames in the picture.")] = 4,
+    layers: Annotated[bool, typer.Option("--layers", help="Print every layer, not the chosen one alone.")] = False,
+    out: Out = Path("fathom-probe"),
+    json: Json = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    workers: Workers = 0,
+    skip_bad: SkipBad = False,
+    quiet: Quiet = False,
+) -> None:
+    """Fit exact linear probes from frozen encoders to features of DATA, and hold them against honest floors.
+
+    Writes evidence.json and predictions.png into --out and prints the table.
+    """
+    import shlex
+    import sys
+
+    from rich.console import Console
+
+    from fathom.atomic import write_json
+    from fathom.data.sources import load
+    from fathom.probing.run import FLOORS
+    from fathom.probing.run import probe as run
+    from fathom.progress import note, set_quiet
+    from fathom.report.probe import draw
+
+    set_quiet(quiet)
+    options = {"depth_scale": depth_scale} if depth_scale is not None else {}
+    train = load(data, skip_bad=skip_bad, **options)
+    held_out = load(test, skip_bad=skip_bad, **options) if test else None
+    if held_out is None and "test" not in train.source.official:
+        train, held_out = train.split(fraction, seed)
+    chosen_floors = tuple(name.strip() for name in floors.split(",") if name.strip()) if floors is not None else FLOORS
+    note(f"{train.source.location} is {train.source.kind}; probing {', '.join(feature or ['depth'])} with "
+         f"{len(encoder or [])} encoders and {len(chosen_floors)} floors.")  # fmt: skip
+    evidence = run(
+        encoder or [],
+        feature or ["depth"],
+        train,
+        held_out,
+        floors=chosen_floors,
+        size=parse_size(size) if size else None,
+        grid=parse_size(grid) if grid else None,
+        protocol=protocol,
+        seed=seed,
+        batch_size=batch_size,
+        folds=folds,
+        device=resolve_device(device),
+        workers=workers,
+        skip_bad=skip_bad,
+        pictures=pictures,
+        command=shlex.join(["fathom", *sys.argv[1:]]),
+    )
+    path = evidence.save(out)
+    drawn = draw(evidence, out)
+    if json:
+        write_json(json, evidence.to_json())
+    console = Console()
+    for name in evidence.features:
+        console.print(evidence.table(name, layers=layers))
+    for line in evidence.notes:
+        console.print(f"note: {line}")
+    console.print(f"Written: {path}" + "".join(f", {item}" for item in drawn), soft_wrap=True)

@@ -1,0 +1,108 @@
+"""Scores that are not quadratic, taken in the test pass: depth metrics at full resolution, classes by their largest output."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from fathom.errors import UsageError
+from fathom.probing.passes import Fitted
+from fathom.sample import Sample
+
+if TYPE_CHECKING:
+    from fathom.evaluation.protocols import Protocol
+
+METRICS = ("abs_rel", "delta1", "rmse")
+"""What a probe reports at full resolution; `fathom evaluate` has the rest."""
+
+
+class DepthScores:
+    """Full-resolution metrics of each encoder's chosen layer, for every feature that can be turned into depth.
+
+    The prediction on the grid is enlarged bilinearly to the frame's own depth map and scored under the protocol, image by
+    image; the score is the mean over images.
+    """
+
+    def __init__(self, fitted: Sequence[Fitted], protocol: Protocol) -> None:
+        self.protocol = protocol
+        self.refused = ""
+        self.keys: list[tuple[int, str, int]] = []
+        for index, item in enumerate(fitted):
+            for one in item.kind.features:
+                if one.to_depth is not None:
+                    column = item.outputs_of(one.name, item.best_layer(one.name)).start
+                    self.keys.append((index, one.name, column))
+        self._fitted = fitted
+        self._sums = {name: torch.zeros(len(self.keys), dtype=torch.float64) for name in METRICS}
+        self._images = 0
+
+    def add(self, predicted: Sequence[Float[Tensor, "B _ h w"]], originals: Sequence[Sample]) -> None:
+        """Score a batch; a protocol that does not fit the data is noted once and scores nothing."""
+        from fathom.evaluation.metrics import metrics_of_rows
+
+        if not self.keys or self.refused:
+            return
+        for position, original in enumerate(originals):
+            maps = []
+            for index, name, column in self.keys:
+                to_depth = next(one.to_depth for one in self._fitted[index].kind.features if one.name == name)
+                assert to_depth is not None
+                maps.append(to_depth(predicted[index][position, column]).cpu())
+            try:
+                region = self.protocol.apply_rows(torch.stack(maps), original)
+            except UsageError as error:
+                self.refused = f"No full-resolution metrics: {error}"
+                return
+            if not bool(region.valid.any()):
+                continue
+            scores = metrics_of_rows(region.predictions, region.target, region.valid)
+            for name in METRICS:
+                self._sums[name] += scores[name].double()
+            self._images += 1
+
+    def of(self, item: Fitted, feature: str) -> dict[str, float | None]:
+        """The metrics of one encoder and feature; empty where there are none."""
+        for position, (index, name, _) in enumerate(self.keys):
+            if self._fitted[index] is item and name == feature and self._images:
+                return {metric: float(self._sums[metric][position]) / self._images for metric in METRICS}
+        return {}
+
+
+class ClassScores:
+    """Accuracy and mean intersection over union of the largest output, cell by cell, for class features."""
+
+    def __init__(self, fitted: Sequence[Fitted]) -> None:
+        self._confusion: dict[tuple[int, str, int], Float[Tensor, "C C"]] = {}
+
+    def add(
+        self,
+        item: Fitted,
+        predicted: Float[Tensor, "B r h w"],
+        Y: Float[Tensor, "B q h w"],
+        valid: Bool[Tensor, "B 1 h w"],
+    ) -> None:
+        """Count a batch: the class of a cell is the one with the largest share."""
+        inside = valid[:, 0]
+        for one in item.kind.features:
+            if not one.classes:
+                continue
+            truth = Y[:, item.kind.outputs[one.name]].argmax(1)[inside]
+            for position, layer in enumerate(item.layers):
+                guess = predicted[:, item.outputs_of(one.name, layer.layer)].argmax(1)[inside]
+                counts = torch.bincount(truth * one.channels + guess, minlength=one.channels**2)
+                key = (id(item), one.name, position)
+                table = counts.reshape(one.channels, one.channels).double().cpu()
+                self._confusion[key] = self._confusion.get(key, torch.zeros_like(table)) + table
+
+    def of(self, item: Fitted, feature: str, position: int) -> dict[str, float | None]:
+        """Accuracy, and mIoU over the classes that occur in truth or prediction."""
+        table = self._confusion.get((id(item), feature, position))
+        if table is None or not float(table.sum()):
+            return {}
+        hits = table.diagonal()
+        union = table.sum(0) + table.sum(1) - hits
+        return {"accuracy": float(hits.sum() / table.sum()), "miou": float((hits / union)[union > 0].mean())}
