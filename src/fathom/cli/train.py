@@ -1,0 +1,141 @@
+"""``fathom train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fathom.cli.options import Device, Json, Quiet, Workers
+
+DEFAULT_OUT = Path("runs")
+
+
+def train(
+    data: Annotated[str, typer.Argument(help="rooms, KIND:PATH, or a path whose kind is recognised.")],
+    recipe: Annotated[str, typer.Option("--recipe", "-r", help="A shipped recipe's name, or a TOML file.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe: --set optim.lr=1e-3."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Run folder; runs/RECIPE unless given.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run that --out holds.")] = False,
+    test: Annotated[
+        str | None, typer.Option("--test", help="DATA that is scored at the end, and nothing else.")
+    ] = None,
+    fraction: Annotated[
+        float | None, typer.Option("--fraction", help="Share of the training data to use.")
+    ] = None,
+    fraction_by: Annotated[
+        str, typer.Option("--fraction-by", help="What --fraction counts: scene (whole rooms) or frame.")
+    ] = "scene",
+    describe: Annotated[
+        bool, typer.Option("--describe", help="Show the network and the recipe; train nothing.")
+    ] = False,
+    find_lr: Annotated[
+        bool, typer.Option("--find-lr", help="Try rising learning rates, and suggest one.")
+    ] = False,
+    sweep: Annotated[
+        list[str] | None,
+        typer.Option("--sweep", metavar="KEY=A,B,C", help="Train once for each value, and compare."),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="Seed of everything random; the recipe's unless given.")
+    ] = None,
+    device: Device = "auto",
+    workers: Workers = 0,
+    json_file: Json = None,
+    quiet: Quiet = False,
+) -> None:
+    """Train a network by a recipe, and show its scores on seen and unseen rooms."""
+    from fathom.progress import set_quiet
+    from fathom.training.recipe import load_recipe
+
+    set_quiet(quiet)
+    changes = list(settings or ())
+    if fraction is not None:
+        changes += [f"train.fraction={fraction}", f"train.fraction_by={fraction_by}"]
+    if seed is not None:
+        changes.append(f"train.seed={seed}")
+    resolved = load_recipe(recipe, changes)
+    out = out or DEFAULT_OUT / resolved.name
+    if describe:
+        result = _describe(resolved)
+    elif find_lr:
+        result = _find_lr(resolved, data, out, device, workers)
+    elif sweep:
+        result = _sweep(resolved, data, sweep, out, resume, test, device, workers)
+    else:
+        result = _train(resolved, data, out, resume, test, device, workers)
+    if json_file is not None:
+        from fathom.atomic import write_json
+
+        write_json(json_file, result)
+
+
+def _train(
+    recipe: Any, data: str, out: Path, resume: bool, test: str | None, device: str, workers: int
+) -> Any:
+    from rich.console import Console
+
+    from fathom.progress import note
+    from fathom.training.devices import rank
+    from fathom.training.run import train as run_training
+    from fathom.training.summary import sentences, table
+
+    note(f"Training '{recipe.name}' ({recipe.model.name}) for {recipe.train.steps} steps on {data}: {out}.")
+    trained = run_training(recipe, data, test=test, out=out, resume=resume, device=device, workers=workers)
+    summary = trained.summary()
+    if rank() == 0:
+        console = Console()
+        console.print(table(summary))
+        for line in sentences(summary):
+            console.print(line, soft_wrap=True)
+        console.print(f"Checkpoint: {trained.path}\nPictures: {out / 'pictures'}", soft_wrap=True)
+    return summary
+
+
+def _describe(recipe: Any) -> Any:
+    from fathom.models.describe import describe
+    from fathom.training.session import build_network
+
+    network = build_network(recipe)
+    network.checkpointing = recipe.memory.checkpoint
+    part = -(-recipe.train.batch // recipe.train.accumulate)
+    description = describe(network, recipe.data.size, part)
+    print(f"{description.table()}\n\n# The recipe, resolved\n{recipe.to_toml()}")
+    return description.to_json()
+
+
+def _find_lr(recipe: Any, data: str, out: Path, device: str, workers: int) -> Any:
+    from rich.console import Console
+
+    from fathom.training.lr_find import find_rate
+
+    found = find_rate(recipe, data, out=out, device=device, workers=workers)
+    Console().print(found["sentence"], soft_wrap=True)
+    Console().print(f"Picture: {out / 'lr_find.png'}", soft_wrap=True)
+    return found
+
+
+def _sweep(
+    recipe: Any,
+    data: str,
+    sweep: list[str],
+    out: Path,
+    resume: bool,
+    test: str | None,
+    device: str,
+    workers: int,
+) -> Any:
+    from rich.console import Console
+
+    from fathom.training.sweep import run_sweep, table
+
+    result = run_sweep(recipe, data, sweep, out=out, resume=resume, test=test, device=device, workers=workers)
+    Console().print(table(result))
+    Console().print(f"Comparison: {out / 'sweep.json'}, {out / 'sweep.png'}", soft_wrap=True)
+    return result

@@ -1,0 +1,72 @@
+"""Whether a run folder can be started in, or continued: by the same recipe, on the same frames."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fathom.errors import CheckpointError, UsageError
+from fathom.progress import note
+from fathom.training import checkpoint as checkpoints
+from fathom.training.devices import rank
+from fathom.training.holdout import Parts
+from fathom.training.recipe import Recipe
+
+
+def prepare_run(recipe: Recipe, run: Path, resume: bool) -> Path | None:
+    """The checkpoint to take up, None for a fresh start; refuses to write over another run."""
+    if rank() == 0:
+        checkpoints.sweep_leftovers(run)
+    if not resume:
+        if checkpoints.saved_steps(run):
+            raise UsageError(
+                f"{run} already holds a run: continue it with --resume, or choose another --out."
+            )
+        return None
+    found, notes = checkpoints.latest(run)
+    for line in notes:
+        note(line)
+    if found is None:
+        if notes:
+            raise CheckpointError(run, "holds no whole checkpoint", "remove the folder to start again")
+        note(f"{run} holds no checkpoint yet; starting from the beginning.")
+        return None
+    saved = checkpoints.read_config(found).get("recipe", {})
+    _same_recipe(recipe.table(), saved, run)
+    return found
+
+
+FREE_ON_RESUME = {
+    "train.steps", "train.log_every", "train.save_every", "train.keep", "train.tensorboard", "train.timeout",
+    "train.accumulate", "train.compile", "memory.checkpoint", "data.cache", "data.cache_mb",
+    "validation.pictures", "first.checkpoint",
+}  # fmt: skip
+"""Settings that may change when a run is resumed: they do not change what a step computes."""
+
+
+def _same_recipe(given: Mapping[str, Any], saved: Mapping[str, Any], run: Path) -> None:
+    """Refuse to resume by another recipe, and name what differs."""
+    differing = []
+    for section, values in given.items():
+        if not isinstance(values, dict):
+            continue
+        old = saved.get(section, {})
+        differing += [
+            f"{section}.{key} ({old.get(key)!r} there, {value!r} here)"
+            for key, value in values.items()
+            if f"{section}.{key}" not in FREE_ON_RESUME and old.get(key) != value
+        ]
+    if differing:
+        raise UsageError(
+            f"{run} was trained by another recipe: {'; '.join(differing)}; choose another --out."
+        )
+
+
+def same_data(found: Path, parts: Parts) -> None:
+    """Refuse to resume on other frames."""
+    saved = checkpoints.read_config(found).get("train_fingerprint")
+    if saved != parts.train.fingerprint():
+        raise CheckpointError(
+            found, "was trained on other frames than these", "give the same data, or another --out"
+        )

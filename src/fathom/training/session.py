@@ -1,0 +1,339 @@
+"""A training with its data, network and state at hand: from opening to the report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.func import functional_call
+
+from fathom.atomic import write_json, write_text
+from fathom.data.dataset import Dataset
+from fathom.errors import CheckpointError, DataError, UsageError
+from fathom.models import MODELS
+from fathom.models.network import Network
+from fathom.progress import note
+from fathom.sample import Batch
+from fathom.training import checkpoint as checkpoints
+from fathom.training import scoring
+from fathom.training.augment import AugmentConfig, augment
+from fathom.training.checkpoint import SCHEMA_VERSION, Trained, load_model, load_weights
+from fathom.training.devices import make_fabric
+from fathom.training.ema import Average
+from fathom.training.feed import Augment, Frames, Portion, feed, keep_in_memory
+from fathom.training.holdout import Parts, divide
+from fathom.training.journal import Journal
+from fathom.training.loop import Loop
+from fathom.training.pictures import draw
+from fathom.training.recipe import Recipe, to_plain
+from fathom.training.resume import prepare_run, same_data
+from fathom.training.schedule import Schedule
+from fathom.training.signals import Request
+from fathom.training.state import State, make_optimiser
+from fathom.training.summary import summarise, versions
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+MEAN_FRAMES = 2000
+"""Frames that the mean map of a training set too large for memory is taken over."""
+
+
+@dataclass
+class Session:
+    """A training with all that it needs at hand."""
+
+    recipe: Recipe
+    run: Path
+    fabric: Fabric
+    data: Dataset
+    parts: Parts
+    frames: dict[str, Frames]
+    network: Network
+    state: State
+    floor: scoring.MeanMap
+    workers: int
+    notes: list[str]
+
+    @classmethod
+    def open(
+        cls,
+        recipe: Recipe,
+        data: Dataset,
+        test: Dataset | None,
+        run: Path,
+        resume: bool,
+        device: str,
+        workers: int,
+    ) -> Session:
+        """Divide and read the data, build the network, and take up the last checkpoint if asked to."""
+        found = prepare_run(recipe, run, resume)
+        section = recipe.validation
+        parts = divide(
+            data,
+            section.scenes,
+            section.frames,
+            fraction=recipe.train.fraction,
+            fraction_by=recipe.train.fraction_by,
+            seed=recipe.train.seed,
+        )
+        notes = list(parts.notes)
+        frames = {
+            "train": Frames(parts.train, recipe.data.size),
+            "unseen": Frames(parts.unseen, recipe.data.size),
+        }
+        if parts.seen is not None:
+            frames["seen"] = Frames(parts.seen, recipe.data.size)
+        if test is not None:
+            frames["test"] = Frames(test, recipe.data.size)
+            notes += _overlap(test.scenes, parts.train.scenes, "test")
+        network = build_network(recipe)
+        fabric = make_fabric(recipe, device)
+        if keep_in_memory(list(frames.values()), recipe.data.cache, recipe.data.cache_mb):
+            for name, part in frames.items():
+                part.keep(workers, f"Reading {name} frames")
+        floor = _floor(network, frames["train"], recipe, workers)
+        if network.predicts != "image" and floor.pixels == 0:
+            raise DataError(
+                data.source.location,
+                f"no pixel of {floor.frames} training frames has a valid depth",
+                "check the depth files and how their counts become metres",
+            )
+        state = _new_state(recipe, network, fabric)
+        notes += _load_first(recipe, network, parts) if found is None else []
+        if found is not None:
+            same_data(found, parts)
+            state.restore(found)
+            note(f"Resuming after step {state.step} of {recipe.train.steps}: {found}")
+        if fabric.is_global_zero:
+            write_text(run / "recipe.toml", recipe.to_toml())
+        return cls(recipe, run, fabric, data, parts, frames, network, state, floor, workers, notes)
+
+    def train(self, request: Request) -> Trained:
+        """Train to the end, score, write the report; returns the network of the chosen checkpoint."""
+        start, first_step = time.monotonic(), self.state.step
+        recipe, train = self.recipe, self.recipe.train
+        self.network.checkpointing = recipe.memory.checkpoint
+        finished = self.state.step >= train.steps or self._stopped_early()
+        early = self._stopped_early()
+        if not finished:
+            model, optimiser = self._wrapped()
+            zero = self.fabric.is_global_zero
+            journal = Journal(self.run, self.state.step, train.tensorboard) if zero else None
+            loop = Loop(
+                self.fabric,
+                model,
+                optimiser,
+                self.state,
+                recipe,
+                self.run,
+                journal,
+                self._config(),
+                lambda: self._scores(("seen", "unseen"), None, recipe.validation.most),
+                scoring.metric(self.network.predicts),
+                request,
+            )
+            try:
+                early = not loop.fit(self._batches())
+            finally:
+                if journal is not None:
+                    journal.close()
+        seconds = time.monotonic() - start
+        return self._finish(early, seconds, self.state.step - first_step)
+
+    def _wrapped(self) -> tuple[torch.nn.Module, Any]:
+        """The network and its optimiser as Fabric wraps them."""
+        model: Any = torch.compile(self.network) if self.recipe.train.compile else self.network
+        model.train()
+        wrapped, optimiser = self.fabric.setup(model, self.state.optimiser)
+        if self.state.scaler:
+            self.fabric.strategy.precision.load_state_dict(self.state.scaler)
+        return wrapped, optimiser
+
+    def _batches(self) -> Iterator[list[Batch]]:
+        train = self.recipe.train
+        portion = Portion(train.batch, train.accumulate, self.fabric.global_rank, self.fabric.world_size)
+        return feed(
+            self.frames["train"],
+            portion,
+            range(self.state.step, train.steps),
+            seed=train.seed,
+            augment=make_augment(self.recipe),
+            workers=self.workers,
+            pin=self.fabric.device.type == "cuda",
+        )
+
+    def _scores(
+        self, names: Sequence[str], floor: scoring.MeanMap | None, most: int | None = None
+    ) -> dict[str, Any]:
+        """Scores of the parts that exist: of the network alone, or with a `floor` of the floors beside it."""
+        result: dict[str, Any] = {}
+        for name in names:
+            if name in self.frames:
+                frames = self.frames[name]
+                count = len(frames)
+                positions = spread(count, most)
+                own = scoring.in_batches(
+                    len(positions), self.recipe.train.batch, self.fabric.global_rank, self.fabric.world_size
+                )
+                batches = stacked(frames, [[positions[i] for i in batch] for batch in own], self.workers)
+                scores = scoring.score(
+                    self.network, self._predict, batches, floor, self.fabric.device, self._gather
+                )
+                result[name] = scores if floor is not None else scores["model"]
+        return result
+
+    def _predict(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
+        """Prediction by the weights that are the result, as `load_model` will have them."""
+        self.network.eval()
+        with torch.no_grad(), self.fabric.autocast():
+            if self.state.average is None:
+                prediction: Tensor = self.network(image)
+            else:
+                prediction = functional_call(self.network, self.state.average.tensors, (image,))
+        return prediction
+
+    def _gather(self, sheets: list[scoring.Scores]) -> list[scoring.Scores]:
+        """The sheets of all processes, each frame once."""
+        if self.fabric.world_size == 1:
+            return sheets
+        everyone: list[list[scoring.Scores]] = [[] for _ in range(self.fabric.world_size)]
+        torch.distributed.all_gather_object(everyone, sheets)
+        return [sheet for part in everyone for sheet in part]
+
+    def _stopped_early(self) -> bool:
+        patience = self.recipe.validation.patience
+        return bool(patience) and self.state.stopping.since >= patience
+
+    def _finish(self, early: bool, seconds: float, steps: int) -> Trained:
+        """Score the chosen checkpoint on every held-out part and write `summary.json` and the pictures."""
+        chosen = self.run / "checkpoints" / str(self.state.step)
+        best = self.run / "checkpoints" / str(self.state.stopping.best_step)
+        if self.recipe.validation.patience and best.is_dir() and best != chosen:
+            chosen = best
+            self.state.restore(best)
+        scores = self._scores(("seen", "unseen", "test"), self.floor)
+        self.fabric.barrier()
+        if self.fabric.is_global_zero:
+            summary = summarise(self, chosen, early, seconds, steps, scores)
+            write_json(self.run / "summary.json", summary)
+            self._draw()
+        self.fabric.barrier()
+        return load_model(chosen)
+
+    def _draw(self) -> None:
+        frames = self.frames["unseen"]
+        positions = spread(len(frames), self.recipe.validation.pictures)
+        if positions:
+            batch = Batch.of([frames[position] for position in positions])
+            prediction = self._predict(batch.image.to(self.fabric.device)).float().cpu()
+            draw(self.network, batch, prediction, self.run / "pictures" / "unseen.png")
+
+    def _config(self) -> dict[str, Any]:
+        """What every checkpoint says of itself, beside its step."""
+        recipe, network = self.recipe, self.network
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "model": recipe.model.name,
+            "model_config": to_plain(recipe.model.config),
+            "recipe": recipe.table(),
+            "target": network.predicts,
+            "input_size": list(recipe.data.size),
+            "output_stride": network.output_stride,
+            "parameters": sum(parameter.numel() for parameter in network.parameters()),
+            "receptive_field": network.receptive_field,
+            "data": self.data.source.location,
+            "train_scenes": list(self.parts.train.scenes),
+            "unseen_scenes": list(self.parts.unseen.scenes),
+            "train_fingerprint": self.parts.train.fingerprint(),
+            "versions": versions(),
+        }
+
+
+def build_network(recipe: Recipe) -> Network:
+    """The recipe's network with fresh weights, a function of the recipe's seed."""
+    torch.manual_seed(recipe.train.seed)
+    network = MODELS[recipe.model.name](recipe.model.config)
+    if min(recipe.data.size) < network.stride:
+        size = "x".join(map(str, recipe.data.size))
+        raise UsageError(
+            f"Images of {size} are smaller than the stride {network.stride} of '{recipe.model.name}'; "
+            f"use at least --set data.size={network.stride}x{network.stride}."
+        )
+    return network
+
+
+def make_augment(recipe: Recipe) -> Augment | None:
+    """The recipe's augmentation, or None where it asks for none."""
+    if recipe.augment == AugmentConfig(flip=0):
+        return None
+    return partial(augment, config=recipe.augment)
+
+
+def spread(count: int, most: int | None) -> list[int]:
+    """Up to `most` of the positions 0..count-1, evenly spread."""
+    if most is None or count <= most:
+        return list(range(count))
+    return [round((i + 0.5) * count / most - 0.5) for i in range(most)]
+
+
+def stacked(frames: Frames, batches: Sequence[Sequence[int]], workers: int) -> Iterator[Batch]:
+    """The frames at the positions of each batch, stacked, read ahead by `workers` processes."""
+    stream = frames.stream(workers, [position for batch in batches for position in batch])
+    for batch in batches:
+        yield Batch.of([next(stream) for _ in batch])
+
+
+def _floor(network: Network, frames: Frames, recipe: Recipe, workers: int) -> scoring.MeanMap:
+    """The mean target over the training frames, or over `MEAN_FRAMES` of a set too large for memory."""
+    positions = spread(len(frames), None if frames.kept is not None else MEAN_FRAMES)
+    batches = [positions[i : i + recipe.train.batch] for i in range(0, len(positions), recipe.train.batch)]
+    return scoring.mean_map(network, stacked(frames, batches, workers))
+
+
+def _new_state(recipe: Recipe, network: Network, fabric: Fabric) -> State:
+    if recipe.memory.channels_last:
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(fabric.device)
+    # Gradient scaling of fp16 and the fused kernels unscale at different places.
+    fused = recipe.precision.compute != "fp16" and fabric.device.type in ("cpu", "cuda")
+    optimiser = make_optimiser(network, recipe.optim, fused)
+    average = Average(network, recipe.train.ema) if recipe.train.ema else None
+    return State(
+        network, optimiser, Schedule(recipe.schedule, recipe.train.steps), average, recipe.train.seed
+    )
+
+
+def _load_first(recipe: Recipe, network: Network, parts: Parts) -> list[str]:
+    """Fill the network inside from its own checkpoint; notes what that one has seen of the unseen."""
+    if not recipe.first.checkpoint:
+        return []
+    first = load_model(recipe.first.checkpoint)
+    inner: Any = getattr(network, "gradient", None)
+    if inner is None:
+        raise UsageError(
+            f"'{recipe.model.name}' is not built upon another network; leave out first.checkpoint."
+        )
+    if not isinstance(first.model, type(inner)):
+        raise CheckpointError(
+            first.path, f"is of '{first.model_name}', and '{recipe.model.name}' needs a gradient network"
+        )
+    load_weights(inner, first.path / checkpoints.MODEL)
+    return _overlap(parts.unseen.scenes, first.train_scenes, "unseen", f" by {first.path}")
+
+
+def _overlap(held: Sequence[str], trained: Sequence[str], what: str, by: str = "") -> list[str]:
+    shared = sorted(set(held) & set(trained))
+    if not shared:
+        return []
+    return [
+        f"The {what} score is too good: {len(shared)} of its scenes were trained on{by}, "
+        f"such as '{shared[0]}'."
+    ]

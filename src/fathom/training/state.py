@@ -1,0 +1,158 @@
+"""Everything of a training that changes from step to step, to a checkpoint and back.
+
+No random state is among it: the order of the frames, their augmentation and dropout are all functions of the
+seed and the step (`fathom.training.feed`, `State.reseed`), so that the step stands for all of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from fathom.errors import CheckpointError
+from fathom.training.checkpoint import CONFIG, MODEL, Content, load_weights, read_json, read_tensors
+from fathom.training.ema import Average
+from fathom.training.recipe import OptimSection
+from fathom.training.schedule import Schedule
+
+RAW, OPTIMISER, STATE = "raw.safetensors", "optimiser.safetensors", "state.json"
+
+
+@dataclass
+class Stopping:
+    """The best validation so far, and how many there were since."""
+
+    best: float = math.inf
+    best_step: int = -1
+    since: int = 0
+
+    def observe(self, value: float, step: int) -> bool:
+        """Take in a validation; whether it is the best so far."""
+        better = value < self.best
+        if better:
+            self.best, self.best_step, self.since = value, step, 0
+        else:
+            self.since += 1
+        return better
+
+    def state(self) -> dict[str, Any]:
+        """What resuming needs, as JSON values."""
+        best = None if math.isinf(self.best) else self.best
+        return {"best": best, "best_step": self.best_step, "since": self.since}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take up a saved `state`."""
+        self.best = math.inf if state["best"] is None else float(state["best"])
+        self.best_step, self.since = int(state["best_step"]), int(state["since"])
+
+
+@dataclass
+class State:
+    """A training in the middle.
+
+    Attributes:
+        model: the network itself, without wrappers.
+        step: optimiser steps done.
+        average: of the weights, or None.
+        scaler: fp16's gradient scaler state, empty without one.
+    """
+
+    model: nn.Module
+    optimiser: Optimizer
+    schedule: Schedule
+    average: Average | None
+    seed: int
+    step: int = 0
+    stopping: Stopping = field(default_factory=Stopping)
+    scaler: dict[str, Any] = field(default_factory=dict)
+
+    def weights(self) -> Mapping[str, Tensor]:
+        """The weights that are the result: the average where there is one."""
+        return self.average.tensors if self.average is not None else self.model.state_dict()
+
+    def reseed(self, rank: int) -> None:
+        """Set torch's generators for the next step, for networks that draw random numbers (dropout)."""
+        torch.manual_seed(
+            ((self.seed + 1) * 0x9E3779B1 + self.step * 0x85EBCA77 + rank * 0xC2B2AE3D) & 0x7FFFFFFFFFFF
+        )
+
+    def content(self, config: Mapping[str, Any]) -> Content:
+        """The files of a checkpoint of this moment."""
+        tensors, scalars = split_optimiser(self.optimiser.state_dict())
+        state = {
+            "step": self.step,
+            "seed": self.seed,
+            "schedule": self.schedule.state(),
+            "stopping": self.stopping.state(),
+            "average_updates": self.average.updates if self.average is not None else 0,
+            "optimiser": scalars,
+            "scaler": self.scaler,
+        }
+        content = {
+            MODEL: self.weights(),
+            CONFIG: {**config, "step": self.step},
+            OPTIMISER: tensors,
+            STATE: state,
+        }
+        return content if self.average is None else {**content, RAW: self.model.state_dict()}
+
+    def restore(self, folder: Path) -> None:
+        """Take up the checkpoint `folder`."""
+        state = read_json(folder / STATE)
+        load_weights(self.model, folder / (MODEL if self.average is None else RAW))
+        try:
+            self.optimiser.load_state_dict(
+                join_optimiser(read_tensors(folder / OPTIMISER), state["optimiser"])
+            )
+            self.schedule.restore(state["schedule"])
+            self.stopping.restore(state["stopping"])
+            self.step, self.scaler = int(state["step"]), dict(state["scaler"])
+            if self.average is not None:
+                self.average.restore(read_tensors(folder / MODEL), int(state["average_updates"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(folder / STATE, f"does not fit this recipe ({error})") from error
+
+
+def split_optimiser(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """An optimiser's state as tensors by ``parameter.name`` and JSON values."""
+    tensors, scalars = {}, {}
+    for parameter, values in state["state"].items():
+        for name, value in values.items():
+            key = f"{parameter}.{name}"
+            if isinstance(value, Tensor):
+                tensors[key] = value
+            else:
+                scalars[key] = value
+    return tensors, {"groups": state["param_groups"], "state": scalars}
+
+
+def join_optimiser(tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of `split_optimiser`."""
+    state: dict[int, dict[str, Any]] = {}
+    for key, value in [*tensors.items(), *scalars["state"].items()]:
+        parameter, _, name = key.partition(".")
+        state.setdefault(int(parameter), {})[name] = value
+    return {"state": state, "param_groups": scalars["groups"]}
+
+
+def make_optimiser(model: nn.Module, section: OptimSection, fused: bool) -> Optimizer:
+    """The recipe's optimiser. Weight decay spares what has one dimension: biases and norms."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": section.weight_decay},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if section.name == "sgd":
+        return torch.optim.SGD(
+            groups, lr=section.lr, momentum=section.momentum, nesterov=section.momentum > 0
+        )
+    kind = torch.optim.AdamW if section.name == "adamw" else torch.optim.Adam
+    return kind(groups, lr=section.lr, betas=section.betas, fused=fused)
