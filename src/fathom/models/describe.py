@@ -82,7 +82,7 @@ class Description:
         return asdict(self)
 
     def grouped(self, depth: int = 2) -> tuple[Row, ...]:
-        """The rows with all layers that share the first `depth` parts of their names added up, with the last map's shape."""
+        """The rows whose names share their first `depth` parts added up, with the shape of the last map."""
         groups: dict[str, list[Row]] = {}
         for row in self.rows:
             groups.setdefault(".".join(row.name.split(".")[:depth]), []).append(row)
@@ -213,7 +213,8 @@ def _shape(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape))
 
 
-def _count(value: float) -> str:
+def _count(number: int) -> str:
+    value = float(number)
     for unit in ("", " k", " M", " G", " T"):
         if value < 1000 or unit == " T":
             return f"{value:.3g}{unit}"
@@ -221,7 +222,8 @@ def _count(value: float) -> str:
     raise AssertionError
 
 
-def _bytes(value: float) -> str:
+def _bytes(number: int) -> str:
+    value = float(number)
     for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
         if value < 1024 or unit == "TiB":
             return f"{value:.3g} {unit}"

@@ -8,7 +8,7 @@ learns depth from the image and from the gradient network's prediction.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal, Self, get_args
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -78,7 +78,8 @@ def centre(size: Grid, lost: int) -> Box:
     return lost, lost, height, width
 
 
-def _check(filters: tuple[int, ...], activation: str, padding: str) -> None:
+def check_plain(filters: tuple[int, ...], activation: str, padding: str) -> None:
+    """Raise `UsageError` unless the settings can be built."""
     if len(filters) < 2 or min(filters) < 1:
         raise UsageError(f"An edge-guided network needs two or more positive filters, not {filters}.")
     for value, choices in ((activation, get_args(Activation)), (padding, get_args(Padding))):
@@ -108,7 +109,7 @@ class PlainCNN(Network):
         typical_depth: float = 2.5
 
         def __post_init__(self) -> None:
-            _check(self.filters, self.activation, self.padding)
+            check_plain(self.filters, self.activation, self.padding)
             check_output(self.output, self.typical_depth)
 
     predicts = "depth"
@@ -155,7 +156,7 @@ class GradientNetwork(Network):
         edges: Edges = "magnitude"
 
         def __post_init__(self) -> None:
-            _check(self.filters, self.activation, self.padding)
+            check_plain(self.filters, self.activation, self.padding)
             if self.edges not in get_args(Edges):
                 raise UsageError(f"'{self.edges}' is not one of {', '.join(get_args(Edges))}.")
 
@@ -215,7 +216,7 @@ class FinetuneNetwork(Network):
         freeze_gradient: bool = True
 
         def __post_init__(self) -> None:
-            _check(self.filters, self.activation, self.padding)
+            check_plain(self.filters, self.activation, self.padding)
             check_output(self.output, self.typical_depth)
             self.gradient()
 
@@ -252,7 +253,7 @@ class FinetuneNetwork(Network):
             self.gradient.requires_grad_(False)
             self.gradient.eval()
 
-    def train(self, mode: bool = True) -> Self:
+    def train(self, mode: bool = True) -> FinetuneNetwork:
         super().train(mode)
         if self.config.freeze_gradient:
             self.gradient.eval()

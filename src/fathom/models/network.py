@@ -90,9 +90,13 @@ class Network(nn.Module):
         """`block(*inputs)`, recomputed in the backward pass if `checkpointing` is set."""
         if self.checkpointing and torch.is_grad_enabled():
             still = StillStatistics(block)
-            contexts = {"context_fn": lambda: (nullcontext(), still)} if still.norms else {}
-            result: Tensor = checkpoint(block, *inputs, use_reentrant=False, **contexts)
-            return result
+            if not still.norms:
+                plain: Tensor = checkpoint(block, *inputs, use_reentrant=False)
+                return plain
+            normed: Tensor = checkpoint(
+                block, *inputs, use_reentrant=False, context_fn=lambda: (nullcontext(), still)
+            )
+            return normed
         output: Tensor = block(*inputs)
         return output
 

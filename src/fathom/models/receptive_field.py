@@ -9,18 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 Interval = tuple[int, int]
 """First and last pixel, both included."""
-
-
-class Step(Protocol):
-    """One layer on the path from the image to the output."""
-
-    def back(self, interval: Interval) -> Interval:
-        """The input pixels that the output pixels `interval` depend on."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +23,7 @@ class Window:
     padding: int = 0
 
     def back(self, interval: Interval) -> Interval:
+        """The input pixels that the output pixels `interval` depend on; so in each kind of step."""
         first, last = interval
         return first * self.stride - self.padding, last * self.stride - self.padding + self.kernel - 1
 
@@ -59,6 +51,10 @@ class Transposed:
         return -((self.kernel - 1 - self.padding - first) // self.stride), (
             last + self.padding
         ) // self.stride
+
+
+Step = Window | Upsample | Transposed
+"""One layer on the path from the image to the output."""
 
 
 def same(kernel: int, count: int = 1) -> list[Step]:

@@ -1,9 +1,8 @@
 """Augmentation of a frame: image, depth, mask, camera, labels and normals together.
 
 Depth is moved by nearest neighbour and never interpolated, so that no pixel takes a value between two
-surfaces, or between a surface and a hole. Every step is a pure function; the random one draws from the
-generator it is given, and `frame_generator` gives each frame of each epoch its own: what a frame becomes
-depends on seed, epoch and index alone, not on workers, batches or what ran before a resume.
+surfaces, or between a surface and a hole. Every step is a pure function of the sample and of the generator it is given: what
+a frame becomes does not depend on workers, on batches, or on what ran before a resume.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal, TypeVar, get_args
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -62,12 +60,6 @@ class AugmentConfig:
                 raise UsageError(f"augment.{name} must lie in [{low}, {high}], not {getattr(self, name)}.")
         if self.keep not in get_args(Keep):
             raise UsageError(f"augment.keep must be one of {', '.join(get_args(Keep))}, not '{self.keep}'.")
-
-
-def frame_generator(seed: int, epoch: int, index: int) -> torch.Generator:
-    """The random numbers of one frame in one epoch."""
-    state = np.random.SeedSequence([seed, epoch, index]).generate_state(1, np.uint64)
-    return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
 
 
 def augment(sample: Sample, generator: torch.Generator, config: AugmentConfig) -> Sample:
