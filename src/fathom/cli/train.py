@@ -117,7 +117,7 @@ def _find_lr(recipe: Any, data: str, out: Path, device: str, workers: int) -> An
 
     found = find_rate(recipe, data, out=out, device=device, workers=workers)
     Console().print(found["sentence"], soft_wrap=True)
-    Console().print(f"Picture: {out / 'lr_find.png'}", soft_wrap=True)
+    Console().print(f"Picture: {out / 'lr_find' / 'lr_find.png'}", soft_wrap=True)
     return found
 
 

@@ -30,6 +30,17 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
+def resolve_device(name: str) -> str:
+    """`name` itself, or for ``auto`` the best device at hand."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise UsageError(f"Device '{name}': this PyTorch sees no GPU; use cpu.")
+    return name
+
+
 def fast_bf16(device: str) -> bool:
     """Whether `device` multiplies bfloat16 in hardware."""
     if device.startswith("cuda"):
@@ -91,8 +102,8 @@ def explained(recipe: Recipe) -> Iterator[None]:
             isinstance(error, torch.distributed.DistError) or "gloo" in text or "NCCL" in text
         ):
             raise FathomError(
-                f"Process {rank()} of {world_size()} lost contact with the others: one has ended, or was silent "
-                f"for {recipe.train.timeout} s; start the job again with --resume ({text.splitlines()[0][:150]})."
+                f"Process {rank()} of {world_size()} lost contact with the others: one ended, or was silent "
+                f"for {recipe.train.timeout} s; start again with --resume ({text.splitlines()[0][:150]})."
             ) from error
         raise
 

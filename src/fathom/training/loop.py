@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 Validate = Callable[[], Mapping[str, Scores]]
 """Scores of the network as it stands on each held-out part, by the part's name."""
 
+Objective = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, dict[str, Tensor]]]
+"""(prediction, target, valid) to the weighted loss and its terms one by one."""
+
 AGREE_EVERY = 10
 """Steps between questions to the other processes whether one of them was asked to stop."""
 
@@ -39,7 +42,7 @@ class DivergedError(FathomError):
     """The loss or its gradient became NaN or infinite."""
 
 
-def objective(section: LossSection) -> Callable[[Tensor, Tensor, Tensor], tuple[Tensor, dict[str, Tensor]]]:
+def objective(section: LossSection) -> Objective:
     """The recipe's weighted loss of (prediction, target, valid), and its terms one by one."""
     loss = WeightedSum(section.weights(), section.data_range)
     if section.space == "linear":
@@ -60,7 +63,7 @@ def batch_gradient(
     fabric: Fabric,
     model: torch.nn.Module,
     network: Network,
-    loss: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, dict[str, Tensor]]],
+    loss: Objective,
     parts: list[Batch],
     batch: int,
     memory_format: torch.memory_format = torch.contiguous_format,

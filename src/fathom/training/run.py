@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from fathom.data.dataset import Dataset
 from fathom.progress import note, set_quiet
 from fathom.training.checkpoint import Trained
-from fathom.training.devices import explained, rank, resolve_precision
+from fathom.training.devices import explained, rank, resolve_device, resolve_precision
 from fathom.training.recipe import Recipe, load_recipe
 from fathom.training.session import Session
 from fathom.training.signals import stop_requests
@@ -51,8 +51,6 @@ def train(
         DivergedError: NaN in the loss.
         StoppedError: SIGTERM or Ctrl-C; saved.
     """
-    from fathom.cli.options import resolve_device
-
     device = resolve_device(device)
     resolved = resolve_precision(load_recipe(recipe, settings), device)
     data, test = open_data(data, test)

@@ -124,7 +124,7 @@ class Session:
         finished = self.state.step >= train.steps or self._stopped_early()
         early = self._stopped_early()
         if not finished:
-            model, optimiser = self._wrapped()
+            model, optimiser = self.wrapped()
             zero = self.fabric.is_global_zero
             journal = Journal(self.run, self.state.step, train.tensorboard) if zero else None
             loop = Loop(
@@ -141,14 +141,14 @@ class Session:
                 request,
             )
             try:
-                early = not loop.fit(self._batches())
+                early = not loop.fit(self.batches())
             finally:
                 if journal is not None:
                     journal.close()
         seconds = time.monotonic() - start
         return self._finish(early, seconds, self.state.step - first_step)
 
-    def _wrapped(self) -> tuple[torch.nn.Module, Any]:
+    def wrapped(self) -> tuple[torch.nn.Module, Any]:
         """The network and its optimiser as Fabric wraps them."""
         model: Any = torch.compile(self.network) if self.recipe.train.compile else self.network
         model.train()
@@ -157,7 +157,7 @@ class Session:
             self.fabric.strategy.precision.load_state_dict(self.state.scaler)
         return wrapped, optimiser
 
-    def _batches(self) -> Iterator[list[Batch]]:
+    def batches(self) -> Iterator[list[Batch]]:
         train = self.recipe.train
         portion = Portion(train.batch, train.accumulate, self.fabric.global_rank, self.fabric.world_size)
         return feed(
