@@ -91,8 +91,17 @@ def test_metres_start_at_the_typical_depth_and_follow_their_formula() -> None:
     assert torch.isfinite(metres(raw.float() + 1e6, "log", 2.5)).all()
 
 
-def test_metres_are_float32_from_half_precision() -> None:
-    assert metres(torch.zeros(2, dtype=torch.bfloat16), "softplus", 2.5).dtype == torch.float32
+@pytest.mark.parametrize("name", MODELS)
+def test_the_prediction_is_float32_under_autocast_and_in_either_memory_format(name: str) -> None:
+    model = build(name, TINY[name]).eval()
+    image = torch.rand(2, 3, 16, 24)
+    expected = model(image)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = model(image)
+    assert half.dtype == torch.float32
+    torch.testing.assert_close(half, expected, atol=0.1, rtol=0.1)
+    last = model.to(memory_format=torch.channels_last)(image.to(memory_format=torch.channels_last))
+    torch.testing.assert_close(last, expected, atol=1e-4, rtol=1e-4)
 
 
 def test_build_takes_plain_values_a_config_or_nothing() -> None:

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from fathom.errors import UsageError
-from fathom.models.layers import ResidualBlock, ResidualGroups, initialise_fan_in
+from fathom.models.layers import ResidualBlock, ResidualGroups, full_precision, initialise_fan_in
 from fathom.models.network import Network, pad_to_multiple
 from fathom.models.receptive_field import Step, Upsample, same
 
@@ -100,7 +100,7 @@ class Autoencoder(Network):
         x = code
         for stage in self.decoder.values():
             x = self._run(stage, x)
-        image = (torch.sigmoid(x) - OFFSET) / SCALE
+        image = (torch.sigmoid(full_precision(x)) - OFFSET) / SCALE
         return image if self.training else image.clamp(0, 1)
 
     def forward(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:

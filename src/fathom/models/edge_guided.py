@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from fathom.errors import UsageError
-from fathom.models.layers import Output, check_output, metres
+from fathom.models.layers import Output, check_output, full_precision, metres
 from fathom.models.network import Box, Network
 from fathom.models.receptive_field import Step, Transposed, Window
 from fathom.sample import Grid
@@ -175,7 +175,7 @@ class GradientNetwork(Network):
         x = image * 2 - 1
         for layer in self.stack:
             x = self._run(layer, x)
-        return x
+        return full_precision(x)
 
     def output_crop(self, size: Grid) -> Box:
         return centre(size, self.stack.margin)
