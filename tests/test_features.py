@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+
 from fathom.errors import FathomError, UsageError
 from fathom.features import FEATURES, Feature, feature, labels_feature
 from fathom.sample import Intrinsics, Sample
@@ -18,7 +19,13 @@ def frame(depth: torch.Tensor | None = None, **changes) -> Sample:
     height, width = 32, 48
     depth = torch.full((1, height, width), 2.5) if depth is None else depth
     image = torch.rand(3, height, width, generator=torch.Generator().manual_seed(0))
-    values = {"image": image, "depth": depth, "valid": torch.ones_like(depth, dtype=torch.bool), "scene": "s", "id": "f"}
+    values = {
+        "image": image,
+        "depth": depth,
+        "valid": torch.ones_like(depth, dtype=torch.bool),
+        "scene": "s",
+        "id": "f",
+    }
     return Sample(**(values | {"intrinsics": CAMERA} | changes))
 
 

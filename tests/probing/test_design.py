@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+
 from fathom.errors import FathomError
 from fathom.probing.design import Design, bilinear_weights, flat, resampling_weights
 from fathom.probing.moments import Moments

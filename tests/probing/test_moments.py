@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import torch
+
 from fathom.probing.moments import Moments
 
 
 def data(n: int = 200, p: int = 5, q: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
     g = torch.Generator().manual_seed(1)
-    return torch.randn(n, p, generator=g, dtype=torch.float64) + 3, torch.randn(n, q, generator=g, dtype=torch.float64) - 2
+    return torch.randn(n, p, generator=g, dtype=torch.float64) + 3, torch.randn(
+        n, q, generator=g, dtype=torch.float64
+    ) - 2
 
 
 def raw(m: Moments) -> list[torch.Tensor]:
@@ -42,7 +45,9 @@ def test_minus_undoes_plus() -> None:
 
 def test_selecting_columns_is_reading_only_those() -> None:
     X, Y = data()
-    for got, want in zip(raw(Moments.of(X, Y).select([4, 1], [1])), raw(Moments.of(X[:, [4, 1]], Y[:, [1]])), strict=True):
+    for got, want in zip(
+        raw(Moments.of(X, Y).select([4, 1], [1])), raw(Moments.of(X[:, [4, 1]], Y[:, [1]])), strict=True
+    ):
         torch.testing.assert_close(got, want)
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from fathom.probing.moments import Moments
-from fathom.probing.ridge import cross_validate, decompose, path_losses
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
@@ -14,12 +12,17 @@ from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from fathom.probing.moments import Moments
+from fathom.probing.ridge import cross_validate, decompose, path_losses
+
 
 def planted(n: int = 600, p: int = 12, q: int = 2, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     g = torch.Generator().manual_seed(seed)
     X = torch.randn(n, p, generator=g, dtype=torch.float64) @ torch.randn(p, p, generator=g, dtype=torch.float64)
     X = X * torch.logspace(-3, 3, p, dtype=torch.float64) + torch.randn(p, generator=g, dtype=torch.float64)
-    Y = X @ torch.randn(p, q, generator=g, dtype=torch.float64) / 100 + torch.randn(n, q, generator=g, dtype=torch.float64)
+    Y = X @ torch.randn(p, q, generator=g, dtype=torch.float64) / 100 + torch.randn(
+        n, q, generator=g, dtype=torch.float64
+    )
     return X, Y
 
 

@@ -12,11 +12,19 @@ from fathom.cli.options import Device, Json, Out, Quiet, Seed, SkipBad, Workers,
 
 def probe(
     data: Annotated[str, typer.Argument(help="DATA: rooms, KIND:PATH, or a path whose kind is recognised.")],
-    encoder: Annotated[list[str] | None, typer.Option("--encoder", "-e", help="Encoder SPEC; repeat for several.")] = None,
+    encoder: Annotated[
+        list[str] | None, typer.Option("--encoder", "-e", help="Encoder SPEC; repeat for several.")
+    ] = None,
     feature: Annotated[list[str] | None, typer.Option("--feature", "-f", help="Feature; repeat for several.")] = None,
-    test: Annotated[str | None, typer.Option("--test", help="DATA to test on; default: official or a scene split.")] = None,
-    fraction: Annotated[float, typer.Option("--fraction", help="Share of frames to test on, where scenes are split.")] = 0.25,
-    floors: Annotated[str | None, typer.Option("--floors", help="Comma-separated floors instead of the default ones.")] = None,
+    test: Annotated[
+        str | None, typer.Option("--test", help="DATA to test on; default: official or a scene split.")
+    ] = None,
+    fraction: Annotated[
+        float, typer.Option("--fraction", help="Share of frames to test on, where scenes are split.")
+    ] = 0.25,
+    floors: Annotated[
+        str | None, typer.Option("--floors", help="Comma-separated floors instead of the default ones.")
+    ] = None,
     size: Annotated[str | None, typer.Option("--size", help="Input height x width, such as 240x320.")] = None,
     grid: Annotated[str | None, typer.Option("--grid", help="Grid of the probe; default: input divided by 8.")] = None,
     protocol: Annotated[str | None, typer.Option("--protocol", help="Of AbsRel and δ1 at full resolution.")] = None,
@@ -44,7 +52,7 @@ def probe(
 
     from fathom.atomic import write_json
     from fathom.data.sources import load
-    from fathom.probing.run import FLOORS
+    from fathom.probing.entrants import FLOORS
     from fathom.probing.run import probe as run
     from fathom.progress import note, set_quiet
     from fathom.report.probe import draw

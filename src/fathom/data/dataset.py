@@ -156,7 +156,9 @@ def _content_digest(path: Path, block: int = 1 << 16, blocks: int = 16) -> bytes
             size = file.seek(0, 2)
             digest.update(size.to_bytes(8, "little"))
             span = max(size - block, 0)
-            starts = range(0, size, block) if size <= block * blocks else [span * i // blocks for i in range(blocks + 1)]
+            starts = (
+                range(0, size, block) if size <= block * blocks else [span * i // blocks for i in range(blocks + 1)]
+            )
             for start in starts:
                 file.seek(start)
                 digest.update(file.read(block))

@@ -98,7 +98,9 @@ class Design:
         self.name, self.grid = name, grid
         self._shapes = {layer: tuple(z.shape[1:]) for layer, z in maps.items()}
         cells = grid[0] * grid[1]
-        fine = {layer for layer, (_, h, w) in self._shapes.items() if h * w >= COARSE * cells or h > grid[0] or w > grid[1]}
+        fine = {
+            layer for layer, (_, h, w) in self._shapes.items() if h * w >= COARSE * cells or h > grid[0] or w > grid[1]
+        }
         by_native: dict[Grid, list[tuple[str, int]]] = {}
         for layer, (channels, h, w) in self._shapes.items():
             by_native.setdefault(grid if layer in fine else (h, w), []).append((layer, channels))
@@ -152,7 +154,9 @@ class Design:
                     z = rows @ z @ columns.T
                 parts.append(z)
             batch = next(iter(maps.values())).shape[0] if maps else 0
-            placed.append(torch.cat(parts, 1) if parts else self.placements[0].rows.new_zeros(batch, 0, *placement.native))
+            placed.append(
+                torch.cat(parts, 1) if parts else self.placements[0].rows.new_zeros(batch, 0, *placement.native)
+            )
         return placed
 
     def means(self, placed: Placed) -> Float[Tensor, "p"]:
@@ -161,7 +165,7 @@ class Design:
 
     def centre(self, placed: Placed, shift: Float[Tensor, "p"]) -> Placed:
         """The maps less the shift of each column; U has rows that sum to one, so X moves by the same shift."""
-        parts = shift.split([z.shape[1] for z in placed])
+        parts = torch.split(shift, [z.shape[1] for z in placed])
         return [z - s.to(z)[:, None, None] for z, s in zip(placed, parts, strict=True)]
 
     def accumulate(
@@ -194,7 +198,13 @@ class Design:
             self._quadratic(moments.xx[group], starts, a, centred, mask, full)
 
     def _quadratic(
-        self, xx: Float[Tensor, "p p"], starts: Sequence[int], a: int, centred: Placed, mask: Tensor, full: bool
+        self,
+        xx: Float[Tensor, "p p"],
+        starts: Sequence[int],
+        a: int,
+        centred: Placed,
+        mask: Tensor,
+        full: bool,
     ) -> None:
         """Blocks (a, a), (a, b > a) and their transposes of Σ x xᵀ."""
         here, Za = self.placements[a], centred[a]
@@ -226,7 +236,7 @@ class Design:
     ) -> Float[Tensor, "B q h w"]:
         """X w + b on the grid, the product taken on each map's own grid."""
         total: Tensor | None = None
-        parts = weight.split([z.shape[1] for z in placed])
+        parts = torch.split(weight, [z.shape[1] for z in placed])
         for placement, z, w in zip(self.placements, placed, parts, strict=True):
             if not z.shape[1]:
                 continue

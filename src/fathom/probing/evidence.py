@@ -15,6 +15,11 @@ from fathom.errors import DataError
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from fathom.probing.pictures import Picture
+
+STYLES = {"floor": "dim", "random": "dim", "permuted": "dim", "ceiling": "green"}
+"""How a row of each role is printed; the encoders stand out."""
+
 SCHEMA_VERSION = 1
 """Raised when a key of ``evidence.json`` changes its meaning; new keys do not raise it."""
 
@@ -29,13 +34,16 @@ class Row:
         feature: what was probed for.
         channels: columns of the probe, intercept not counted.
         penalty: λ, chosen by cross-validation over training scenes (key ``lambda`` in JSON).
-        floor: whether the encoder is a floor and no learned representation.
+        role: ``encoder``, ``floor``, ``random`` or ``permuted`` (the same architecture without what was learned), or
+            ``ceiling`` (a supervised network).
+        of: the encoder it is a control of. seed: of its weights. Both None where they mean nothing.
         chosen: whether this layer is the encoder's best by cross-validation; one of each encoder and feature.
         cv_mse: cross-validated on the training scenes. train_mse: in sample.
         test_mse: mean over the valid grid cells of the test frames, summed over outputs. test_rmse: its root.
         interval: 95 % interval of `test_mse` over scenes, or None with fewer scenes than it takes.
         ratio_to_pixels: `test_mse` over that of the null model ``pixels``, or None without it.
         r2: share of the variance around the training mean that is explained on the test frames.
+        control_r2: the same for the control task (targets of other rooms); `r2` less this is the selectivity.
         abs_rel, delta1, rmse: full resolution, under the run's protocol; for depth features of chosen layers.
         accuracy, miou: for class features, of the largest output.
         errors: Σ of squared errors in each test scene, in the order of `Evidence.test_scenes`.
@@ -47,10 +55,10 @@ class Row:
     feature: str
     channels: int
     penalty: float
-    floor: bool
+    role: str
     chosen: bool
-    cv_mse: float
-    train_mse: float
+    cv_mse: float | None
+    train_mse: float | None
     test_mse: float
     test_rmse: float
     interval: tuple[float, float] | None
@@ -58,6 +66,9 @@ class Row:
     r2: float | None
     errors: tuple[float, ...]
     cells: tuple[float, ...]
+    of: str | None = None
+    seed: int | None = None
+    control_r2: float | None = None
     abs_rel: float | None = None
     delta1: float | None = None
     rmse: float | None = None
@@ -92,6 +103,8 @@ class Evidence:
         command: that made it.
         notes: what a reader should know, such as frames left out.
         verdicts: see `fathom.probing.verdict`; empty where none was asked for.
+        pictures: test frames with every encoder's prediction; not in the JSON.
+        extra: keys of the JSON that this version does not know, kept.
     """
 
     rows: list[Row]
@@ -105,6 +118,7 @@ class Evidence:
     command: str = ""
     notes: list[str] = field(default_factory=list)
     verdicts: list[dict[str, Any]] = field(default_factory=list)
+    pictures: list[Picture] = field(default_factory=list, repr=False)
     extra: dict[str, Any] = field(default_factory=dict)
 
     def row(self, encoder: str, feature: str = "depth", layer: str | None = None) -> Row:
@@ -166,7 +180,11 @@ class Evidence:
             raise DataError(path, f"is not readable evidence ({error})", "run the probe again") from error
         if not isinstance(record, dict) or record.get("schema_version") != SCHEMA_VERSION:
             version = record.get("schema_version") if isinstance(record, dict) else None
-            raise DataError(path, f"has schema version {version}, this fathom reads {SCHEMA_VERSION}", "run the probe again")
+            raise DataError(
+                path,
+                f"has schema version {version}, this fathom reads {SCHEMA_VERSION}",
+                "run the probe again",
+            )
         known = {
             "schema_version", "command", "versions", "seed", "data", "protocol", "size", "grid", "settings",
             "test_scenes", "rows", "verdicts", "notes",
@@ -216,7 +234,7 @@ class Evidence:
             ]
             cells += [_number(row.abs_rel, 3), _number(row.delta1, 3)] if depth else []
             cells += [_number(row.accuracy, 3), _number(row.miou, 3)] if classes else []
-            table.add_row(*cells, style="dim" if row.floor else None)
+            table.add_row(*cells, style=STYLES.get(row.role))
         return table
 
     def _caption(self, depth: bool) -> str:

@@ -124,7 +124,7 @@ class Moments:
         )
 
     def about(self, shift_x: Float[Tensor, "p"], shift_y: Float[Tensor, "q"]) -> Moments:
-        """The same pixels about another shift: with δ = s − s′, Σ(x−s′)(x−s′)ᵀ = Σ(x−s)(x−s)ᵀ + Σ(x−s)δᵀ + δΣ(x−s)ᵀ + nδδᵀ."""
+        """The same pixels about another shift s′: with δ = s − s′, Σ(x−s′)(x−s′)ᵀ is the old sum + Σ(x−s)δᵀ + δΣ(x−s)ᵀ + nδδᵀ."""
         dx, dy = self.shift_x - shift_x, self.shift_y - shift_y
         n = self.n[:, None]
         cross = self.x[:, :, None] * dx
@@ -133,7 +133,10 @@ class Moments:
             x=self.x + n * dx,
             y=self.y + n * dy,
             xx=self.xx + cross + cross.mT + n[:, :, None] * torch.outer(dx, dx),
-            xy=self.xy + self.x[:, :, None] * dy + dx[:, None] * self.y[:, None, :] + n[:, :, None] * torch.outer(dx, dy),
+            xy=self.xy
+            + self.x[:, :, None] * dy
+            + dx[:, None] * self.y[:, None, :]
+            + n[:, :, None] * torch.outer(dx, dy),
             yy=self.yy + 2 * dy * self.y + n * dy.square(),
             shift_x=shift_x,
             shift_y=shift_y,

@@ -1,13 +1,9 @@
-"""The two passes over the data: training frames into moments, test frames into errors.
-
-Each image is encoded once. The training pass gives moments, from them every probe in closed form; the test pass then
-meets the finished probes, so that losses by scene and full-resolution metrics come out of the same forward pass.
-"""
+"""Reading frames: targets of features, encoders on the grid, training frames into moments, test frames into errors."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -16,10 +12,10 @@ from torch import Tensor
 from fathom.encoders.base import Encoder
 from fathom.errors import FathomError
 from fathom.features import Feature
+from fathom.probing.controls import Donors, MeanMap, fill_invalid
 from fathom.probing.design import Design, Placed
 from fathom.probing.moments import Moments
 from fathom.probing.plan import Blocks, block_limit
-from fathom.probing.ridge import Chosen
 from fathom.sample import Grid, Sample
 
 ALL = "all"
@@ -28,10 +24,22 @@ ALL = "all"
 
 @dataclass(frozen=True)
 class Support:
-    """Features that are valid in the same cells, their outputs side by side."""
+    """Features that are valid in the same cells, their outputs side by side, then the same outputs of the control task.
+
+    Attributes:
+        name: of the support.
+        features: in order.
+        donors: whose targets stand in for the control task, or None to leave it out.
+    """
 
     name: str
     features: tuple[Feature, ...]
+    donors: Donors | None = None
+
+    @property
+    def channels(self) -> int:
+        """Output columns of the features, the control's not counted."""
+        return sum(item.channels for item in self.features)
 
     @property
     def outputs(self) -> dict[str, slice]:
@@ -42,14 +50,42 @@ class Support:
             start += item.channels
         return slices
 
-    def targets(self, samples: Sequence[Sample], grid: Grid) -> tuple[Float[Tensor, "B q h w"], Bool[Tensor, "B 1 h w"]]:
-        """Targets of a batch of frames on the grid."""
+    def control(self, feature: str) -> slice:
+        """The output columns of a feature's control task."""
+        part = self.outputs[feature]
+        return slice(self.channels + part.start, self.channels + part.stop)
+
+    @property
+    def ties(self) -> list[list[int]]:
+        """Outputs that share one penalty: those of a feature, and those of its control."""
+        parts = list(self.outputs.values())
+        if self.donors is not None:
+            parts += [self.control(item.name) for item in self.features]
+        return [list(range(part.start, part.stop)) for part in parts]
+
+    def target(self, sample: Sample, grid: Grid) -> tuple[Float[Tensor, "q h w"], Bool[Tensor, "1 h w"]]:
+        """The features of one frame side by side, valid where all of them are."""
+        parts = [item.of(sample, grid) for item in self.features]
+        return torch.cat([part[0] for part in parts]), torch.stack([part[1] for part in parts]).all(0)
+
+    def targets(
+        self, samples: Sequence[Sample], grid: Grid
+    ) -> tuple[Float[Tensor, "B q h w"], Bool[Tensor, "B 1 h w"]]:
+        """Targets of a batch of frames on the grid, the control's after the features'."""
         values, valid = [], []
         for sample in samples:
-            parts = [item.of(sample, grid) for item in self.features]
-            values.append(torch.cat([part[0] for part in parts]))
-            valid.append(torch.stack([part[1] for part in parts]).all(0))
+            own, ok = self.target(sample, grid)
+            values.append(own if self.donors is None else torch.cat([own, self.donors.of(sample)]))
+            valid.append(ok)
         return torch.stack(values), torch.stack(valid)
+
+    def with_donors(self, frames: Sequence[Sample], grid: Grid, seed: int) -> Support:
+        """The same support with its control task made of the targets of `frames`, one of each of several scenes."""
+        targets = [(fill_invalid(*self.target(frame, grid)), frame.scene) for frame in frames]
+        return replace(
+            self,
+            donors=Donors(torch.stack([t for t, _ in targets]), tuple(scene for _, scene in targets), seed),
+        )
 
 
 def supports(features: Sequence[Feature]) -> tuple[Support, ...]:
@@ -120,12 +156,18 @@ def train_pass(
     grid: Grid,
     blocks: Blocks,
     device: str | torch.device,
-) -> None:
-    """Add every frame to the moments of its block, for every encoder and support."""
+) -> dict[str, MeanMap]:
+    """Add every frame to the moments of its block, for every encoder and support; returns each support's mean map."""
+    mean_maps: dict[str, MeanMap] = {}
     for samples in batches:
         images = images_of(samples, device)
         targets = {kind.name: tuple(part.to(device) for part in kind.targets(samples, grid)) for kind in kinds}
         groups = _runs([blocks.of_scene[sample.scene] for sample in samples])
+        for kind in kinds:
+            Y, valid = targets[kind.name]
+            average = mean_maps.setdefault(kind.name, MeanMap.zeros(blocks.count, Y.shape[1], grid))
+            for group, part in groups:
+                average.add(group, Y[part], valid[part])
         for reading in readings:
             placed = reading.place(images, grid)
             _check_finite(reading, placed, samples)
@@ -142,47 +184,7 @@ def train_pass(
                 centred = design.centre(placed, moments.shift_x)
                 for group, part in groups:
                     design.accumulate(moments, group, [z[part] for z in centred], valid[part], Y[part])
-
-
-@dataclass(frozen=True)
-class FittedLayer:
-    """The probes of one layer for all features of one support."""
-
-    layer: str
-    columns: slice
-    chosen: Chosen
-
-
-@dataclass
-class Fitted:
-    """All probes of one encoder and one support, side by side, ready to predict."""
-
-    reading: Reading
-    kind: Support
-    layers: list[FittedLayer]
-
-    def best_layer(self, feature: str) -> str:
-        """The layer with the least cross-validated loss for `feature`."""
-        outputs = self.kind.outputs[feature]
-        return min(self.layers, key=lambda item: float(item.chosen.cv_mse[outputs].sum())).layer
-
-    def outputs_of(self, feature: str, layer: str) -> slice:
-        """Where the predictions of `feature` from `layer` stand among the columns of `weights`."""
-        position = [item.layer for item in self.layers].index(layer)
-        q = sum(item.channels for item in self.kind.features)
-        part = self.kind.outputs[feature]
-        return slice(position * q + part.start, position * q + part.stop)
-
-    def weights(self) -> tuple[Float[Tensor, "p r"], Float[Tensor, "r"]]:
-        """One matrix for all layers and outputs, zero outside each layer's columns: (p, layers * q) and its bias."""
-        assert self.reading.design is not None
-        p = self.reading.design.channels
-        blocks = []
-        for item in self.layers:
-            block = torch.zeros(p, item.chosen.probe.weight.shape[1], dtype=torch.float64)
-            block[item.columns] = item.chosen.probe.weight
-            blocks.append(block)
-        return torch.cat(blocks, 1), torch.cat([item.chosen.probe.bias for item in self.layers])
+    return mean_maps
 
 
 @dataclass
@@ -200,12 +202,11 @@ class SceneErrors:
     target: Float[Tensor, "S q"]
 
 
-def empty_errors(fitted: Fitted, scenes: int) -> SceneErrors:
+def empty_errors(scenes: int, layers: int, q: int) -> SceneErrors:
     """Zero sums for `scenes` scenes."""
-    q = fitted.layers[0].chosen.probe.weight.shape[1]
     zeros = torch.zeros
     return SceneErrors(
-        squared=zeros(scenes, len(fitted.layers), q, dtype=torch.float64),
+        squared=zeros(scenes, layers, q, dtype=torch.float64),
         cells=zeros(scenes, dtype=torch.float64),
         target=zeros(scenes, q, dtype=torch.float64),
     )

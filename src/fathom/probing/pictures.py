@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from fathom.data.dataset import Dataset
-from fathom.probing.passes import Fitted
+from fathom.probing.candidates import Candidate, best_layer, output_columns
 from fathom.sample import Sample
 
 
@@ -35,40 +35,41 @@ class Picture:
 class Pictures:
     """Collects the planned frames as the test pass meets them."""
 
+    candidates: Sequence[Candidate]
     wanted: frozenset[str]
     rows: tuple[tuple[int, str, int, str], ...]
     frames: list[Picture] = field(default_factory=list)
 
     @staticmethod
-    def plan(fitted: Sequence[Fitted], test: Dataset, count: int) -> Pictures:
-        """`count` frames spread over the test scenes, predicted by each encoder's chosen layer for the first depth feature."""
+    def plan(candidates: Sequence[Candidate], test: Dataset, count: int) -> Pictures:
+        """`count` frames spread over the test scenes; of each candidate the chosen layer, for the first depth feature."""
         scenes = test.scenes
         picked = [scenes[round(i * (len(scenes) - 1) / max(count - 1, 1))] for i in range(min(count, len(scenes)))]
         first: dict[str, str] = {}
         for id_, scene in zip(test.ids, test.frame_scenes, strict=True):
             first.setdefault(scene, id_)
         rows = []
-        for index, item in enumerate(fitted):
+        for index, item in enumerate(candidates):
             for one in item.kind.features:
                 if one.to_depth is not None:
-                    column = item.outputs_of(one.name, item.best_layer(one.name)).start
-                    rows.append((index, one.name, column, item.reading.encoder.name))
+                    column = output_columns(item, one.name, best_layer(item, one.name)).start
+                    rows.append((index, one.name, column, item.encoder))
                     break
         shown = rows[0][1] if rows else ""
         return Pictures(
-            frozenset(first[scene] for scene in picked), tuple(row for row in rows if row[1] == shown)
+            candidates,
+            frozenset(first[scene] for scene in picked),
+            tuple(row for row in rows if row[1] == shown),
         )
 
-    def add(
-        self, fitted: Sequence[Fitted], predicted: Sequence[Float[Tensor, "B _ h w"]], samples: Sequence[Sample]
-    ) -> None:
+    def add(self, predicted: Sequence[Float[Tensor, "B _ h w"]], samples: Sequence[Sample]) -> None:
         """Keep what was planned of a batch."""
         for position, sample in enumerate(samples):
             if sample.id not in self.wanted or not self.rows:
                 continue
             predictions = {}
             for index, name, column, encoder in self.rows:
-                to_depth = next(one.to_depth for one in fitted[index].kind.features if one.name == name)
+                to_depth = next(one.to_depth for one in self.candidates[index].kind.features if one.name == name)
                 assert to_depth is not None
                 predictions[encoder] = to_depth(predicted[index][position, column]).cpu()
             self.frames.append(

@@ -14,7 +14,7 @@ STRIDE = 8
 """Grid cells are 8 x 8 pixels of the input by default: 256 -> 32 as in the work this grew from, 240x320 -> 30x40."""
 
 SHORT_SIDE = 240
-"""Default input: the short side of the frames brought to at most this, the aspect kept, sides multiples of the stride."""
+"""Default input: the short side brought to at most this, the aspect kept, sides multiples of the stride."""
 
 
 def default_size(native: Grid) -> Grid:
@@ -68,7 +68,7 @@ def _balance(sizes: Sequence[int], bins: int) -> list[int]:
 
 
 def plan_blocks(dataset: Dataset, limit: int, folds: int, seed: int) -> Blocks:
-    """Assign scenes to at most `limit` blocks and blocks to `folds` folds, balanced by frames; depends on names, not order.
+    """Assign scenes to at most `limit` blocks, blocks to `folds` folds, balanced by frames; names count, order does not.
 
     Raises `FathomError` when there are fewer than two scenes, since nothing could then be chosen honestly.
     """

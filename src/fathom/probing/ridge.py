@@ -20,11 +20,11 @@ from torch import Tensor
 from fathom.errors import FathomError
 from fathom.probing.moments import Moments
 
-PATH = tuple(float(f"{mantissa}e{exponent}") for exponent in range(-8, 2) for mantissa in (1, 3)) + (100.0,)
+PATH = tuple(float(f"{mantissa}e{exponent}") for exponent in range(-8, 3) for mantissa in (1, 3))
 """Default penalties, relative to unit variance: from numerically none to almost total."""
 
 CONSTANT = 1e-12
-"""A channel whose variance is below this share of its squared offset and of the largest variance carries rounding only."""
+"""A channel with less variance than this share of its squared offset, or of the largest variance, is rounding only."""
 
 
 @dataclass(frozen=True)

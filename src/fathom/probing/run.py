@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +13,13 @@ import torch
 import fathom
 from fathom.data.dataset import Dataset
 from fathom.encoders.base import Encoder
-from fathom.errors import FathomError, UsageError
+from fathom.errors import FathomError, UsageError, nearest
 from fathom.features import Feature, feature
+from fathom.probing.candidates import Candidate, FittedProbe, MeanMapGuess, ReadBatch, best_layer
+from fathom.probing.controls import donor_positions
+from fathom.probing.entrants import FLOORS, Entrant, enter
 from fathom.probing.evidence import Evidence, Row
 from fathom.probing.passes import (
-    Fitted,
-    FittedLayer,
     Reading,
     SceneErrors,
     Support,
@@ -29,19 +30,19 @@ from fathom.probing.passes import (
     supports,
     train_pass,
 )
-from fathom.probing.pictures import Pictures
+from fathom.probing.pictures import Picture, Pictures
 from fathom.probing.plan import Blocks, default_grid, default_size, plan_blocks
 from fathom.probing.ridge import PATH, cross_validate
 from fathom.probing.scores import ClassScores, DepthScores
-from fathom.probing.statistics import ratio_interval
+from fathom.probing.statistics import METHOD, ratio_interval
 from fathom.progress import note, track
-from fathom.sample import Grid
+from fathom.sample import Grid, Sample
 
 if TYPE_CHECKING:
     from fathom.evaluation.protocols import Protocol
 
-FLOORS = ("constant", "position", "pixels", "pixels+position", "patch")
-"""What every encoder is held against unless told otherwise: see docs/method.md."""
+DONORS = 32
+"""Frames whose targets serve as the control task: enough that none repeats often, few enough to read at the start."""
 
 
 @dataclass(frozen=True)
@@ -106,31 +107,53 @@ def probe(
     Raises:
         FathomError: for data, encoders or features that cannot give an honest number.
     """
-    from fathom.encoders import open_encoder
     from fathom.evaluation.protocols import PROTOCOLS, choose_protocol
 
     if train is None:
         raise UsageError("probe() needs training data; give train=fathom.load(...).")
+    if protocol is not None and protocol not in PROTOCOLS:
+        raise UsageError(f"There is no protocol '{protocol}'{nearest(protocol, PROTOCOLS)}.")
     train, test = _parts(train, test, seed)
     features = _features(feature, train)
-    first = train[0]
-    size = size or default_size(first.image_size)
+    size = size or default_size(train[0].image_size)
     settings = Settings(
-        size, grid or default_grid(size), seed, batch_size, folds, tuple(penalties), device, workers, skip_bad, pictures
+        size,
+        grid or default_grid(size),
+        seed,
+        batch_size,
+        folds,
+        tuple(penalties),
+        device,
+        workers,
+        skip_bad,
+        pictures,
     )
-    specs = [*floors, *([encoder] if isinstance(encoder, str) or not isinstance(encoder, Sequence) else encoder)]
-    opened = [open_encoder(spec, seed=seed, size=size) if isinstance(spec, str) else spec for spec in specs]
-    names = [item.name for item in opened]
-    if len(set(names)) < len(names):
-        raise UsageError(f"Encoder {max(names, key=names.count)} is named twice.")
-    if protocol is not None and protocol not in PROTOCOLS:
-        from fathom.errors import nearest
-
-        raise UsageError(f"There is no protocol '{protocol}'{nearest(protocol, PROTOCOLS)}.")
+    given = [encoder] if isinstance(encoder, str) or not isinstance(encoder, Sequence) else list(encoder)
+    entrants = enter(given, floors, settings.grid, size=size, seed=seed, device=device)
     chosen_protocol = PROTOCOLS[protocol] if protocol else choose_protocol(test)
-    run = _Run(settings, [_on_grid(item, settings.grid).to(device) for item in opened], supports(features))
-    fitted = run.fit(train)
-    return run.measure(fitted, train, test, chosen_protocol, command)
+    run = _Run(settings, entrants, supports(features))
+    candidates = run.fit(train)
+    rows, frames = run.measure(candidates, test, chosen_protocol)
+    return Evidence(
+        rows=rows,
+        data={"train": _describe(train), "test": _describe(test)},
+        test_scenes=test.scenes,
+        protocol={"name": chosen_protocol.name, "description": chosen_protocol.description},
+        size=settings.size,
+        grid=settings.grid,
+        settings={
+            "seed": seed,
+            "batch_size": batch_size,
+            "folds": folds,
+            "penalties": list(penalties),
+            "device": device,
+            "interval_method": METHOD,
+        },
+        versions=versions(),
+        command=command,
+        notes=run.notes,
+        pictures=frames,
+    )
 
 
 def _parts(train: Dataset, test: Dataset | None, seed: int) -> tuple[Dataset, Dataset]:
@@ -155,52 +178,43 @@ def _features(given: str | Feature | Sequence[str | Feature], train: Dataset) ->
     return made
 
 
-def _on_grid(encoder: Encoder, grid: Grid) -> Encoder:
-    """Floors have no grid of their own: they work on the probe's."""
-    place = getattr(encoder, "on_grid", None)
-    return place(grid) if place is not None else encoder
-
-
 class _Run:
     """The state of one run: encoders being read, and what was left out."""
 
-    def __init__(self, settings: Settings, encoders: Sequence[Encoder], kinds: tuple[Support, ...]) -> None:
+    def __init__(self, settings: Settings, entrants: Sequence[Entrant], kinds: tuple[Support, ...]) -> None:
         self.settings = settings
-        self.readings = [Reading(encoder) for encoder in encoders]
+        self.readings = [Reading(entrant.encoder) for entrant in entrants]
+        self.roles = {id(reading): entrant.role for reading, entrant in zip(self.readings, entrants, strict=True)}
         self.kinds = kinds
         self.notes: list[str] = []
 
-    def fit(self, train: Dataset) -> list[Fitted]:
+    def fit(self, train: Dataset) -> list[Candidate]:
         """The training pass, then every probe in closed form."""
         settings = self.settings
         blocks = self._blocks(train)
+        self.kinds = self._with_control(train)
         ordered = train.subset(blocks.order(train))
         batches = (
-            [fitted for fitted, _ in pairs]
-            for pairs in self._batches(ordered, f"reading {len(train)} training frames")
+            [fitted for fitted, _ in pairs] for pairs in self._batches(ordered, f"reading {len(train)} training frames")
         )
-        train_pass(batches, self.readings, self.kinds, settings.grid, blocks, settings.device)
-        if not self.readings[0].moments:
-            raise FathomError(f"{train.source.location}: none of the training frames could be read.")
-        solved = []
-        pairs = [(reading, kind) for reading in self.readings for kind in self.kinds]
-        for reading, kind in track(pairs, "solving probes"):
-            moments = reading.moments[kind.name]
-            if float(moments.n.sum()) == 0:
+        mean_maps = train_pass(batches, self.readings, self.kinds, settings.grid, blocks, settings.device)
+        for kind in self.kinds:
+            if kind.name not in mean_maps or not float(mean_maps[kind.name].counts.sum()):
                 raise FathomError(
                     f"{train.source.location}: no training frame has a valid cell of {kind.name}; nothing can be probed."
                 )
-            ties = [list(range(part.start, part.stop)) for part in kind.outputs.values()]
-            layers = [
-                FittedLayer(
-                    layer,
-                    columns,
-                    cross_validate(moments.select(columns), blocks.folds, settings.penalties, ties),
-                )
+        candidates: list[Candidate] = [
+            MeanMapGuess(mean_maps[kind.name], kind, blocks.folds, settings.device) for kind in self.kinds
+        ]
+        pairs = [(reading, kind) for reading in self.readings for kind in self.kinds]
+        for reading, kind in track(pairs, "solving probes"):
+            moments = reading.moments[kind.name]
+            chosen = {
+                layer: cross_validate(moments.select(columns), blocks.folds, settings.penalties, kind.ties)
                 for layer, columns in reading.layers.items()
-            ]
-            solved.append(Fitted(reading, kind, layers))
-        return solved
+            }
+            candidates.append(FittedProbe(reading, kind, self.roles[id(reading)], chosen, settings.device))
+        return candidates
 
     def _blocks(self, train: Dataset) -> Blocks:
         """Blocks of scenes, as many as memory allows: one frame is encoded to learn how wide the encoders are."""
@@ -210,22 +224,31 @@ class _Run:
         images = images_of([fit(train[0], settings.size)], settings.device)
         for reading in self.readings:
             reading.place(images, settings.grid)
-        widest = max(reading.design.channels for reading in self.readings if reading.design is not None)
-        limit = most_blocks(widest, len(train.scenes), len(self.kinds), sum(not r.encoder.floor for r in self.readings))
-        return plan_blocks(train, limit, settings.folds, settings.seed)
+        widest = max((reading.design.channels for reading in self.readings if reading.design is not None), default=0)
+        wide = sum(not reading.encoder.floor for reading in self.readings)
+        return plan_blocks(
+            train,
+            most_blocks(widest, len(train.scenes), len(self.kinds), wide),
+            settings.folds,
+            settings.seed,
+        )
 
-    def _batches(self, dataset: Dataset, description: str) -> Any:
+    def _with_control(self, train: Dataset) -> tuple[Support, ...]:
+        """The supports with their control task: targets of up to `DONORS` frames, each of another training scene."""
+        from fathom.data.transforms import fit
+
+        settings = self.settings
+        frames = [fit(train[position], settings.size) for position in donor_positions(train, DONORS, settings.seed)]
+        return tuple(kind.with_donors(frames, settings.grid, settings.seed) for kind in self.kinds)
+
+    def _batches(self, dataset: Dataset, description: str) -> Iterator[list[tuple[Sample, Sample]]]:
         from fathom.data.loading import Skipped, batches
 
         settings = self.settings
         skipped = Skipped() if settings.skip_bad else None
         count = -(-len(dataset) // settings.batch_size)
         stream = batches(
-            dataset,
-            settings.size,
-            batch_size=settings.batch_size,
-            workers=settings.workers,
-            skipped=skipped,
+            dataset, settings.size, batch_size=settings.batch_size, workers=settings.workers, skipped=skipped
         )
         yield from track(stream, description, total=count)
         if skipped is not None and len(skipped):
@@ -233,113 +256,115 @@ class _Run:
             note(self.notes[-1])
 
     def measure(
-        self, fitted: list[Fitted], train: Dataset, test: Dataset, protocol: Protocol, command: str
-    ) -> Evidence:
-        """The test pass: losses by scene, full-resolution metrics, pictures; then the evidence."""
+        self, candidates: Sequence[Candidate], test: Dataset, protocol: Protocol
+    ) -> tuple[list[Row], list[Picture]]:
+        """The test pass: losses by scene, full-resolution metrics and pictures out of one forward pass."""
         settings = self.settings
         scenes = {scene: index for index, scene in enumerate(test.scenes)}
-        errors = [empty_errors(item, len(scenes)) for item in fitted]
-        weights = [tuple(part.float().to(settings.device) for part in item.weights()) for item in fitted]
-        depth = DepthScores(fitted, protocol)
-        classes = ClassScores(fitted)
-        pictures = Pictures.plan(fitted, test, settings.pictures)
+        errors = [empty_errors(len(scenes), len(c.layers), len(c.layers[0].penalty)) for c in candidates]
+        means = {guess.kind.name: guess.mean_target for guess in candidates if isinstance(guess, MeanMapGuess)}
+        depth, classes = DepthScores(candidates, protocol), ClassScores()
+        pictures = Pictures.plan(candidates, test, settings.pictures)
         for pairs in self._batches(test, f"reading {len(test)} test frames"):
-            samples = [sample for sample, _ in pairs]
-            index = [scenes[sample.scene] for sample in samples]
-            images = images_of(samples, settings.device)
-            placed = {id(reading): reading.place(images, settings.grid) for reading in self.readings}
-            targets = {
-                kind.name: tuple(part.to(settings.device) for part in kind.targets(samples, settings.grid))
-                for kind in self.kinds
-            }
+            batch = self._read(pairs)
+            index = [scenes[sample.scene] for sample in batch.samples]
             predicted = []
-            for item, (weight, bias), sums in zip(fitted, weights, errors, strict=True):
-                assert item.reading.design is not None
-                prediction = item.reading.design.predict(placed[id(item.reading)], weight, bias)
-                Y, valid = targets[item.kind.name]
-                mean = item.layers[0].chosen.mean_y
-                add_errors(sums, prediction, Y, valid, mean, index)
+            for candidate, sums in zip(candidates, errors, strict=True):
+                prediction = candidate.predict(batch)
+                Y, valid = batch.targets[candidate.kind.name]
+                add_errors(sums, prediction, Y, valid, means[candidate.kind.name], index)
+                classes.add(candidate, prediction, Y, valid)
                 predicted.append(prediction)
-                classes.add(item, prediction, Y, valid)
-            depth.add(predicted, [original for _, original in pairs])
-            pictures.add(fitted, predicted, samples)
-        rows = evidence_rows(fitted, errors, depth, classes)
+            depth.add(predicted, batch.originals)
+            pictures.add(predicted, batch.samples)
         if depth.refused:
             self.notes.append(depth.refused)
-        return Evidence(
-            rows=rows,
-            data={"train": _describe(train), "test": _describe(test)},
-            test_scenes=tuple(scenes),
-            protocol={"name": protocol.name, "description": protocol.description},
-            size=settings.size,
-            grid=settings.grid,
-            settings={
-                "seed": settings.seed,
-                "batch_size": settings.batch_size,
-                "folds": settings.folds,
-                "penalties": list(settings.penalties),
-                "device": settings.device,
-                "interval_method": METHOD,
-            },
-            versions=versions(),
-            command=command,
-            notes=self.notes,
-            pictures=pictures,
-        )
+        return evidence_rows(candidates, errors, depth, classes), pictures.frames
+
+    def _read(self, pairs: Sequence[tuple[Sample, Sample]]) -> ReadBatch:
+        settings = self.settings
+        samples = [sample for sample, _ in pairs]
+        images = images_of(samples, settings.device)
+        targets = {}
+        for kind in self.kinds:
+            values, valid = kind.targets(samples, settings.grid)
+            targets[kind.name] = (values.to(settings.device), valid.to(settings.device))
+        placed = {id(reading): reading.place(images, settings.grid) for reading in self.readings}
+        return ReadBatch(samples, [original for _, original in pairs], placed, targets)
 
 
 def evidence_rows(
-    fitted: Sequence[Fitted], errors: Sequence[SceneErrors], depth: DepthScores, classes: ClassScores
+    candidates: Sequence[Candidate], errors: Sequence[SceneErrors], depth: DepthScores, classes: ClassScores
 ) -> list[Row]:
-    """A row for each encoder, layer and feature."""
+    """A row for each candidate, layer and feature."""
     rows: list[Row] = []
-    pixels: dict[str, float] = {}
-    for item, sums in zip(fitted, errors, strict=True):
-        for one in item.kind.features:
-            outputs = item.kind.outputs[one.name]
-            best = item.best_layer(one.name)
-            for position, layer in enumerate(item.layers):
-                squared = sums.squared[:, position, outputs].sum(1).numpy()
-                cells = sums.cells.numpy()
-                if not cells.sum():
-                    raise FathomError(f"No test frame has a valid cell of {one.name}; nothing can be measured.")
-                mse = float(squared.sum() / cells.sum())
-                variance = float(sums.target[:, outputs].sum() / sums.cells.sum())
-                chosen = layer.layer == best
-                if item.reading.encoder.name == "pixels":
-                    pixels[one.name] = mse
-                rows.append(
-                    Row(
-                        encoder=item.reading.encoder.name,
-                        layer=layer.layer,
-                        feature=one.name,
-                        channels=layer.columns.stop - layer.columns.start,
-                        penalty=float(layer.chosen.probe.penalty[outputs][0]),
-                        floor=item.reading.encoder.floor,
-                        chosen=chosen,
-                        cv_mse=float(layer.chosen.cv_mse[outputs].sum()),
-                        train_mse=float(layer.chosen.train_mse[outputs].sum()),
-                        test_mse=mse,
-                        test_rmse=mse**0.5,
-                        interval=_interval(squared, cells),
-                        ratio_to_pixels=None,
-                        r2=1 - mse / variance if variance > 0 else None,
-                        errors=tuple(squared.tolist()),
-                        cells=tuple(cells.tolist()),
-                        **(depth.of(item, one.name) if chosen else {}),
-                        **classes.of(item, one.name, position),
-                    )
-                )
+    for candidate, sums in zip(candidates, errors, strict=True):
+        for one in candidate.kind.features:
+            best = best_layer(candidate, one.name)
+            for position in range(len(candidate.layers)):
+                scores = {**classes.of(candidate, one.name, position)}
+                if position == best:
+                    scores.update(depth.of(candidate, one.name))
+                rows.append(_row(candidate, one.name, position, position == best, sums, scores))
+    pixels = {row.feature: row.test_mse for row in rows if row.encoder == "pixels"}
     return [
         replace(row, ratio_to_pixels=row.test_mse / pixels[row.feature]) if pixels.get(row.feature) else row
         for row in rows
     ]
 
 
-def _interval(squared: np.ndarray, cells: np.ndarray) -> tuple[float, float] | None:
+def _row(
+    candidate: Candidate,
+    feature: str,
+    position: int,
+    chosen: bool,
+    sums: SceneErrors,
+    scores: Mapping[str, float | None],
+) -> Row:
+    layer, outputs = candidate.layers[position], candidate.kind.outputs[feature]
+    squared, cells = sums.squared[:, position, outputs].sum(1).numpy(), sums.cells.numpy()
+    if not cells.sum():
+        raise FathomError(f"No test frame has a valid cell of {feature}; nothing can be measured.")
+    mse = float(squared.sum() / cells.sum())
+    low, high = _bounds(squared, cells)
+    return Row(
+        encoder=candidate.encoder,
+        layer=layer.name,
+        feature=feature,
+        channels=layer.channels,
+        penalty=float(layer.penalty[outputs][0]),
+        role=candidate.role.name,
+        of=candidate.role.of,
+        seed=candidate.role.seed,
+        chosen=chosen,
+        cv_mse=_known(float(layer.cv_mse[outputs].sum())),
+        train_mse=_known(float(layer.train_mse[outputs].sum())),
+        test_mse=mse,
+        test_rmse=mse**0.5,
+        interval=(low, high) if np.isfinite([low, high]).all() else None,
+        ratio_to_pixels=None,
+        r2=_r2(sums, position, outputs),
+        control_r2=_r2(sums, position, candidate.kind.control(feature))
+        if candidate.kind.donors is not None and candidate.role.name != "ceiling"
+        else None,
+        errors=tuple(squared.tolist()),
+        cells=tuple(cells.tolist()),
+        **scores,
+    )
+
+
+def _bounds(squared: np.ndarray, cells: np.ndarray) -> tuple[float, float]:
     interval = ratio_interval(squared, cells)
-    low, high = float(interval.low), float(interval.high)
-    return (low, high) if np.isfinite([low, high]).all() else None
+    return float(interval.low), float(interval.high)
+
+
+def _r2(sums: SceneErrors, position: int, outputs: slice) -> float | None:
+    around = float(sums.target[:, outputs].sum())
+    return 1 - float(sums.squared[:, position, outputs].sum()) / around if around > 0 else None
+
+
+def _known(value: float) -> float | None:
+    return value if np.isfinite(value) else None
 
 
 def _describe(dataset: Dataset) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Scores that are not quadratic, taken in the test pass: depth metrics at full resolution, classes by their largest output."""
+"""Scores that are not quadratic, taken in the test pass: depth metrics at full resolution, accuracy of classes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from fathom.errors import UsageError
-from fathom.probing.passes import Fitted
+from fathom.probing.candidates import Candidate, best_layer, output_columns
 from fathom.sample import Sample
 
 if TYPE_CHECKING:
@@ -27,16 +27,16 @@ class DepthScores:
     image; the score is the mean over images.
     """
 
-    def __init__(self, fitted: Sequence[Fitted], protocol: Protocol) -> None:
+    def __init__(self, candidates: Sequence[Candidate], protocol: Protocol) -> None:
         self.protocol = protocol
         self.refused = ""
         self.keys: list[tuple[int, str, int]] = []
-        for index, item in enumerate(fitted):
+        for index, item in enumerate(candidates):
             for one in item.kind.features:
                 if one.to_depth is not None:
-                    column = item.outputs_of(one.name, item.best_layer(one.name)).start
+                    column = output_columns(item, one.name, best_layer(item, one.name)).start
                     self.keys.append((index, one.name, column))
-        self._fitted = fitted
+        self._candidates = candidates
         self._sums = {name: torch.zeros(len(self.keys), dtype=torch.float64) for name in METRICS}
         self._images = 0
 
@@ -49,7 +49,7 @@ class DepthScores:
         for position, original in enumerate(originals):
             maps = []
             for index, name, column in self.keys:
-                to_depth = next(one.to_depth for one in self._fitted[index].kind.features if one.name == name)
+                to_depth = next(one.to_depth for one in self._candidates[index].kind.features if one.name == name)
                 assert to_depth is not None
                 maps.append(to_depth(predicted[index][position, column]).cpu())
             try:
@@ -64,10 +64,10 @@ class DepthScores:
                 self._sums[name] += scores[name].double()
             self._images += 1
 
-    def of(self, item: Fitted, feature: str) -> dict[str, float | None]:
+    def of(self, item: Candidate, feature: str) -> dict[str, float | None]:
         """The metrics of one encoder and feature; empty where there are none."""
         for position, (index, name, _) in enumerate(self.keys):
-            if self._fitted[index] is item and name == feature and self._images:
+            if self._candidates[index] is item and name == feature and self._images:
                 return {metric: float(self._sums[metric][position]) / self._images for metric in METRICS}
         return {}
 
@@ -75,12 +75,12 @@ class DepthScores:
 class ClassScores:
     """Accuracy and mean intersection over union of the largest output, cell by cell, for class features."""
 
-    def __init__(self, fitted: Sequence[Fitted]) -> None:
+    def __init__(self) -> None:
         self._confusion: dict[tuple[int, str, int], Float[Tensor, "C C"]] = {}
 
     def add(
         self,
-        item: Fitted,
+        item: Candidate,
         predicted: Float[Tensor, "B r h w"],
         Y: Float[Tensor, "B q h w"],
         valid: Bool[Tensor, "B 1 h w"],
@@ -91,14 +91,14 @@ class ClassScores:
             if not one.classes:
                 continue
             truth = Y[:, item.kind.outputs[one.name]].argmax(1)[inside]
-            for position, layer in enumerate(item.layers):
-                guess = predicted[:, item.outputs_of(one.name, layer.layer)].argmax(1)[inside]
+            for position in range(len(item.layers)):
+                guess = predicted[:, output_columns(item, one.name, position)].argmax(1)[inside]
                 counts = torch.bincount(truth * one.channels + guess, minlength=one.channels**2)
                 key = (id(item), one.name, position)
                 table = counts.reshape(one.channels, one.channels).double().cpu()
                 self._confusion[key] = self._confusion.get(key, torch.zeros_like(table)) + table
 
-    def of(self, item: Fitted, feature: str, position: int) -> dict[str, float | None]:
+    def of(self, item: Candidate, feature: str, position: int) -> dict[str, float | None]:
         """Accuracy, and mIoU over the classes that occur in truth or prediction."""
         table = self._confusion.get((id(item), feature, position))
         if table is None or not float(table.sum()):

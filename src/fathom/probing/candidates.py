@@ -1,0 +1,164 @@
+"""Candidates: whatever predicts a feature on the grid and is measured in the test pass.
+
+A candidate is a fitted probe of an encoder, the mean map, or a supervised network (the ceiling). All are measured by the same
+code on the same cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from fathom.probing.controls import MeanMap
+from fathom.probing.design import Placed
+from fathom.probing.passes import Reading, Support
+from fathom.probing.ridge import Chosen
+from fathom.sample import Grid, Sample
+
+
+@dataclass(frozen=True)
+class ReadBatch:
+    """What candidates predict from.
+
+    Attributes:
+        samples: frames at the input size. originals: the same frames at their own.
+        placed: feature maps of every reading, by `id`.
+        targets: of every support: values and validity on the grid.
+    """
+
+    samples: Sequence[Sample]
+    originals: Sequence[Sample]
+    placed: Mapping[int, Placed]
+    targets: Mapping[str, tuple[Float[Tensor, "B _ h w"], Bool[Tensor, "B 1 h w"]]]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One prediction of a candidate.
+
+    Attributes:
+        name: the layer, or what stands for one.
+        channels: columns it was fitted on.
+        penalty: λ of each output. cv_mse, train_mse: of each output, NaN where it was not fitted here.
+    """
+
+    name: str
+    channels: int
+    penalty: Float[Tensor, "q"]
+    cv_mse: Float[Tensor, "q"]
+    train_mse: Float[Tensor, "q"]
+
+
+@dataclass(frozen=True)
+class Role:
+    """What a candidate is in the comparison.
+
+    Attributes:
+        name: ``encoder``, ``floor``, ``random``, ``permuted`` or ``ceiling``.
+        of: the SPEC of the encoder it is a control of, if of one.
+        seed: of its weights, if they are random.
+    """
+
+    name: str
+    of: str | None = None
+    seed: int | None = None
+
+
+class Candidate(Protocol):
+    """Attributes are as in the evidence rows; `predict` gives all layers' outputs side by side."""
+
+    encoder: str
+    role: Role
+    kind: Support
+
+    @property
+    def layers(self) -> Sequence[Layer]: ...
+
+    def predict(self, batch: ReadBatch) -> Float[Tensor, "B _ h w"]:
+        """``(B, layers * outputs, h, w)``."""
+        ...
+
+
+def best_layer(candidate: Candidate, feature: str) -> int:
+    """Index of the layer with the least cross-validated loss for `feature`."""
+    outputs = candidate.kind.outputs[feature]
+    losses = [float(layer.cv_mse[outputs].sum()) for layer in candidate.layers]
+    return min(range(len(losses)), key=losses.__getitem__)
+
+
+def output_columns(candidate: Candidate, feature: str, layer: int) -> slice:
+    """Where a layer's prediction of `feature` stands in what `predict` gives."""
+    q = len(candidate.layers[0].penalty)
+    part = candidate.kind.outputs[feature]
+    return slice(layer * q + part.start, layer * q + part.stop)
+
+
+class FittedProbe:
+    """All probes of one encoder and one support."""
+
+    def __init__(self, reading: Reading, kind: Support, role: Role, chosen: Mapping[str, Chosen], device: str) -> None:
+        self.encoder, self.role, self.kind = reading.encoder.name, role, kind
+        self.reading, self.chosen = reading, dict(chosen)
+        columns = reading.layers
+        self.layers = tuple(
+            Layer(name, columns[name].stop - columns[name].start, fit.probe.penalty, fit.cv_mse, fit.train_mse)
+            for name, fit in chosen.items()
+        )
+        assert reading.design is not None
+        self._design = reading.design
+        blocks = []
+        for name, fit in chosen.items():
+            block = torch.zeros(self._design.channels, fit.probe.weight.shape[1], dtype=torch.float64)
+            block[columns[name]] = fit.probe.weight
+            blocks.append(block)
+        # One matrix for all layers, zero outside each layer's columns: one product a batch.
+        self._weight = torch.cat(blocks, 1).float().to(device)
+        self._bias = torch.cat([fit.probe.bias for fit in chosen.values()]).float().to(device)
+
+    def predict(self, batch: ReadBatch) -> Float[Tensor, "B _ h w"]:
+        """X w + b of every layer."""
+        return self._design.predict(batch.placed[id(self.reading)], self._weight, self._bias)
+
+
+class MeanMapGuess:
+    """The mean of the training targets in each cell: a floor that looks at no pixel."""
+
+    encoder = "mean-map"
+    role = Role("floor")
+
+    def __init__(self, average: MeanMap, kind: Support, folds: Sequence[Sequence[int]], device: str) -> None:
+        self.kind = kind
+        self._map = average.map().float().to(device)
+        cv_mse, train_mse = average.losses(folds)
+        cells = self._map.shape[-2] * self._map.shape[-1]
+        self.mean_target = average.mean()
+        self.layers = (Layer("mean", cells, torch.zeros_like(cv_mse), cv_mse, train_mse),)
+
+    def predict(self, batch: ReadBatch) -> Float[Tensor, "B _ h w"]:
+        """The same map for every frame."""
+        return self._map.expand(len(batch.samples), -1, -1, -1)
+
+
+class Ceiling:
+    """A supervised network: the feature of the depth it predicts, by the same code that makes it from true depth."""
+
+    role = Role("ceiling")
+
+    def __init__(self, path: str, predictor: Any, kind: Support, grid: Grid, device: str) -> None:
+        self.encoder, self.kind, self._grid, self._device = f"ceiling:{path}", kind, grid, device
+        self._predictor = predictor
+        unknown = torch.full((2 * kind.channels if kind.donors else kind.channels,), torch.nan, dtype=torch.float64)
+        self.layers = (Layer("prediction", 0, torch.zeros_like(unknown), unknown, unknown),)
+
+    def predict(self, batch: ReadBatch) -> Float[Tensor, "B _ h w"]:
+        """The feature of the predicted depth map; the control task is not the ceiling's to solve and repeats it."""
+        predictions = []
+        for original in batch.originals:
+            values, _ = self.kind.target(self._predictor(original), self._grid)
+            predictions.append(torch.cat([values, values]) if self.kind.donors else values)
+        return torch.stack(predictions).to(self._device)
