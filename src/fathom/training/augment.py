@@ -1,8 +1,8 @@
 """Augmentation of a frame: image, depth, mask, camera, labels and normals together.
 
 Depth is moved by nearest neighbour and never interpolated: no pixel takes a value between two surfaces, or
-between a surface and a hole. Every step is a pure function of the sample and of its generator: what a frame becomes
-does not depend on workers, on batches, or on what ran before a resume.
+between a surface and a hole. Every step is a pure function of the sample and of its generator, so that a frame
+becomes the same whatever the workers and batches, and whatever ran before a resume.
 """
 
 from __future__ import annotations
