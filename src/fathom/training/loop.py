@@ -113,8 +113,6 @@ class Loop:
     decides: str
     request: Request
     _pending: list[tuple[int, tuple[str, ...], Tensor, Tensor]] = field(default_factory=list)
-    _sums: dict[str, Tensor] = field(default_factory=dict)
-    _since: int = 0
     _clock: float = field(default_factory=time.monotonic)
 
     def fit(self, batches: Iterable[list[Batch]]) -> bool:
@@ -176,8 +174,9 @@ class Loop:
         ids = tuple(name for part in parts for name in part.ids)
         self._pending.append((self.state.step, ids, total, norm.detach()))
         for name, value in {"loss": total, **{f"loss/{name}": term for name, term in terms.items()}}.items():
-            self._sums[name] = self._sums.get(name, torch.zeros_like(value)) + value
-        self._since += 1
+            sums = self.state.sums
+            sums[name] = sums.get(name, torch.zeros_like(value)).to(value) + value
+        self.state.summed += 1
         if self.fabric.device.type == "cpu":
             self._check_finite()
 
@@ -205,16 +204,16 @@ class Loop:
 
     def _log(self) -> None:
         self._check_finite()
-        names = list(self._sums)
-        sums = torch.stack([self._sums[name].float() for name in names])
+        names = list(self.state.sums)
+        sums = torch.stack([self.state.sums[name].float() for name in names])
         if self.fabric.world_size > 1:  # each process has summed its shares of the batches
             sums = self.fabric.all_reduce(sums, reduce_op="sum")
         now = time.monotonic()
-        values = dict(zip(names, (sums / self._since).tolist(), strict=True))
+        values = dict(zip(names, (sums / self.state.summed).tolist(), strict=True))
         seconds, self._clock = now - self._clock, now
         values["lr"] = float(self.optimiser.param_groups[0]["lr"])
-        values["images_per_second"] = self._since * self.recipe.train.batch / max(seconds, 1e-9)
-        self._sums, self._since = {}, 0
+        values["images_per_second"] = self.state.summed * self.recipe.train.batch / max(seconds, 1e-9)
+        self.state.sums, self.state.summed = {}, 0
         if self.journal is not None:
             self.journal.write(self.state.step, values)
 

@@ -62,6 +62,7 @@ class State:
         step: optimiser steps done.
         average: of the weights, or None.
         scaler: fp16's gradient scaler state, empty without one.
+        sums, summed: loss and its terms added up since the last line of the journal, and over how many steps.
     """
 
     model: nn.Module
@@ -72,6 +73,8 @@ class State:
     step: int = 0
     stopping: Stopping = field(default_factory=Stopping)
     scaler: dict[str, Any] = field(default_factory=dict)
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    summed: int = 0
 
     def weights(self) -> Mapping[str, Tensor]:
         """The weights that are the result: the average where there is one."""
@@ -94,6 +97,8 @@ class State:
             "average_updates": self.average.updates if self.average is not None else 0,
             "optimiser": scalars,
             "scaler": self.scaler,
+            "sums": {name: float(value) for name, value in self.sums.items()},
+            "summed": self.summed,
         }
         content = {
             MODEL: self.weights(),
@@ -111,9 +116,12 @@ class State:
             self.optimiser.load_state_dict(
                 join_optimiser(read_tensors(folder / OPTIMISER), state["optimiser"])
             )
+            lay_out_as_parameters(self.optimiser)
             self.schedule.restore(state["schedule"])
             self.stopping.restore(state["stopping"])
             self.step, self.scaler = int(state["step"]), dict(state["scaler"])
+            self.sums = {name: torch.tensor(value) for name, value in state["sums"].items()}
+            self.summed = int(state["summed"])
             if self.average is not None:
                 self.average.restore(read_tensors(folder / MODEL), int(state["average_updates"]))
         except (KeyError, TypeError, ValueError) as error:
@@ -140,6 +148,19 @@ def join_optimiser(tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) ->
         parameter, _, name = key.partition(".")
         state.setdefault(int(parameter), {})[name] = value
     return {"state": state, "param_groups": scalars["groups"]}
+
+
+def lay_out_as_parameters(optimiser: Optimizer) -> None:
+    """Give the optimiser's tensors their parameters' memory layout, which files do not keep.
+
+    The fused kernels walk parameter, gradient and moments in memory order: with another order they would pair
+        the
+    wrong elements.
+    """
+    for parameter, values in optimiser.state.items():
+        for name, value in values.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                values[name] = torch.empty_like(parameter).copy_(value)
 
 
 def make_optimiser(model: nn.Module, section: OptimSection, fused: bool) -> Optimizer:
