@@ -98,12 +98,8 @@ def test_learns_to_reconstruct_a_picture() -> None:
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    assert (
-        float(loss.detach())
-        < 0.04
-        < 0.2
-        < float((image - image.mean((2, 3), keepdim=True)).abs().mean() * 1.5)
-    )
+    flat = (image - image.mean((2, 3), keepdim=True)).abs().mean()
+    assert float(loss.detach()) < 0.25 * float(flat)
 
 
 def test_an_image_smaller_than_the_stride_is_refused() -> None:

@@ -93,9 +93,7 @@ def test_a_frozen_gradient_network_does_not_move_and_a_trainable_one_does(freeze
     optimiser = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 0.1)
     model(torch.rand(2, 3, 12, 12)).square().mean().backward()
     optimiser.step()
-    moved = [
-        name for name, value in model.gradient.state_dict().items() if not torch.equal(value, before[name])
-    ]
+    moved = [name for name, value in model.gradient.state_dict().items() if not torch.equal(value, before[name])]
     assert (moved == []) == freeze
     assert model.training and model.gradient.training != freeze
 

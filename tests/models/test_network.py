@@ -68,9 +68,7 @@ def test_checkpointing_keeps_less(name: str) -> None:
         model = build(name, TINY[name])
         model.checkpointing = checkpointing
         sizes: list[int] = []
-        with torch.autograd.graph.saved_tensors_hooks(
-            lambda t, s=sizes: s.append(t.numel()) or t, lambda t: t
-        ):
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, s=sizes: s.append(t.numel()) or t, lambda t: t):
             model(torch.rand(1, 3, 32, 32))
         kept.append(sum(sizes))
     assert kept[1] < kept[0] / 2

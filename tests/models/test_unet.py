@@ -33,9 +33,7 @@ def test_attention_stands_at_the_coarse_levels_only() -> None:
     with torch.device("meta"):
         model = UNet()
     with_attention = {
-        name
-        for name, level in model.layers().items()
-        if any(isinstance(m, Attention) for m in level.modules())
+        name for name, level in model.layers().items() if any(isinstance(m, Attention) for m in level.modules())
     }
     assert with_attention == {"down_4", "down_5", "up_4"}
 
@@ -110,9 +108,7 @@ def test_an_image_does_not_see_the_others_of_its_batch() -> None:
 
 @pytest.mark.parametrize("output", ["linear", "softplus", "log"])
 def test_every_output_can_be_trained_and_starts_near_the_typical_depth(output: str) -> None:
-    config = UNet.Config(
-        widths=(8, 16), blocks=1, attention_levels=1, head_width=8, output=output, typical_depth=4.0
-    )
+    config = UNet.Config(widths=(8, 16), blocks=1, attention_levels=1, head_width=8, output=output, typical_depth=4.0)
     model = tiny(config)
     image, target = torch.rand(2, 3, 8, 8), torch.full((2, 1, 8, 8), 1.5)
     first = model(image)

@@ -34,9 +34,7 @@ def plane(size: tuple[int, int] = (24, 32), depth_size: tuple[int, int] | None =
     v, u = torch.meshgrid(torch.arange(size[0]) + 0.5, torch.arange(size[1]) + 0.5, indexing="ij")
     image = torch.stack([u / 100, v / 100, torch.zeros(size)])
     h, w = depth_size or size
-    dv, du = torch.meshgrid(
-        (torch.arange(h) + 0.5) * size[0] / h, (torch.arange(w) + 0.5) * size[1] / w, indexing="ij"
-    )
+    dv, du = torch.meshgrid((torch.arange(h) + 0.5) * size[0] / h, (torch.arange(w) + 0.5) * size[1] / w, indexing="ij")
     ray = torch.stack([(du - camera.cx) / camera.fx, (dv - camera.cy) / camera.fy, torch.ones(h, w)])
     depth = (-3.0 / (ray * NORMAL.view(3, 1, 1)).sum(0))[None]
     return Sample(
@@ -50,9 +48,7 @@ def points(sample: Sample) -> Tensor:
     camera = sample.intrinsics
     assert camera is not None
     (h, w), (height, width) = sample.depth_size, sample.image_size
-    v, u = torch.meshgrid(
-        (torch.arange(h) + 0.5) * height / h, (torch.arange(w) + 0.5) * width / w, indexing="ij"
-    )
+    v, u = torch.meshgrid((torch.arange(h) + 0.5) * height / h, (torch.arange(w) + 0.5) * width / w, indexing="ij")
     z = sample.depth[0]
     return torch.stack([(u - camera.cx) / camera.fx * z, (v - camera.cy) / camera.fy * z, z])
 
@@ -149,9 +145,7 @@ def test_valid_pixels_carry_only_values_that_were_valid_nearby(seed: int, odd: b
     # Never an average of two: only numbers that were there, each from the pixel that the image shows.
     assert torch.isfinite(values).all()
     assert set(values.tolist()) <= set(number[valid].tolist())
-    box = zoom_box(
-        sample, 2.0, torch.rand(9, generator=_again(seed, size), dtype=torch.float64).tolist()[1:4]
-    )
+    box = zoom_box(sample, 2.0, torch.rand(9, generator=_again(seed, size), dtype=torch.float64).tolist()[1:4])
     rows, columns = (values.long() - 1) // size[1], (values.long() - 1) % size[1]
     at = result.valid[0].nonzero()
     assert ((at[:, 0] + 0.5) * box[2] / size[0] + box[0] - rows - 0.5).abs().max() <= 0.5 + 1e-4
@@ -189,9 +183,7 @@ def test_a_frame_is_augmented_the_same_by_the_same_generator_whatever_came_befor
 
 def test_switching_one_step_off_leaves_the_others_as_they_were() -> None:
     sample = plane()
-    whole, bare = (
-        augment(sample, seeded(5), config) for config in (EVERYTHING, replace(EVERYTHING, hue=0.0))
-    )
+    whole, bare = (augment(sample, seeded(5), config) for config in (EVERYTHING, replace(EVERYTHING, hue=0.0)))
     assert same(whole, bare, but=("image",))
     assert not torch.equal(whole.image, bare.image)
 
@@ -203,9 +195,7 @@ def test_nothing_is_changed_when_nothing_is_asked_for() -> None:
 
 def test_half_of_the_frames_are_flipped() -> None:
     sample = plane((4, 4))
-    flipped = [
-        not torch.equal(augment(sample, seeded(i), AugmentConfig()).depth, sample.depth) for i in range(400)
-    ]
+    flipped = [not torch.equal(augment(sample, seeded(i), AugmentConfig()).depth, sample.depth) for i in range(400)]
     assert sum(flipped) == pytest.approx(200, abs=40)
 
 

@@ -16,9 +16,7 @@ from fathom.training.losses import DENSE_DEPTH, LOSSES, WeightedSum
 Maps = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
-def maps(
-    seed: int, batch: int = 2, channels: int = 1, size: tuple[int, int] = (13, 17), share: float = 0.7
-) -> Maps:
+def maps(seed: int, batch: int = 2, channels: int = 1, size: tuple[int, int] = (13, 17), share: float = 0.7) -> Maps:
     generator = torch.Generator().manual_seed(seed)
     target = torch.rand(batch, channels, *size, generator=generator) * 6 + 0.5
     prediction = (target + torch.randn(target.shape, generator=generator)).clamp(min=0.05)
@@ -110,9 +108,7 @@ def test_a_batch_is_the_mean_of_its_images_however_many_pixels_each_has(name: st
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_perfect_prediction_costs_nothing(name: str) -> None:
     _, target, valid = maps(3)
-    assert float(LOSSES[name](target, target, valid)) == pytest.approx(
-        0, abs=2e-3 if name == "silog" else 1e-6
-    )
+    assert float(LOSSES[name](target, target, valid)) == pytest.approx(0, abs=2e-3 if name == "silog" else 1e-6)
 
 
 @pytest.mark.parametrize("name", LOSSES)

@@ -162,9 +162,7 @@ def _rows(model: Network, image: Tensor) -> tuple[Row, ...]:
 
     def note(name: str, layer: nn.Module, output: Tensor) -> None:
         own = sum(p.numel() for p in layer.parameters(recurse=False))
-        rows.append(
-            Row(name, type(layer).__name__, tuple(output.shape[1:]), own, _multiplications(layer, output))
-        )
+        rows.append(Row(name, type(layer).__name__, tuple(output.shape[1:]), own, _multiplications(layer, output)))
 
     hooks = [
         layer.register_forward_hook(lambda layer, _, output, name=name: note(name, layer, output))

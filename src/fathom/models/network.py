@@ -93,9 +93,7 @@ class Network(nn.Module):
             if not still.norms:
                 plain: Tensor = checkpoint(block, *inputs, use_reentrant=False)
                 return plain
-            normed: Tensor = checkpoint(
-                block, *inputs, use_reentrant=False, context_fn=lambda: (nullcontext(), still)
-            )
+            normed: Tensor = checkpoint(block, *inputs, use_reentrant=False, context_fn=lambda: (nullcontext(), still))
             return normed
         output: Tensor = block(*inputs)
         return output

@@ -48,9 +48,7 @@ class Transposed:
 
     def back(self, interval: Interval) -> Interval:
         first, last = interval
-        return -((self.kernel - 1 - self.padding - first) // self.stride), (
-            last + self.padding
-        ) // self.stride
+        return -((self.kernel - 1 - self.padding - first) // self.stride), (last + self.padding) // self.stride
 
 
 Step = Window | Upsample | Transposed

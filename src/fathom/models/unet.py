@@ -53,9 +53,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Float[Tensor, "B c h w"]) -> Float[Tensor, "B c h w"]:
         tokens = self.norm(x).flatten(2).transpose(1, 2)
-        query, key, value = (
-            self.qkv(tokens).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
-        )
+        query, key, value = self.qkv(tokens).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
         mixed = F.scaled_dot_product_attention(query, key, value)
         update: Tensor = self.project(mixed.transpose(1, 2).flatten(2))
         return x + update.transpose(1, 2).reshape(x.shape)
@@ -105,23 +103,15 @@ class UNet(Network):
             if self.blocks < 1:
                 raise UsageError(f"The U-Net's blocks must be at least 1, not {self.blocks}.")
             if not 0 <= self.attention_levels <= len(self.widths):
-                raise UsageError(
-                    f"The U-Net has {len(self.widths)} levels; attention_levels is out of that range."
-                )
+                raise UsageError(f"The U-Net has {len(self.widths)} levels; attention_levels is out of that range.")
             attended = self.widths[len(self.widths) - self.attention_levels :]
             if self.head_width < 1 or any(width % self.head_width for width in attended):
-                raise UsageError(
-                    f"The U-Net's head_width {self.head_width} must divide the widths {attended}."
-                )
+                raise UsageError(f"The U-Net's head_width {self.head_width} must divide the widths {attended}.")
             check_output(self.output, self.typical_depth)
 
         def heads(self, level: int) -> int:
             """Attention heads of `level` (0 is the finest), 0 where it has no attention."""
-            return (
-                self.widths[level] // self.head_width
-                if level >= len(self.widths) - self.attention_levels
-                else 0
-            )
+            return self.widths[level] // self.head_width if level >= len(self.widths) - self.attention_levels else 0
 
     predicts = "depth"
     global_context = True

@@ -81,9 +81,7 @@ def gradient(prediction: Prediction, target: Target, valid: Valid) -> Float[Tens
 
 
 @masked
-def ssim(
-    prediction: Prediction, target: Target, valid: Valid, *, data_range: float = 10.0
-) -> Float[Tensor, ""]:
+def ssim(prediction: Prediction, target: Target, valid: Valid, *, data_range: float = 10.0) -> Float[Tensor, ""]:
     """``(1 − SSIM) / 2`` in [0, 1], SSIM unclipped in [-1, 1]; see `fathom.training.ssim`.
 
     `data_range` is the depth cap in metres, or 1 for images. An image without a valid pixel contributes 0.

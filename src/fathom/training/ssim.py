@@ -53,9 +53,7 @@ def smooth(values: Float[Tensor, "B C H W"], window: Float[Tensor, " size"]) -> 
     return flat.view(batch, channels, height, width)
 
 
-def window_moments(
-    x: Float[Tensor, "B C H W"], y: Float[Tensor, "B C H W"], valid: Bool[Tensor, "B 1 H W"]
-) -> Moments:
+def window_moments(x: Float[Tensor, "B C H W"], y: Float[Tensor, "B C H W"], valid: Bool[Tensor, "B 1 H W"]) -> Moments:
     """Moments of each Gaussian window over its valid pixels.
 
     Variances divide by the sum of the weights (no Bessel correction), as the definition of SSIM has it. They
