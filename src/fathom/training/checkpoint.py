@@ -318,6 +318,9 @@ def load_model(path: str | Path) -> Trained:
         raise CheckpointError(folder / CONFIG, f"is of the model {name!r}, which this Fathom does not know")
     try:
         recipe = from_table(config["recipe"], str(folder / CONFIG))
+        if recipe.model.name != name:
+            problem = f"names the model {name!r} and a recipe of {recipe.model.name!r}"
+            raise CheckpointError(folder / CONFIG, problem)
         model = MODELS[name](recipe.model.config)
         size = (int(config["input_size"][0]), int(config["input_size"][1]))
         scenes = tuple(str(scene) for scene in config["train_scenes"])

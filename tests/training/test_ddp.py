@@ -1,0 +1,76 @@
+"""Two processes train and score as one does; a dead one ends the job."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import painted
+import pytest
+from safetensors.torch import load_file
+
+from fathom.training import checkpoint, journal
+from fathom.training.checkpoint import read_json
+from fathom.training.feed import Portion, draws
+from fathom.training.scoring import in_batches
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+@pytest.mark.parametrize("accumulate", [1, 2, 5])
+def test_processes_and_parts_share_every_step_without_loss_or_double(world: int, accumulate: int) -> None:
+    batch, frames = 7, 23
+    for step in range(10):
+        drawn = draws(step, batch, frames, seed=3)
+        shares = [Portion(batch, accumulate, rank, world).parts(drawn) for rank in range(world)]
+        together = [draw for share in shares for part in share for draw in part]
+        assert sorted(together) == sorted(drawn)
+        assert all(part for share in shares for part in share)
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_processes_score_every_frame_once(world: int) -> None:
+    scored = [p for rank in range(world) for batch in in_batches(11, 4, rank, world) for p in batch]
+    assert sorted(scored) == list(range(11))
+
+
+def test_two_processes_give_the_gradients_and_scores_of_one(tmp_path: Path, start: Any, ranks: Any) -> None:
+    # Plain SGD: the weights after a step are the gradient. Five images do not divide evenly by two processes.
+    table = painted.recipe(
+        3,
+        optim={"name": "sgd", "momentum": 0.0, "weight_decay": 0.0, "lr": 0.1, "clip": 0.0},
+        train={"batch": 5},
+        schedule={"name": "constant"},
+    )
+    children = [start(table, tmp_path / "two", environment, holes=True) for environment in ranks(2)]
+    children.append(start(table, tmp_path / "one", holes=True))
+    for child in children:
+        child.join(60)
+        assert child.exitcode == 0
+    one, two = (load_file(tmp_path / kind / "checkpoints/3/model.safetensors") for kind in ("one", "two"))
+    for name, tensor in one.items():
+        assert (tensor - two[name]).abs().max() < 1e-5, name
+    scores = [read_json(tmp_path / kind / "summary.json") for kind in ("one", "two")]
+    assert [s["processes"] for s in scores] == [1, 2]
+    for part in ("seen", "unseen"):
+        for row in ("model", "mean_map", "constant"):
+            expected = scores[0]["scores"][part][row]
+            assert scores[1]["scores"][part][row] == pytest.approx(expected, rel=1e-5)
+    losses = [[line["loss"] for line in journal.read(tmp_path / kind) if "loss" in line] for kind in ("one", "two")]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+
+
+def test_a_dead_process_ends_the_job_with_a_message_and_not_a_hang(tmp_path: Path, start: Any, ranks: Any) -> None:
+    table = painted.recipe(100_000, train={"save_every": 5, "timeout": 30}, validation={"every": 0})
+    first, second = (start(table, tmp_path, environment) for environment in ranks(2))
+    end = time.monotonic() + 60
+    while not checkpoint.saved_steps(tmp_path):
+        assert first.is_alive() and time.monotonic() < end
+        time.sleep(0.01)
+    os.kill(second.pid, signal.SIGKILL)
+    first.join(20)
+    assert first.exitcode == 1
+    said = (tmp_path / "error-0.txt").read_text()
+    assert "lost contact with the others" in said and "--resume" in said

@@ -1,0 +1,122 @@
+"""Recipes: typed, explained when wrong, the same after a trip through their file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import painted
+import pytest
+
+from fathom.errors import DataError, UsageError
+from fathom.models import MODELS
+from fathom.training.losses import LOSSES
+from fathom.training.recipe import LOSS_TERMS, Recipe, from_table, load_recipe, recipe_names
+
+FULL = ("autoencoder", "residual_cnn", "unet", "plain_cnn", "gradient", "finetune")
+
+
+def test_every_network_has_a_full_and_a_tiny_recipe() -> None:
+    assert set(recipe_names()) == {*FULL, *(f"tiny-{name}" for name in FULL)}
+    assert set(FULL) == set(MODELS)
+
+
+@pytest.mark.parametrize("name", [*FULL, *(f"tiny-{name}" for name in FULL)])
+def test_a_shipped_recipe_reads_and_survives_its_file(name: str, tmp_path: Path) -> None:
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert recipe.model.name == name.removeprefix("tiny-")
+    path = tmp_path / "recipe.toml"
+    path.write_text(recipe.to_toml())
+    assert load_recipe(path) == recipe
+    assert from_table(recipe.table()) == recipe
+
+
+def test_the_loss_terms_of_a_recipe_are_those_that_exist() -> None:
+    assert set(LOSS_TERMS) == set(LOSSES)
+
+
+@pytest.mark.parametrize(
+    ("setting", "get", "value"),
+    [
+        ("optim.lr=1e-3", lambda r: r.optim.lr, 1e-3),
+        ("optim.lr=1", lambda r: r.optim.lr, 1.0),
+        ("train.steps=7", lambda r: r.train.steps, 7),
+        ("memory.checkpoint=true", lambda r: r.memory.checkpoint, True),
+        ("data.size=32x48", lambda r: r.data.size, (32, 48)),
+        ("data.size=[32, 48]", lambda r: r.data.size, (32, 48)),
+        ("model.widths=[32, 64]", lambda r: r.model.config.widths, (32, 64)),
+        ("model.output=log", lambda r: r.model.config.output, "log"),
+        ("loss.silog=0.5", lambda r: r.loss.weights().get("silog"), 0.5),
+    ],
+)
+def test_a_setting_changes_its_key_and_nothing_else(setting: str, get: object, value: object) -> None:
+    before, after = load_recipe("unet"), load_recipe("unet", [setting])
+    assert get(after) == value and get(before) != value  # type: ignore[operator]
+    section, key = setting.partition("=")[0].split(".")
+    mine, theirs = before.table(), after.table()
+    mine[section].pop(key), theirs[section].pop(key)
+    assert mine == theirs
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("optim.lrr=1", r"optim has no key 'lrr' \(did you mean 'lr'\?\)"),
+        ("optm.lr=1", r"no section 'optm' \(did you mean 'optim'\?\)"),
+        ("optim.lr=fast", "optim.lr should be a number, not 'fast'"),
+        ("optim.lr=true", "optim.lr should be a number, not True"),
+        ("train.steps=1.5", "train.steps should be a whole number, not 1.5"),
+        ("train.steps=0", "train.steps should be at least 1"),
+        ("memory.checkpoint=1", "memory.checkpoint should be true or false, not 1"),
+        ("optim.name=adm", r"should be one of adamw, adam, sgd, not 'adm' \(did you mean 'adam'\?\)"),
+        ("data.size=[1, 2, 3]", "data.size should be a list of 2"),
+        ("data.size=3", "data.size should be a list"),
+        ("model.widhts=[8]", r"model has no key 'widhts' \(did you mean 'widths'\?\)"),
+        ("model.widths=8", "model.widths should be a list"),
+        ("model.name=unett", r"no model 'unett' \(did you mean 'unet'\?\)"),
+        ("name=x", "is not a setting"),
+        ("optim.lr", "is not a setting"),
+    ],
+)
+def test_what_a_recipe_does_not_mean_is_refused_in_one_sentence(setting: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        load_recipe("unet", [setting])
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_recipe_names_the_nearest() -> None:
+    with pytest.raises(UsageError, match="did you mean 'unet'"):
+        load_recipe("unett")
+
+
+def test_a_recipe_file_of_the_wrong_type_or_form_is_named(tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.toml"
+    wrong.write_text('[model]\nname = "unet"\n[optim]\nlr = "high"\n')
+    with pytest.raises(UsageError, match=r"wrong\.toml: optim\.lr should be a number, not 'high'"):
+        load_recipe(wrong)
+    wrong.write_text("[model\n")
+    with pytest.raises(DataError, match="is not a TOML file"):
+        load_recipe(wrong)
+    with pytest.raises(DataError, match="cannot be read"):
+        load_recipe(tmp_path / "missing.toml")
+    wrong.write_text("[optim]\nlr = 1.0\n")
+    with pytest.raises(UsageError, match=r"\[model\] needs a name"):
+        load_recipe(wrong)
+    wrong.write_text('model = 3\n')
+    with pytest.raises(UsageError, match=r"\[model\] needs a name"):
+        load_recipe(wrong)
+
+
+def test_changing_the_network_drops_the_settings_of_the_other() -> None:
+    recipe = load_recipe("tiny-unet", ["model.name=plain_cnn", "model.activation=tanh"])
+    assert recipe.model.config == MODELS["plain_cnn"].Config(activation="tanh")
+
+
+def test_a_loss_needs_a_term() -> None:
+    with pytest.raises(UsageError, match="loss needs a weight"):
+        from_table(painted.recipe() | {"loss": {"mae": 0.0}})
+
+
+def test_a_recipe_of_defaults_needs_a_model_alone() -> None:
+    recipe = from_table({"model": {"name": "residual_cnn"}})
+    assert isinstance(recipe, Recipe) and recipe.name == "residual_cnn"
