@@ -1,0 +1,110 @@
+"""Reading frames in batches, ahead of the computation, in an order and with a content that no setting changes."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from torch.utils.data import DataLoader
+
+from fathom.data.dataset import Dataset
+from fathom.data.transforms import fit
+from fathom.errors import DataError
+from fathom.sample import Grid, Sample
+
+READERS = 2
+"""Threads that decode when no worker process is asked for: JPEG and PNG decoding let go of the interpreter's lock."""
+
+Pair = tuple[Sample, Sample]
+"""A frame brought to the input size, and the same frame as its source gave it."""
+
+
+@dataclass
+class Skipped:
+    """Frames that could not be read, with the reason."""
+
+    frames: list[tuple[str, str]] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def describe(self, most: int = 3) -> str:
+        """The first few in words."""
+        shown = "; ".join(reason for _, reason in self.frames[:most])
+        return shown + (f"; and {len(self) - most} more" if len(self) > most else "")
+
+
+class _Reader:
+    """Reads one frame; a broken one becomes a value, since errors lose their type between processes."""
+
+    def __init__(self, dataset: Dataset, size: Grid | None) -> None:
+        self.dataset, self.size = dataset, size
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, position: int) -> Pair | DataError:
+        try:
+            sample = self.dataset[position]
+        except DataError as error:
+            return error
+        return (fit(sample, self.size) if self.size else sample), sample
+
+
+def batches(
+    dataset: Dataset,
+    size: Grid | None,
+    *,
+    batch_size: int,
+    workers: int = 0,
+    skipped: Skipped | None = None,
+) -> Iterator[list[Pair]]:
+    """Yield lists of at most `batch_size` (fitted, original) frames in the order of `dataset`.
+
+    Args:
+        dataset: what to read.
+        size: input (height, width), or None to leave frames as they are.
+        batch_size: frames a list; lists are full but for the last.
+        workers: processes that read; 0 reads in threads of this one.
+        skipped: collects frames that cannot be read; without it the first one raises its `DataError`.
+    """
+    buffer: list[Pair] = []
+    for position, item in enumerate(_stream(_Reader(dataset, size), workers, ahead=2 * batch_size)):
+        if isinstance(item, DataError):
+            if skipped is None:
+                raise item
+            skipped.frames.append((dataset.frame(position).id, str(item)))
+            continue
+        buffer.append(item)
+        if len(buffer) == batch_size:
+            yield buffer
+            buffer = []
+    if buffer:
+        yield buffer
+
+
+def _only(items: Sequence[Pair | DataError]) -> Pair | DataError:
+    return items[0]
+
+
+def _stream(reader: _Reader, workers: int, ahead: int) -> Iterator[Pair | DataError]:
+    if workers:
+        loader = DataLoader(
+            reader, batch_size=1, num_workers=workers, collate_fn=_only, prefetch_factor=max(2, ahead // workers)
+        )  # type: ignore[arg-type]
+        yield from loader
+        return
+    pending: deque[Future[Pair | DataError]] = deque()
+    with ThreadPoolExecutor(READERS) as pool:
+        try:
+            for position in range(len(reader)):
+                pending.append(pool.submit(reader.__getitem__, position))
+                if len(pending) > ahead:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()

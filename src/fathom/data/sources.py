@@ -1,0 +1,209 @@
+"""Opening data: a DATA spec to a `Dataset`.
+
+A spec is ``rooms``, ``KIND:PATH``, or a bare path whose kind is recognised. Options of the source follow as a query:
+``folder:PATH?depth-scale=1000&border=8``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from fathom.data.dataset import Dataset, Source
+from fathom.errors import DataError, UsageError, nearest
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of source.
+
+    Attributes:
+        opener: ``module:function``, imported when used; takes the path and keyword-only typed options.
+        shape: one line on what such data look like, for help and for the sentence about an unrecognised path.
+        recognise: whether a path looks like it, from names alone.
+        needs_path: whether a spec must name a path.
+    """
+
+    opener: str
+    shape: str
+    recognise: Callable[[Path], bool]
+    needs_path: bool = True
+
+    def load(self) -> Callable[..., Source]:
+        """The opener itself."""
+        module, _, name = self.opener.partition(":")
+        function: Callable[..., Source] = getattr(importlib.import_module(module), name)
+        return function
+
+
+def _any(path: Path, *patterns: str) -> bool:
+    return path.is_dir() and any(next(path.glob(pattern), None) is not None for pattern in patterns)
+
+
+SOURCES: dict[str, Kind] = {
+    "rooms": Kind(
+        "fathom.data.rooms:open_rooms",
+        "the rendered rooms that come with fathom",
+        lambda path: _any(path, "rooms.json"),
+        needs_path=False,
+    ),
+    "nyu-mat": Kind(
+        "fathom.data.nyu_mat:open_nyu_mat", "nyu_depth_v2_labeled.mat", lambda path: path.suffix.lower() == ".mat"
+    ),
+    "packed": Kind(
+        "fathom.data.packed:open_packed",
+        "shards written by 'fathom data pack' (pack.json)",
+        lambda path: _any(path, "pack.json"),
+    ),
+    "record3d": Kind(
+        "fathom.data.record3d:open_record3d",
+        ".r3d archives, or an EXR export with metadata.json, rgb/ and depth/",
+        lambda path: (
+            path.suffix.lower() == ".r3d"
+            or _any(path, "*.r3d")
+            or ((path / "metadata.json").is_file() and _any(path, "depth/*.exr"))
+        ),
+    ),
+    "diode": Kind(
+        "fathom.data.diode:open_diode",
+        "DIODE's train|val/indoors|outdoor/scene_#/scan_#",
+        lambda path: _any(path, "*/*/scene_*/scan_*", "*/scene_*/scan_*", "scene_*/scan_*", "scan_*/*_depth.npy"),
+    ),
+    "nyu-folder": Kind(
+        "fathom.data.nyu_folder:open_nyu_folder",
+        "NYU Depth V2 as folders: BTS (sync_depth_N.png) or Kaggle (nyu2_train.csv)",
+        lambda path: _any(
+            path, "nyu2_train*", "data/nyu2_train*", "nyu2_test*", "*/sync_depth_*.png", "*/*/sync_depth_*.png"
+        ),
+    ),
+    "folder": Kind(
+        "fathom.data.folder:open_folder",
+        "a folder with rgb/ and depth/, an index.csv, or pairs such as x_rgb.png + x_depth.png",
+        lambda path: path.is_dir() and _looks_like_pairs(path),
+    ),
+}
+"""Every kind of source, in the order in which a bare path is tried."""
+
+
+def _looks_like_pairs(path: Path) -> bool:
+    from fathom.data.folder import DEPTH_FOLDERS
+
+    return (path / "index.csv").is_file() or _any(
+        path, *DEPTH_FOLDERS, *(f"*/{name}" for name in DEPTH_FOLDERS), "*depth*", "*/*depth*"
+    )
+
+
+def parse_spec(spec: str) -> tuple[str | None, Path | None, dict[str, str]]:
+    """Split a DATA spec into kind (None where bare), path (None for ``rooms``) and options as text."""
+    body, _, query = spec.partition("?")
+    options = {}
+    for part in query.split("&") if query else ():
+        key, equals, value = part.partition("=")
+        if not equals or not key:
+            raise UsageError(f"'{part}' in '{spec}' is no option; write key=value, several joined by '&'.")
+        options[key.strip().replace("-", "_")] = unquote(value)
+    kind, colon, rest = body.partition(":")
+    if colon and kind in SOURCES:
+        if not rest and SOURCES[kind].needs_path:
+            raise UsageError(f"'{spec}' names no path; write {kind}:PATH.")
+        return kind, Path(rest).expanduser() if rest else None, options
+    if body in SOURCES and not SOURCES[body].needs_path:
+        return body, None, options
+    if colon and not Path(body).exists() and kind.replace("-", "").isalnum() and len(kind) > 1:
+        raise UsageError(f"There is no kind of data '{kind}'{nearest(kind, SOURCES)}.")
+    if not body:
+        raise UsageError("No data is named; write rooms, KIND:PATH or a path.")
+    return None, Path(body).expanduser(), options
+
+
+def recognise(path: Path) -> str:
+    """The kind of data at `path`, by its names; raises `DataError` saying what was looked for."""
+    if not path.exists():
+        raise DataError(path, "does not exist", f"name a path, or one of the kinds {', '.join(SOURCES)}")
+    for name, kind in SOURCES.items():
+        if kind.recognise(path):
+            return name
+    if path.is_dir() and next(path.iterdir(), None) is None:
+        raise DataError(path, "is empty", "name a folder that holds images and depth maps")
+    looked = "; ".join(f"{name}: {kind.shape}" for name, kind in SOURCES.items() if kind.needs_path)
+    raise DataError(path, f"is no kind of data known here (looked for {looked})", "write KIND:PATH to say which it is")
+
+
+def load(spec: str | Path, *, skip_bad: bool = False, **options: Any) -> Dataset:
+    """Open the data that `spec` names; frames are read later, one at a time.
+
+    Args:
+        spec: ``rooms``, ``KIND:PATH`` or a path, with options of the source as a query.
+        skip_bad: sources that list pairs leave out incomplete ones instead of raising.
+        options: of the source, by name; they go before those of the query.
+
+    Raises:
+        DataError: when the path does not exist or is not what it should be.
+        UsageError: for an unknown kind or option.
+    """
+    kind, path, given = parse_spec(str(spec))
+    if path is not None and not path.exists():
+        raise DataError(path, "does not exist", "check the path")
+    if kind is None:
+        assert path is not None
+        kind = recognise(path)
+    opener = SOURCES[kind].load()
+    wanted = {**given, **{key: value for key, value in options.items() if value is not None}}
+    arguments = convert_options(kind, opener, wanted)
+    if skip_bad and "skip_bad" in inspect.signature(opener).parameters:
+        arguments["skip_bad"] = True
+    return Dataset.whole(opener(path, **arguments))
+
+
+def convert_options(kind: str, opener: Callable[..., Source], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of `given` brought to the types that the opener's keyword-only parameters declare."""
+    known = {
+        name: parameter
+        for name, parameter in inspect.signature(opener).parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name != "skip_bad"
+    }
+    hints = typing.get_type_hints(opener)
+    converted = {}
+    for key, value in given.items():
+        if key not in known:
+            raise UsageError(f"{kind} has no option '{key}'{nearest(key, known)}.")
+        converted[key] = _convert(kind, key, value, hints[key])
+    return converted
+
+
+def _convert(kind: str, key: str, value: Any, hint: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    choices = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    if type(None) in choices and value.lower() in ("none", ""):
+        return None
+    for target in (bool, int, float, Path, str):
+        if target not in choices:
+            continue
+        if target is bool:
+            if value.lower() in ("1", "true", "yes", "on", "0", "false", "no", "off"):
+                return value.lower() in ("1", "true", "yes", "on")
+            continue
+        try:
+            return target(value)
+        except ValueError:
+            continue
+    literal = [
+        item for choice in choices if typing.get_origin(choice) is typing.Literal for item in typing.get_args(choice)
+    ]
+    literal += list(typing.get_args(hint)) if typing.get_origin(hint) is typing.Literal else []
+    if value in literal:
+        return value
+    wanted = (
+        f"one of {', '.join(map(str, literal))}"
+        if literal
+        else " or ".join(getattr(c, "__name__", str(c)) for c in choices)
+    )
+    raise UsageError(f"{kind} option {key}={value} is not {wanted}.")
