@@ -1,0 +1,59 @@
+"""Controls made of an encoder's own architecture: fresh weights, or its weights permuted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from fathom.encoders.module import ModuleEncoder
+
+
+def reinitialise(module: nn.Module, seed: int) -> nn.Module:
+    """Give every submodule the fresh weights of its own initialisation, and batch statistics of mean 0 and variance 1.
+
+    A submodule with weights but without ``reset_parameters`` gets Kaiming-normal matrices, unit scales (weights of one
+    dimension named ``weight``) and zero biases. The global random state is left as it was.
+    """
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        for child in module.modules():
+            reset: Any = getattr(child, "reset_parameters", None)
+            if callable(reset):
+                reset()
+                continue
+            for name, parameter in child.named_parameters(recurse=False):
+                if parameter.ndim > 1:
+                    nn.init.kaiming_normal_(parameter)
+                elif name.endswith("weight"):
+                    nn.init.ones_(parameter)
+                else:
+                    nn.init.zeros_(parameter)
+    return module
+
+
+def permute_weights(module: nn.Module, seed: int) -> nn.Module:
+    """Shuffle the entries inside every weight tensor: the same values, nothing of what they had learned to compute."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            if parameter.numel() > 1:
+                flat = parameter.detach().reshape(-1)
+                parameter.copy_(
+                    flat[torch.randperm(flat.numel(), generator=generator).to(flat.device)].view_as(parameter)
+                )
+    return module
+
+
+def randomised(encoder: ModuleEncoder, name: str, seed: int, permute: bool) -> ModuleEncoder:
+    """The control of `encoder`: its module changed in place (open it afresh first), its layers and preprocessing kept."""
+    own_init: Any = getattr(encoder, "fresh", None)
+    if permute:
+        permute_weights(encoder.module, seed)
+    elif own_init is not None:
+        encoder.module.load_state_dict(own_init(seed).state_dict())
+    else:
+        reinitialise(encoder.module, seed)
+    encoder.name = name
+    return encoder

@@ -1,0 +1,49 @@
+"""The grammar of an encoder SPEC: ``KIND:BODY?key=value&key=value@layer,layer``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+from fathom.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A parsed SPEC.
+
+    Attributes:
+        text: as given.
+        kind: ``hf``, ``timm``, ``module``, ``checkpoint``, ``random``, ``permuted`` or the name of a floor.
+        body: what follows the kind's colon.
+        options: of the query.
+        layers: named after the last ``@``; empty for the encoder's own choice.
+    """
+
+    text: str
+    kind: str
+    body: str
+    options: dict[str, str]
+    layers: tuple[str, ...]
+
+    @property
+    def inner(self) -> str:
+        """What a wrapping kind (``random:``, ``permuted:``) wraps, with its options and layers."""
+        return self.text.partition(":")[2]
+
+
+def parse(text: str) -> Spec:
+    """Split a SPEC; raises `UsageError` where it cannot be meant as given."""
+    head, _, layers = text.partition("@")
+    body, _, query = head.partition("?")
+    kind, _, body = body.partition(":")
+    options = {}
+    for part in query.split("&") if query else ():
+        key, equals, value = part.partition("=")
+        if not equals or not key:
+            raise UsageError(f"'{part}' in encoder '{text}' is no option; write key=value, several joined by '&'.")
+        options[key.strip().replace("-", "_")] = unquote(value)
+    names = tuple(name.strip() for name in layers.split(",") if name.strip())
+    if "@" in text and not names:
+        raise UsageError(f"Encoder '{text}' names no layer after '@'.")
+    return Spec(text, kind.strip(), body, options, names)
