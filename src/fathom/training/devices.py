@@ -71,9 +71,7 @@ def make_fabric(recipe: Recipe, device: str) -> Fabric:
         fabric = Fabric(accelerator=kind, devices=devices, precision=_PRECISIONS[recipe.precision.compute])
     else:
         if recipe.train.batch < world:
-            raise UsageError(
-                f"train.batch = {recipe.train.batch} is less than the {world} processes of this job."
-            )
+            raise UsageError(f"train.batch = {recipe.train.batch} is less than the {world} processes of this job.")
         local = int(os.environ.get("LOCAL_WORLD_SIZE", world))
         strategy = DDPStrategy(timeout=timedelta(seconds=recipe.train.timeout))
         fabric = Fabric(
@@ -98,9 +96,7 @@ def explained(recipe: Recipe) -> Iterator[None]:
         text = str(error)
         if "DefaultCPUAllocator" in text or "can't allocate memory" in text:
             raise _out_of_memory(recipe) from error
-        if world_size() > 1 and (
-            isinstance(error, torch.distributed.DistError) or "gloo" in text or "NCCL" in text
-        ):
+        if world_size() > 1 and (isinstance(error, torch.distributed.DistError) or "gloo" in text or "NCCL" in text):
             raise FathomError(
                 f"Process {rank()} of {world_size()} lost contact with the others: one ended, or was silent "
                 f"for {recipe.train.timeout} s; start again with --resume ({text.splitlines()[0][:150]})."

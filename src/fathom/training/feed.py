@@ -129,9 +129,7 @@ def _as_is(sample: Any) -> Any:
     return sample
 
 
-def keep_in_memory(
-    frames: Sequence[Frames], cache: Literal["auto", "always", "never"], cache_mb: int
-) -> bool:
+def keep_in_memory(frames: Sequence[Frames], cache: Literal["auto", "always", "never"], cache_mb: int) -> bool:
     """Whether all of `frames` should be kept."""
     return cache == "always" or (cache == "auto" and sum(part.megabytes() for part in frames) <= cache_mb)
 
@@ -180,9 +178,7 @@ def _stack(drawn: _Drawn, parts: Sequence[Sequence[Draw]], pin: bool) -> list[Ba
 def _pinned(batch: Batch, pin: bool) -> Batch:
     if not pin:
         return batch
-    return Batch(
-        batch.image.pin_memory(), batch.depth.pin_memory(), batch.valid.pin_memory(), batch.scenes, batch.ids
-    )
+    return Batch(batch.image.pin_memory(), batch.depth.pin_memory(), batch.valid.pin_memory(), batch.scenes, batch.ids)
 
 
 def _from_workers(
@@ -191,9 +187,7 @@ def _from_workers(
     """Every part is one worker's batch; they arrive in order and are put together to steps again."""
     count = len(portion.parts([(0, 0)] * portion.batch))
     parts = (part for step in plan for part in step)
-    loader = DataLoader(
-        drawn, batch_sampler=parts, num_workers=workers, collate_fn=Batch.of, prefetch_factor=2
-    )
+    loader = DataLoader(drawn, batch_sampler=parts, num_workers=workers, collate_fn=Batch.of, prefetch_factor=2)
     arrived = iter(loader)
     while True:
         step = [_pinned(batch, pin) for _, batch in zip(range(count), arrived, strict=False)]

@@ -73,13 +73,9 @@ def divide(
         kept = sorted(_sample(kept, fraction, seed))
         present = {rest.frame_scenes[position] for position in kept}
         slice_ = [position for position in slice_ if rest.frame_scenes[position] in present]
-        notes.append(
-            f"Trained on {fraction:g} of the training frames: {len(kept)}, spread over {len(present)} scenes."
-        )
+        notes.append(f"Trained on {fraction:g} of the training frames: {len(kept)}, spread over {len(present)} scenes.")
     if frames and not slice_:
-        notes.append(
-            "No score on seen rooms: every training scene has a single frame, so none can be held out."
-        )
+        notes.append("No score on seen rooms: every training scene has a single frame, so none can be held out.")
     return Parts(
         rest.subset(kept, "train"),
         rest.subset(slice_, "seen rooms") if slice_ else None,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from huggingface_hub import ModelHubMixin, snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from fathom.atomic import write_text
 from fathom.errors import CheckpointError
@@ -45,19 +45,15 @@ class HubModel(ModelHubMixin):
     ) -> Self:
         if Path(model_id).is_dir():
             return cls(load_model(model_id))
-        try:
-            folder = snapshot_download(
-                model_id,
-                revision=revision,
-                cache_dir=cache_dir,
-                force_download=force_download,
-                local_files_only=local_files_only,
-                token=token,
-                allow_patterns=[MODEL, CONFIG],
-            )
-        except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-            problem = f"is neither a folder nor a repository that can be reached ({type(error).__name__})"
-            raise CheckpointError(model_id, problem, "check the name and the network") from error
+        folder = snapshot_download(
+            model_id,
+            revision=revision,
+            cache_dir=cache_dir,
+            force_download=force_download,
+            local_files_only=local_files_only,
+            token=token,
+            allow_patterns=[MODEL, CONFIG],
+        )
         return cls(load_model(folder))
 
 
@@ -69,7 +65,11 @@ def save_pretrained(trained: Trained, folder: str | Path) -> Path:
 
 def from_pretrained(name: str | Path, **options: Any) -> Trained:
     """The trained network of a local model folder or a Hub repository; options as for the Hub's mixin."""
-    return HubModel.from_pretrained(str(name), **options).trained
+    try:
+        return HubModel.from_pretrained(str(name), **options).trained
+    except (HfHubHTTPError, HFValidationError, OSError) as error:  # OSError: the network, or not in the cache
+        problem = f"is neither a folder nor a repository that can be reached ({type(error).__name__})"
+        raise CheckpointError(name, problem, "check the name and the network") from error
 
 
 def push_to_hub(trained: Trained, repository: str, **options: Any) -> str:

@@ -22,9 +22,7 @@ class Journal:
         try:
             self._file = self.path.open("a", encoding="utf-8")
         except OSError as error:
-            raise DataError(
-                self.path, f"cannot be written ({error.strerror})", "choose another --out"
-            ) from error
+            raise DataError(self.path, f"cannot be written ({error.strerror})", "choose another --out") from error
         self._board = _board(run, step) if tensorboard else None
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:

@@ -108,8 +108,7 @@ def watched_loss(session: Session, model: torch.nn.Module, loss: Objective, watc
     """The loss of the frames that are watched, in training mode, as the optimiser sees it."""
     total = 0.0
     for chunk in (
-        slice(i, i + session.recipe.train.batch)
-        for i in range(0, len(watched.ids), session.recipe.train.batch)
+        slice(i, i + session.recipe.train.batch) for i in range(0, len(watched.ids), session.recipe.train.batch)
     ):
         image, depth, valid = (
             x[chunk].to(session.fabric.device) for x in (watched.image, watched.depth, watched.valid)
@@ -135,9 +134,7 @@ def suggest(rates: Sequence[float], losses: Sequence[float]) -> dict[str, Any]:
     The suggestion is at most a third of the rate at the least loss: there the loss is about to turn.
     """
     if len(rates) < 5:
-        raise UsageError(
-            "The loss is not finite within five steps, so no rate can be suggested; check the data."
-        )
+        raise UsageError("The loss is not finite within five steps, so no rate can be suggested; check the data.")
     least = min(range(len(losses)), key=losses.__getitem__)
     start = losses[0]
     if least < 3 or losses[least] > 0.99 * start:
@@ -169,9 +166,7 @@ def _draw(result: dict[str, Any], path: Path) -> None:
     if result["suggested"] is not None:
         axis.axvline(result["suggested"], color="tab:green", label=f"suggested {result['suggested']:g}")
     if result["limit"] is not None:
-        axis.axvline(
-            result["limit"], color="tab:red", linestyle="--", label=f"rises above {result['limit']:.1e}"
-        )
+        axis.axvline(result["limit"], color="tab:red", linestyle="--", label=f"rises above {result['limit']:.1e}")
     low = min(result["losses"])
     axis.set_ylim(low - 0.1 * abs(low), 1.3 * max(result["losses"][:5]))
     axis.set(xscale="log", xlabel="learning rate", ylabel="loss", title=f"{result['recipe']}: rate finder")

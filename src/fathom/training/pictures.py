@@ -50,9 +50,7 @@ def _images(axes: Any, image: Tensor, prediction: Tensor, figure: Any) -> None:
     figure.colorbar(shown, ax=axes[:, -1], label="mean |error|", shrink=0.8)
 
 
-def _maps(
-    axes: Any, image: Tensor, target: Tensor, valid: Tensor, prediction: Tensor, figure: Any, unit: str
-) -> None:
+def _maps(axes: Any, image: Tensor, target: Tensor, valid: Tensor, prediction: Tensor, figure: Any, unit: str) -> None:
     """Truth and prediction in one colour scale, from the 1st to the 99th percentile of the truth."""
     known = target[valid.expand_as(target)].numpy()
     low, high = (np.percentile(known, (1, 99)) if known.size else np.array([0.0, 1.0])).tolist()

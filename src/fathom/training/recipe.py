@@ -184,10 +184,12 @@ class FirstSection:
     Attributes:
         recipe: its recipe; empty where there is none.
         checkpoint: a trained one; when empty, `recipe` is trained first, in the same command.
+        steps: optimiser steps of that training; 0 for what its recipe says.
     """
 
     recipe: str = ""
     checkpoint: str = ""
+    steps: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,9 +211,7 @@ class Recipe:
 
     def table(self) -> dict[str, Any]:
         """The recipe as plain values, in the layout of the file."""
-        table = {
-            f.name: to_plain(getattr(self, f.name)) for f in dataclasses.fields(self) if f.name != "model"
-        }
+        table = {f.name: to_plain(getattr(self, f.name)) for f in dataclasses.fields(self) if f.name != "model"}
         name = table.pop("name")
         return {"name": name, "model": {"name": self.model.name, **to_plain(self.model.config)}, **table}
 
@@ -250,9 +250,7 @@ def _toml_value(value: Any) -> str:
 def recipe_names() -> list[str]:
     """Names of the shipped recipes."""
     folder = resources.files("fathom.training").joinpath("recipes")
-    return sorted(
-        entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml")
-    )
+    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
 
 
 def load_recipe(recipe: str | Path | Recipe, settings: Sequence[str] = ()) -> Recipe:
@@ -280,20 +278,14 @@ def _read_table(recipe: str | Path) -> tuple[dict[str, Any], str]:
             raise DataError(path, "cannot be read as a recipe", "name a TOML file") from error
         origin: str = str(path)
     elif str(recipe) in (names := recipe_names()):
-        text = (
-            resources.files("fathom.training")
-            .joinpath("recipes", f"{recipe}.toml")
-            .read_text(encoding="utf-8")
-        )
+        text = resources.files("fathom.training").joinpath("recipes", f"{recipe}.toml").read_text(encoding="utf-8")
         origin = f"recipe '{recipe}'"
     else:
         raise UsageError(f"There is no recipe '{recipe}'{nearest(str(recipe), names)}.")
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise DataError(
-            path, f"is not a TOML file ({error})", "see the shipped recipes for the form"
-        ) from error
+        raise DataError(path, f"is not a TOML file ({error})", "see the shipped recipes for the form") from error
     table.setdefault("name", path.stem)
     return table, origin
 
@@ -335,8 +327,7 @@ def from_table(table: Mapping[str, Any], origin: str = "recipe") -> Recipe:
     config = build(MODELS[model_name].Config, options, f"{origin}: model")
     hints = get_type_hints(Recipe)
     parts = {
-        key: value if key == "name" else build(hints[key], value, f"{origin}: {key}")
-        for key, value in table.items()
+        key: value if key == "name" else build(hints[key], value, f"{origin}: {key}") for key, value in table.items()
     }
     if not isinstance(parts.get("name", ""), str):
         raise UsageError(f"{origin}: name should be text, not {parts['name']!r}.")

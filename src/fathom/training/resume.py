@@ -20,9 +20,7 @@ def prepare_run(recipe: Recipe, run: Path, resume: bool) -> Path | None:
         checkpoints.sweep_leftovers(run)
     if not resume:
         if checkpoints.saved_steps(run):
-            raise UsageError(
-                f"{run} already holds a run: continue it with --resume, or choose another --out."
-            )
+            raise UsageError(f"{run} already holds a run: continue it with --resume, or choose another --out.")
         return None
     found, notes = checkpoints.latest(run)
     for line in notes:
@@ -58,15 +56,11 @@ def _same_recipe(given: Mapping[str, Any], saved: Mapping[str, Any], run: Path) 
             if f"{section}.{key}" not in FREE_ON_RESUME and old.get(key) != value
         ]
     if differing:
-        raise UsageError(
-            f"{run} was trained by another recipe: {'; '.join(differing)}; choose another --out."
-        )
+        raise UsageError(f"{run} was trained by another recipe: {'; '.join(differing)}; choose another --out.")
 
 
 def same_data(found: Path, parts: Parts) -> None:
     """Refuse to resume on other frames."""
     saved = checkpoints.read_config(found).get("train_fingerprint")
     if saved != parts.train.fingerprint():
-        raise CheckpointError(
-            found, "was trained on other frames than these", "give the same data, or another --out"
-        )
+        raise CheckpointError(found, "was trained on other frames than these", "give the same data, or another --out")

@@ -96,6 +96,7 @@ def _with_first(recipe: Recipe, data: Dataset, run: Path, resume: bool, device: 
         data=recipe.data,
         train=replace(
             inner.train,
+            steps=first.steps or inner.train.steps,
             fraction=recipe.train.fraction,
             fraction_by=recipe.train.fraction_by,
             seed=recipe.train.seed,

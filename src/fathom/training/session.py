@@ -170,9 +170,7 @@ class Session:
             pin=self.fabric.device.type == "cuda",
         )
 
-    def _scores(
-        self, names: Sequence[str], floor: scoring.MeanMap | None, most: int | None = None
-    ) -> dict[str, Any]:
+    def _scores(self, names: Sequence[str], floor: scoring.MeanMap | None, most: int | None = None) -> dict[str, Any]:
         """Scores of the parts that exist: of the network alone, or with a `floor` of the floors beside it."""
         result: dict[str, Any] = {}
         for name in names:
@@ -184,9 +182,7 @@ class Session:
                     len(positions), self.recipe.train.batch, self.fabric.global_rank, self.fabric.world_size
                 )
                 batches = stacked(frames, [[positions[i] for i in batch] for batch in own], self.workers)
-                scores = scoring.score(
-                    self.network, self._predict, batches, floor, self.fabric.device, self._gather
-                )
+                scores = scoring.score(self.network, self._predict, batches, floor, self.fabric.device, self._gather)
                 result[name] = scores if floor is not None else scores["model"]
         return result
 
@@ -306,9 +302,7 @@ def _new_state(recipe: Recipe, network: Network, fabric: Fabric) -> State:
     fused = recipe.precision.compute != "fp16" and fabric.device.type in ("cpu", "cuda")
     optimiser = make_optimiser(network, recipe.optim, fused)
     average = Average(network, recipe.train.ema) if recipe.train.ema else None
-    return State(
-        network, optimiser, Schedule(recipe.schedule, recipe.train.steps), average, recipe.train.seed
-    )
+    return State(network, optimiser, Schedule(recipe.schedule, recipe.train.steps), average, recipe.train.seed)
 
 
 def _load_first(recipe: Recipe, network: Network, parts: Parts) -> list[str]:
@@ -318,9 +312,7 @@ def _load_first(recipe: Recipe, network: Network, parts: Parts) -> list[str]:
     first = load_model(recipe.first.checkpoint)
     inner: Any = getattr(network, "gradient", None)
     if inner is None:
-        raise UsageError(
-            f"'{recipe.model.name}' is not built upon another network; leave out first.checkpoint."
-        )
+        raise UsageError(f"'{recipe.model.name}' is not built upon another network; leave out first.checkpoint.")
     if not isinstance(first.model, type(inner)):
         raise CheckpointError(
             first.path, f"is of '{first.model_name}', and '{recipe.model.name}' needs a gradient network"
@@ -333,7 +325,4 @@ def _overlap(held: Sequence[str], trained: Sequence[str], what: str, by: str = "
     shared = sorted(set(held) & set(trained))
     if not shared:
         return []
-    return [
-        f"The {what} score is too good: {len(shared)} of its scenes were trained on{by}, "
-        f"such as '{shared[0]}'."
-    ]
+    return [f"The {what} score is too good: {len(shared)} of its scenes were trained on{by}, such as '{shared[0]}'."]

@@ -18,9 +18,7 @@ class StoppedError(FathomError):
         self.number, self.step, self.run = number, step, run
         self.exit_code = 128 + number
         name = signal.Signals(number).name
-        super().__init__(
-            f"{run}: stopped by {name} after step {step}, which is saved; --resume continues from there."
-        )
+        super().__init__(f"{run}: stopped by {name} after step {step}, which is saved; --resume continues from there.")
 
     def __reduce__(self) -> tuple[type[StoppedError], tuple[int, int, str]]:
         return type(self), (self.number, self.step, self.run)

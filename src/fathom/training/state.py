@@ -82,9 +82,7 @@ class State:
 
     def reseed(self, rank: int) -> None:
         """Set torch's generators for the next step, for networks that draw random numbers (dropout)."""
-        torch.manual_seed(
-            ((self.seed + 1) * 0x9E3779B1 + self.step * 0x85EBCA77 + rank * 0xC2B2AE3D) & 0x7FFFFFFFFFFF
-        )
+        torch.manual_seed(((self.seed + 1) * 0x9E3779B1 + self.step * 0x85EBCA77 + rank * 0xC2B2AE3D) & 0x7FFFFFFFFFFF)
 
     def content(self, config: Mapping[str, Any]) -> Content:
         """The files of a checkpoint of this moment."""
@@ -113,9 +111,7 @@ class State:
         state = read_json(folder / STATE)
         load_weights(self.model, folder / (MODEL if self.average is None else RAW))
         try:
-            self.optimiser.load_state_dict(
-                join_optimiser(read_tensors(folder / OPTIMISER), state["optimiser"])
-            )
+            self.optimiser.load_state_dict(join_optimiser(read_tensors(folder / OPTIMISER), state["optimiser"]))
             lay_out_as_parameters(self.optimiser)
             self.schedule.restore(state["schedule"])
             self.stopping.restore(state["stopping"])
@@ -172,8 +168,6 @@ def make_optimiser(model: nn.Module, section: OptimSection, fused: bool) -> Opti
     ]
     groups = [group for group in groups if group["params"]]
     if section.name == "sgd":
-        return torch.optim.SGD(
-            groups, lr=section.lr, momentum=section.momentum, nesterov=section.momentum > 0
-        )
+        return torch.optim.SGD(groups, lr=section.lr, momentum=section.momentum, nesterov=section.momentum > 0)
     kind = torch.optim.AdamW if section.name == "adamw" else torch.optim.Adam
     return kind(groups, lr=section.lr, betas=section.betas, fused=fused)

@@ -36,9 +36,7 @@ def summarise(
     decides = metric(network.predicts)
     notes = list(session.notes)
     if early:
-        notes.append(
-            "Stopped early by the score on unseen rooms, which is therefore a little too good; see --test."
-        )
+        notes.append("Stopped early by the score on unseen rooms, which is therefore a little too good; see --test.")
     return {
         "schema_version": SCHEMA_VERSION,
         "recipe": recipe.name,
@@ -92,9 +90,7 @@ def table(summary: Mapping[str, Any]) -> Table:
     from rich.table import Table
 
     unit = f" ({summary['unit']})" if summary["unit"] else ""
-    shown = Table(
-        title=f"{summary['recipe']}: {summary['target']}{unit}, held-out frames", title_justify="left"
-    )
+    shown = Table(title=f"{summary['recipe']}: {summary['target']}{unit}, held-out frames", title_justify="left")
     names = [name for name in _COLUMNS if name in summary["scores"]["unseen"]["model"]]
     for heading in ("frames", "", *(_COLUMNS[name] for name in names)):
         shown.add_column(heading, justify="left" if heading in ("frames", "") else "right")

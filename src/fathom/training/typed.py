@@ -37,9 +37,7 @@ def convert(kind: Any, value: Any, where: str) -> Any:
     if origin is Literal:
         if value not in arguments:
             hint = nearest(value, map(str, arguments)) if isinstance(value, str) else ""
-            raise UsageError(
-                f"{where} should be one of {', '.join(map(str, arguments))}, not {value!r}{hint}."
-            )
+            raise UsageError(f"{where} should be one of {', '.join(map(str, arguments))}, not {value!r}{hint}.")
         return value
     if origin in (Union, types.UnionType):
         if value is None and type(None) in arguments:

@@ -1,0 +1,73 @@
+"""Model folders for the Hub: saved, loaded, described; nothing is uploaded here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import painted
+import pytest
+import torch
+
+from fathom.errors import CheckpointError
+from fathom.training.checkpoint import Trained
+from fathom.training.hub import HubModel, from_pretrained
+from fathom.training.recipe import from_table
+from fathom.training.run import train
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    return train(from_table(painted.recipe(3)), painted.painted(), out=tmp_path_factory.mktemp("hub"), device="cpu")
+
+
+def test_a_saved_model_comes_back_the_same(trained: Trained, tmp_path: Path) -> None:
+    folder = trained.save_pretrained(tmp_path / "model")
+    assert {path.name for path in folder.iterdir()} == {"config.json", "model.safetensors", "README.md"}
+    again = from_pretrained(folder)
+    image = torch.rand(1, 3, 16, 24)
+    assert torch.equal(again.model(image), trained.model(image))
+    assert again.train_scenes == trained.train_scenes and again.recipe == trained.recipe
+
+
+def test_the_model_card_is_filled_from_the_run(trained: Trained, tmp_path: Path) -> None:
+    card = (trained.save_pretrained(tmp_path) / "README.md").read_text()
+    summary = trained.summary()
+    assert card.startswith("---\n")
+    assert f"{trained.info['parameters']:,} parameters" in card
+    assert trained.info["train_fingerprint"] in card
+    for row in ("model", "mean_map", "constant"):
+        assert f"| unseen | {row} |" in card
+        assert f"{summary['scores']['unseen'][row]['rmse']:.4g}" in card
+
+
+def test_pushing_uploads_the_model_folder_through_the_mixin(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: dict[str, Any] = {}
+
+    class Api:
+        def __init__(self, **_: Any) -> None: ...
+
+        def create_repo(self, repo_id: str, **_: Any) -> Any:
+            return type("Repo", (), {"repo_id": repo_id})
+
+        def upload_folder(self, *, repo_id: str, folder_path: str | Path, **_: Any) -> str:
+            sent[repo_id] = sorted(path.name for path in Path(folder_path).iterdir())
+            return f"commit of {repo_id}"
+
+    monkeypatch.setattr("huggingface_hub.hub_mixin.HfApi", Api)
+    assert trained.push_to_hub("someone/depth") == "commit of someone/depth"
+    assert sent == {"someone/depth": ["README.md", "config.json", "model.safetensors"]}
+
+
+def test_a_repository_that_cannot_be_reached_is_one_sentence() -> None:
+    with pytest.raises(CheckpointError, match="neither a folder nor a repository that can be reached"):
+        from_pretrained("someone/there-is-none", local_files_only=True)
+    with pytest.raises(CheckpointError, match="neither a folder"):
+        from_pretrained("not//a name")
+
+
+def test_the_three_methods_are_the_mixins_own() -> None:
+    from huggingface_hub import ModelHubMixin
+
+    assert issubclass(HubModel, ModelHubMixin)
+    assert HubModel.push_to_hub is ModelHubMixin.push_to_hub

@@ -1,0 +1,62 @@
+"""Sweeps: every combination once, compared, resumable, and not ended by one that diverges."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import painted
+import pytest
+from rich.console import Console
+
+from fathom.errors import UsageError
+from fathom.training.recipe import from_table
+from fathom.training.sweep import combinations, folder_name, run_sweep, table
+
+
+def test_combinations_are_the_cartesian_product_and_brackets_hold_together() -> None:
+    assert combinations(["a.x=1,2", "b.y=u,v"]) == [
+        ("a.x=1", "b.y=u"), ("a.x=1", "b.y=v"), ("a.x=2", "b.y=u"), ("a.x=2", "b.y=v"),
+    ]  # fmt: skip
+    assert combinations(["m.w=[8, 16],[16, 32]"]) == [("m.w=[8, 16]",), ("m.w=[16, 32]",)]
+    for wrong in ("a.x", "a.x=", "=1", "a.x=1,,2"):
+        with pytest.raises(UsageError, match="is no sweep"):
+            combinations([wrong])
+
+
+def test_folder_names_are_plain() -> None:
+    assert folder_name(["optim.lr=1e-4", "model.widths=[8, 16]"]) == "optim.lr=1e-4,model.widths=_8,_16_"
+    assert "/" not in folder_name(["first.checkpoint=../x/y"])
+
+
+def test_a_sweep_compares_its_runs_and_survives_one_that_diverges(tmp_path: Path) -> None:
+    base = from_table(painted.recipe(20, optim={"name": "sgd", "clip": 0.0}, schedule={"name": "constant"}))
+    axes = ["optim.lr=1e-2,1e30", "augment.flip=0.0,0.5"]
+    result = run_sweep(base, painted.painted(), axes, out=tmp_path, device="cpu")
+    assert json.loads((tmp_path / "sweep.json").read_text()) == result
+    assert (tmp_path / "sweep.png").stat().st_size > 5000
+    assert [bool(run["diverged"]) for run in result["runs"]] == [False, False, True, True]
+    values = {run["folder"]: run["value"] for run in result["runs"] if run["value"] is not None}
+    assert result["best"] == min(values, key=values.__getitem__)
+    for run in result["runs"][:2]:
+        summary = json.loads((tmp_path / run["folder"] / "summary.json").read_text())
+        assert summary["scores"]["unseen"]["model"]["rmse"] == run["value"]
+    console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
+    console.print(table(result))
+    text = console.export_text()
+    assert "diverged" in text and "1e30" in text and f"{min(values.values()):.4g}" in text
+
+
+def test_a_resumed_sweep_takes_finished_runs_as_they_are(tmp_path: Path) -> None:
+    base, axes = from_table(painted.recipe(3)), ["optim.lr=1e-2,1e-3"]
+    run_sweep(base, painted.painted(), axes[:1], out=tmp_path, device="cpu")
+    stamp = (tmp_path / "optim.lr=1e-2" / "summary.json").stat().st_mtime_ns
+    again = run_sweep(base, painted.painted(), ["optim.lr=1e-2,1e-3,1e-4"], out=tmp_path, resume=True, device="cpu")
+    assert (tmp_path / "optim.lr=1e-2" / "summary.json").stat().st_mtime_ns == stamp
+    assert len(again["runs"]) == 3 and all(run["value"] for run in again["runs"])
+
+
+def test_a_wrong_value_is_found_before_anything_is_trained(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="should be a number"):
+        run_sweep(from_table(painted.recipe(3)), painted.painted(), ["optim.lr=1e-2,fast"], out=tmp_path)
+    assert not list(tmp_path.iterdir())
