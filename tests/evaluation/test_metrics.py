@@ -82,14 +82,18 @@ def test_alignments_equal_lstsq() -> None:
     (s,), *_ = np.linalg.lstsq(p[:, None], g, rcond=None)
     np.testing.assert_allclose(scale(predictions[0], target, valid).numpy(), predictions[0].numpy() * s, rtol=1e-5)
     (a, b), *_ = np.linalg.lstsq(np.stack([p, np.ones_like(p)], 1), g, rcond=None)
-    np.testing.assert_allclose(scale_shift(predictions[0], target, valid).numpy(), predictions[0].numpy() * a + b, rtol=1e-4)
+    np.testing.assert_allclose(
+        scale_shift(predictions[0], target, valid).numpy(), predictions[0].numpy() * a + b, rtol=1e-4
+    )
     aligned = median(predictions[0], target, valid)
     assert float(aligned[valid].median()) == pytest.approx(float(target[valid].median()), rel=1e-5)
 
 
 def frame(height: int, width: int) -> Sample:
     rows = torch.arange(height, dtype=torch.float32)[:, None].expand(height, width) / 100 + 0.5
-    return Sample(torch.zeros(3, height, width), rows[None].clone(), torch.ones(1, height, width, dtype=torch.bool), "s", "f")
+    return Sample(
+        torch.zeros(3, height, width), rows[None].clone(), torch.ones(1, height, width, dtype=torch.bool), "s", "f"
+    )
 
 
 def test_the_eigen_crop_is_the_same_pixels_with_and_without_a_border() -> None:

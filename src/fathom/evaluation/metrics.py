@@ -86,9 +86,7 @@ def depth_metrics(
     prediction: Float[Tensor, "B H W"], target: Float[Tensor, "B H W"], valid: Bool[Tensor, "B H W"]
 ) -> dict[str, Float[Tensor, "B"]]:
     """Metrics of one prediction for each of B frames."""
-    frames = [
-        metrics_of_rows(p[None], g, v) for p, g, v in zip(prediction, target, valid, strict=True)
-    ]
+    frames = [metrics_of_rows(p[None], g, v) for p, g, v in zip(prediction, target, valid, strict=True)]
     return {name: torch.cat([frame[name] for frame in frames]) for name in METRICS}
 
 

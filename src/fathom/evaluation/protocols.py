@@ -67,7 +67,9 @@ class Protocol:
         rows = slice(self.rows[0] - top, self.rows[1] - top)
         columns = slice(self.columns[0] - left, self.columns[1] - left)
         if columns.stop > size[1] or rows.stop > size[0]:
-            raise UsageError(f"protocol {self.name}: the crop leaves a frame of {size[0]}x{size[1]}; use --protocol native.")
+            raise UsageError(
+                f"protocol {self.name}: the crop leaves a frame of {size[0]}x{size[1]}; use --protocol native."
+            )
         return rows, columns
 
     def apply_rows(self, predictions: Float[Tensor, "R h w"], sample: Sample) -> Region:
