@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fathom.probing.run import probe as probe
     from fathom.sample import Intrinsics as Intrinsics
     from fathom.sample import Sample as Sample
+    from fathom.training.run import train as train
 
 __version__ = "0.1.0"
 
@@ -27,6 +28,7 @@ _PUBLIC = {
     "Feature": "fathom.features",
     "Evidence": "fathom.probing.evidence",
     "probe": "fathom.probing.run",
+    "train": "fathom.training.run",
     "Intrinsics": "fathom.sample",
     "Sample": "fathom.sample",
 }

@@ -134,6 +134,8 @@ def test_the_summary_scores_network_and_floors_on_the_same_frames(tmp_path: Path
     assert scores["unseen"]["mean_map"]["rmse"] != scores["unseen"]["constant"]["rmse"]
     leak = scores["unseen"]["model"]["rmse"] / scores["seen"]["model"]["rmse"]
     assert summary["unseen_over_seen"] == {"metric": "rmse", "value": pytest.approx(leak)}
+    shares = [scores[part]["model"]["rmse"] / scores[part]["mean_map"]["rmse"] for part in ("unseen", "seen")]
+    assert summary["leak"]["value"] == pytest.approx(shares[0] / shares[1])
     assert any("test score is too good" in line for line in summary["notes"])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,6 +65,7 @@ def make_fabric(recipe: Recipe, device: str) -> Fabric:
     from lightning_fabric import Fabric
     from lightning_fabric.strategies import DDPStrategy
 
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)  # it announces every precision
     kind, _, number = device.partition(":")
     world = world_size()
     if world == 1:
