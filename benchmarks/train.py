@@ -47,6 +47,7 @@ def stepper(recipe: Recipe, device: str) -> Callable[[Batch], None]:
     torch.manual_seed(0)
     network = MODELS[recipe.model.name](recipe.model.config).train()
     layout = torch.channels_last if recipe.memory.channels_last else torch.contiguous_format
+    network.checkpointing = recipe.memory.checkpoint
     network.to(memory_format=layout)
     fabric = make_fabric(recipe, device)
     network.to(fabric.device)
