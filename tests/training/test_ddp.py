@@ -62,6 +62,23 @@ def test_two_processes_give_the_gradients_and_scores_of_one(tmp_path: Path, star
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
 
 
+def test_running_statistics_are_those_that_are_scored_and_saved(tmp_path: Path, start: Any, ranks: Any) -> None:
+    model = {"name": "plain_cnn", "filters": [4, 4]}
+    table = painted.recipe(3, train={"ema": 0.5}) | {"model": model}
+    children = [start(table, tmp_path, environment) for environment in ranks(2)]
+    for child in children:
+        child.join(60)
+        assert child.exitcode == 0
+    there = read_json(tmp_path / "summary.json")["scores"]
+    # A finished run that is resumed scores its checkpoint again, here in one process.
+    alone = start(table, tmp_path, resume=True)
+    alone.join(60)
+    assert alone.exitcode == 0
+    here = read_json(tmp_path / "summary.json")["scores"]
+    for part in ("seen", "unseen"):
+        assert there[part]["model"] == pytest.approx(here[part]["model"], rel=1e-6)
+
+
 def test_a_dead_process_ends_the_job_with_a_message_and_not_a_hang(tmp_path: Path, start: Any, ranks: Any) -> None:
     table = painted.recipe(100_000, train={"save_every": 5, "timeout": 30}, validation={"every": 0})
     first, second = (start(table, tmp_path, environment) for environment in ranks(2))

@@ -281,3 +281,13 @@ def test_spread_positions_are_even_and_unique() -> None:
     chosen = spread(1000, 7)
     assert len(set(chosen)) == 7 and min(chosen) >= 0 and max(chosen) < 1000
     assert max(np.diff(chosen)) - min(np.diff(chosen)) <= 1
+
+
+def test_tensorboard_files_hold_the_journal(tmp_path: Path) -> None:
+    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    fit(tmp_path, 4, train={"tensorboard": True})
+    events = event_accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    losses = {event.step: event.value for event in events.Scalars("loss")}
+    assert losses == {line["step"]: pytest.approx(line["loss"]) for line in journal.read(tmp_path) if "loss" in line}
+    assert [event.step for event in events.Scalars("validation/unseen/rmse")] == [4]

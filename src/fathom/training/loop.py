@@ -151,12 +151,13 @@ class Loop:
         improved = False
         if (validation.every and step % validation.every == 0) or last:
             improved = self._validate()
+        early = bool(validation.patience) and self.state.stopping.since >= validation.patience
         signal = self._agreed_request()
-        if step % train.save_every == 0 or last or (improved and validation.patience) or signal:
+        if step % train.save_every == 0 or last or early or (improved and validation.patience) or signal:
             self.save()
         if signal:
             raise StoppedError(signal, step, str(self.run))
-        return bool(validation.patience) and self.state.stopping.since >= validation.patience
+        return early
 
     def _set_rate(self) -> None:
         rate = self.recipe.optim.lr * self.state.schedule.factor(self.state.step)

@@ -172,6 +172,7 @@ class Session:
 
     def _scores(self, names: Sequence[str], floor: scoring.MeanMap | None, most: int | None = None) -> dict[str, Any]:
         """Scores of the parts that exist: of the network alone, or with a `floor` of the floors beside it."""
+        self._share_statistics()
         result: dict[str, Any] = {}
         for name in names:
             if name in self.frames:
@@ -195,6 +196,14 @@ class Session:
             else:
                 prediction = functional_call(self.network, self.state.average.tensors, (image,))
         return prediction
+
+    def _share_statistics(self) -> None:
+        """Give every process the first one's buffers (batch norm's statistics), which are those that are
+        saved."""
+        if self.fabric.world_size > 1:
+            weights = self.state.weights()
+            for name, _ in self.network.named_buffers():
+                torch.distributed.broadcast(weights[name], src=0)
 
     def _gather(self, sheets: list[scoring.Scores]) -> list[scoring.Scores]:
         """The sheets of all processes, each frame once."""
