@@ -110,6 +110,24 @@ def test_nan_features_are_refused_with_a_sentence() -> None:
         decompose(Moments.of(X, Y))
 
 
+def test_rounding_in_float32_products_is_never_fitted() -> None:
+    """Columns that differ by a ten-thousandth of their spread: float32 moments have negative eigenvalues."""
+    g = torch.Generator().manual_seed(0)
+    common = torch.randn(4000, 3, generator=g)
+    X = common @ torch.randn(3, 60, generator=g) + 1e-4 * torch.randn(4000, 60, generator=g)
+    Y = common[:, :1] + 0.5 * torch.randn(4000, 1, generator=g)
+    scene = torch.arange(4000) // 200
+    moments = Moments.zeros(20, X.mean(0), Y.mean(0))
+    for s in range(20):
+        moments.add(s, X[scene == s], Y[scene == s])
+    folds = [[f, f + 5, f + 10, f + 15] for f in range(5)]
+    chosen = cross_validate(moments, folds)
+    assert decompose(moments.total()).noise > 0
+    # 0.25 is the noise of the target: nothing honest is below it.
+    assert 0.2 < float(chosen.cv_mse[0]) < 0.3
+    assert 0.2 < float(chosen.train_mse[0]) < 0.3
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.permutations(range(12)), st.integers(1, 12))
 def test_neither_order_nor_batch_size_changes_the_probe(order: list[int], batch: int) -> None:

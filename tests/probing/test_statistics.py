@@ -82,7 +82,7 @@ def test_pairing_removes_what_rooms_share() -> None:
 
 def test_share_of_the_gap() -> None:
     rng = np.random.default_rng(4)
-    floor, counts = worlds(60, rng)
+    floor, _ = worlds(60, rng)
     ceiling = floor * 0.4
     encoder = floor - 0.25 * (floor - ceiling) * rng.normal(1, 0.1, 60)
     found = share_interval(floor, encoder, ceiling)

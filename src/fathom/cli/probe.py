@@ -9,6 +9,9 @@ import typer
 
 from fathom.cli.options import Device, Json, Out, Quiet, Seed, SkipBad, Workers, parse_size, resolve_device
 
+WIDTH = 140
+"""Of tables where no terminal says how wide it is."""
+
 
 def probe(
     data: Annotated[str, typer.Argument(help="DATA: rooms, KIND:PATH, or a path whose kind is recognised.")],
@@ -88,7 +91,7 @@ def probe(
     drawn = draw(evidence, out)
     if json:
         write_json(json, evidence.to_json())
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
     for name in evidence.features:
         console.print(evidence.table(name, layers=layers))
     for line in evidence.notes:

@@ -47,3 +47,22 @@ def parse(text: str) -> Spec:
     if "@" in text and not names:
         raise UsageError(f"Encoder '{text}' names no layer after '@'.")
     return Spec(text, kind.strip(), body, options, names)
+
+
+def short_name(spec: str, most: int = 24) -> str:
+    """An encoder SPEC brought to what fits over a picture: paths lose their folders, queries go."""
+    kind, colon, rest = spec.partition(":")
+    if not colon:
+        return spec
+    body, at, layers = rest.partition("@")
+    body = body.partition("?")[0]
+    if kind in ("random", "permuted"):
+        return shorten_middle(f"{kind} {short_name(body, most)}", most)
+    last = body.rstrip("/").rsplit("/", 1)[-1]
+    last = last.rpartition(":")[2] or last
+    return shorten_middle(last + (f"@{layers}" if at else ""), most)
+
+
+def shorten_middle(text: str, most: int) -> str:
+    """Cut the middle out of a text that is too long."""
+    return text if len(text) <= most else f"{text[: most // 2 - 1]}…{text[-(most - most // 2) :]}"

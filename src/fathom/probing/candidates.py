@@ -117,12 +117,16 @@ class FittedProbe:
             block[columns[name]] = fit.probe.weight
             blocks.append(block)
         # One matrix for all layers, zero outside each layer's columns: one product a batch.
-        self._weight = torch.cat(blocks, 1).float().to(device)
-        self._bias = torch.cat([fit.probe.bias for fit in chosen.values()]).float().to(device)
+        weight = torch.cat(blocks, 1)
+        # About the moments' shift: float32 products of small differences keep the digits that large offsets would cost.
+        self._shift = reading.moments[kind.name].shift_x
+        bias = torch.cat([fit.probe.bias for fit in chosen.values()]) + self._shift @ weight
+        self._weight, self._bias = weight.float().to(device), bias.float().to(device)
 
     def predict(self, batch: ReadBatch) -> Float[Tensor, "B _ h w"]:
         """X w + b of every layer."""
-        return self._design.predict(batch.placed[id(self.reading)], self._weight, self._bias)
+        centred = self._design.centre(batch.placed[id(self.reading)], self._shift)
+        return self._design.predict(centred, self._weight, self._bias)
 
 
 class MeanMapGuess:

@@ -47,4 +47,12 @@ def enter(
     for name in names:
         if names.count(name) > 1:
             raise UsageError(f"Encoder {name} is named twice.")
-    return [Entrant(encoder, Role("floor" if encoder.floor else "encoder")) for encoder in opened]
+    return [Entrant(encoder, role_of(encoder)) for encoder in opened]
+
+
+def role_of(encoder: Encoder) -> Role:
+    """What an encoder that was named takes part as: a floor, a random control, or itself."""
+    kind, _, inner = encoder.name.partition(":")
+    if kind in ("random", "permuted"):
+        return Role(kind, inner)
+    return Role("floor" if encoder.floor else "encoder")

@@ -208,6 +208,8 @@ class Evidence:
         """The ladder: one line an encoder at its chosen layer (or one a layer), worst first."""
         from rich.table import Table
 
+        from fathom.encoders.spec import short_name
+
         name = feature or self.features[0]
         rows = [row for row in self.rows if row.feature == name and (layers or row.chosen)]
         depth = any(row.abs_rel is not None for row in rows)
@@ -222,7 +224,7 @@ class Evidence:
         for row in sorted(rows, key=lambda row: -row.test_mse):
             interval = f"{row.interval[0]:.4g} – {row.interval[1]:.4g}" if row.interval else "too few scenes"
             cells = [
-                row.encoder,
+                short_name(row.encoder, 32),
                 row.layer + ("*" if layers and row.chosen else ""),
                 str(row.channels),
                 f"{row.penalty:.0e}" if row.channels else "",

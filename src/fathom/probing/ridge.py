@@ -49,6 +49,8 @@ class Decomposition:
     Attributes:
         mean_x: ``(p,)``. scale: 1/σ of each channel, 0 where constant, ``(p,)``. mean_y: ``(q,)``.
         eigenvalues: e, ``(p,)``. vectors: V, ``(p, p)``. rotated: Vᵀ r, ``(p, q)``. variance_y: ``(q,)``.
+        noise: the rounding error of the eigenvalues. A correlation matrix has none below zero, so the most negative one
+            shows how far rounding reaches; no penalty may be smaller, or rounding would be fitted.
     """
 
     mean_x: Float[Tensor, "p"]
@@ -58,15 +60,19 @@ class Decomposition:
     vectors: Float[Tensor, "p p"]
     rotated: Float[Tensor, "p q"]
     variance_y: Float[Tensor, "q"]
+    noise: float
 
     def solve(self, penalty: float | Float[Tensor, "q"]) -> Probe:
-        """The probe at λ = `penalty` (one for all outputs, or one each)."""
-        lam = torch.as_tensor(penalty, dtype=torch.float64).expand(self.rotated.shape[1])
-        # Directions that rounding alone made negative carry nothing: 0, never a negative denominator.
-        denominator = self.eigenvalues.clamp(min=0)[:, None] + lam
-        standardised = self.vectors @ (self.rotated / denominator.clamp(min=1e-300))
+        """The probe at λ = `penalty` (one for all outputs, or one each), or at `noise` where that is larger."""
+        lam = torch.as_tensor(penalty, dtype=torch.float64).expand(self.rotated.shape[1]).clamp(min=self.noise)
+        standardised = self.vectors @ (self.rotated * self.shrinkage(lam))
         weight = self.scale[:, None] * standardised
         return Probe(weight, self.mean_y - self.mean_x @ weight, lam.clone())
+
+    def shrinkage(self, penalties: Float[Tensor, "L"]) -> Float[Tensor, "p L"]:
+        """1/(e + λ) for each direction and penalty; a direction that rounding made negative counts as 0."""
+        lam = penalties.clamp(min=self.noise)
+        return 1 / (self.eigenvalues.clamp(min=0)[:, None] + lam).clamp(min=1e-300)
 
 
 def decompose(moments: Moments) -> Decomposition:
@@ -87,6 +93,7 @@ def decompose(moments: Moments) -> Decomposition:
     floor = CONSTANT * torch.maximum(offset, variance.max() if len(variance) else variance.new_zeros(()))
     scale = torch.where(variance > floor, variance.clamp(min=1e-300).rsqrt(), 0.0)
     eigenvalues, vectors = torch.linalg.eigh(scale[:, None] * covariance * scale)
+    lowest = float(eigenvalues.min()) if len(eigenvalues) else 0.0
     return Decomposition(
         mean_x=mean_x + moments.shift_x,
         scale=scale,
@@ -95,6 +102,7 @@ def decompose(moments: Moments) -> Decomposition:
         vectors=vectors,
         rotated=vectors.T @ (scale[:, None] * cross),
         variance_y=(moments.yy[0] / n - mean_y.square()).clamp(min=0),
+        noise=max(0.0, -4 * lowest),
     )
 
 
@@ -110,8 +118,7 @@ def path_losses(fitted: Decomposition, held_out: Moments, penalties: Sequence[fl
     xx = rotation.T @ about.xx[0] @ rotation
     xy = rotation.T @ about.xy[0]
     lam = torch.as_tensor(list(penalties), dtype=torch.float64)
-    shrink = 1 / (fitted.eigenvalues.clamp(min=0) + lam[:, None]).clamp(min=1e-300)
-    coefficients = shrink[:, :, None] * fitted.rotated
+    coefficients = fitted.shrinkage(lam).T[:, :, None] * fitted.rotated
     flat = coefficients.permute(1, 0, 2).flatten(1)
     quadratic = (flat * (xx @ flat)).sum(0).reshape(len(lam), -1)
     linear = (coefficients * xy).sum(1)
