@@ -125,9 +125,11 @@ def _sweep(
 ) -> Any:
     from rich.console import Console
 
+    from fathom.training.devices import rank
     from fathom.training.sweep import run_sweep, table
 
     result = run_sweep(recipe, data, sweep, out=out, resume=resume, test=test, device=device, workers=workers)
-    Console().print(table(result))
-    Console().print(f"Comparison: {out / 'sweep.json'}, {out / 'sweep.png'}", soft_wrap=True)
+    if rank() == 0:
+        Console().print(table(result))
+        Console().print(f"Comparison: {out / 'sweep.json'}, {out / 'sweep.png'}", soft_wrap=True)
     return result

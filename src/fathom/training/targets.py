@@ -49,7 +49,7 @@ def depth_edges(depth: Float[Tensor, "B 1 H W"], valid: Bool[Tensor, "B 1 H W"],
 
 
 def on_grid(values: Float[Tensor, "B C H W"], valid: Bool[Tensor, "B 1 H W"], stride: int) -> Target:
-    """Average of the valid pixels of each cell; a cell that sticks out counts its inner part."""
+    """Average of the valid pixels of each cell; one that sticks out counts as invalid there."""
     height, width = values.shape[-2:]
     padding = (0, -width % stride, 0, -height % stride)
     values, valid = F.pad(values, padding), F.pad(valid, padding)
