@@ -106,7 +106,8 @@ def read_npy(path: str | Path, channels: int = 1) -> np.ndarray:
     """A NumPy map: ``(H, W)``, or ``(H, W, C)`` where `channels` is more; a single leading or trailing axis is dropped."""
     path = Path(path)
     try:
-        array = np.load(path, allow_pickle=False)
+        # Mapped first: a header that claims more than the file holds is refused before memory is asked for.
+        array: np.ndarray = np.array(np.load(path, allow_pickle=False, mmap_mode="r"))
     except FileNotFoundError:
         raise DataError(path, "does not exist", "check the name") from None
     except (OSError, ValueError, EOFError) as error:

@@ -6,8 +6,10 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import cast
 
 from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
 
 from fathom.data.dataset import Dataset
 from fathom.data.transforms import fit
@@ -91,9 +93,13 @@ def _only(items: Sequence[Pair | DataError]) -> Pair | DataError:
 
 def _stream(reader: _Reader, workers: int, ahead: int) -> Iterator[Pair | DataError]:
     if workers:
-        loader = DataLoader(
-            reader, batch_size=1, num_workers=workers, collate_fn=_only, prefetch_factor=max(2, ahead // workers)
-        )  # type: ignore[arg-type]
+        loader: DataLoader[Pair | DataError] = DataLoader(
+            cast("TorchDataset[Pair | DataError]", reader),
+            batch_size=1,
+            num_workers=workers,
+            collate_fn=_only,
+            prefetch_factor=max(2, ahead // workers),
+        )
         yield from loader
         return
     pending: deque[Future[Pair | DataError]] = deque()

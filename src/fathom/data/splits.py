@@ -41,7 +41,8 @@ def fraction_split(dataset: Dataset, fraction: float, seed: int) -> tuple[Datase
         raise UsageError(f"A test fraction of {fraction} is not between 0 and 1.")
     _need(dataset, 2)
     sizes, ranked = _sizes(dataset), _ranked(dataset, seed)
-    wanted, held, test = fraction * len(dataset), 0, []
+    wanted, held = fraction * len(dataset), 0
+    test: list[str] = []
     for scene in ranked[:-1]:
         # Take the scene if that brings the share nearer to what was asked for.
         if not test or abs(held + sizes[scene] - wanted) < abs(held - wanted):

@@ -1,0 +1,218 @@
+"""``fathom data``: look at data, check every frame, split by scene, render rooms, export and pack."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fathom.cli.options import Json, Out, Quiet, Seed, SkipBad, parse_size
+
+if TYPE_CHECKING:
+    from fathom.data.dataset import Dataset
+    from fathom.data.loading import Skipped
+    from fathom.data.survey import Survey
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, help="Look at, check, split, render, export and pack data."
+)
+
+Data = Annotated[str, typer.Argument(help="DATA: rooms, KIND:PATH, or a path whose kind is recognised.")]
+Scale = Annotated[str | None, typer.Option("--depth-scale", help="Metres a count, or counts a metre.")]
+
+
+def _open(data: str, depth_scale: str | None, skip_bad: bool = False) -> Dataset:
+    from fathom.data.sources import load
+
+    return load(data, skip_bad=skip_bad, **({"depth_scale": depth_scale} if depth_scale is not None else {}))
+
+
+def _report(skipped: Skipped | None) -> None:
+    if skipped:
+        typer.echo(f"left out {len(skipped)} frames: {skipped.describe()}", err=True)
+
+
+@app.command()
+def info(
+    data: Data,
+    frames: Annotated[int, typer.Option("--frames", min=0, help="Frames to read, spread evenly; 0 reads all.")] = 200,
+    depth_scale: Scale = None,
+    out: Out = Path("fathom-data"),
+    json: Json = None,
+    skip_bad: SkipBad = False,
+    quiet: Quiet = False,
+) -> None:
+    """Print what DATA holds, and draw a contact sheet into --out."""
+    from rich.console import Console
+
+    from fathom.atomic import write_json
+    from fathom.data.loading import Skipped
+    from fathom.data.survey import examples, survey
+    from fathom.progress import set_quiet
+    from fathom.report.contact import contact_sheet
+
+    set_quiet(quiet)
+    dataset = _open(data, depth_scale, skip_bad)
+    skipped = Skipped() if skip_bad else None
+    found = survey(dataset, most=frames or None, skipped=skipped)
+    Console(width=140, soft_wrap=True).print(_table(dataset, found))
+    drawn = contact_sheet(
+        examples(dataset, 12), out / "contact.png", title=f"{dataset.source.location} ({dataset.source.kind})"
+    )
+    if json:
+        record = {"kind": dataset.source.kind, "location": dataset.source.location, "facts": dict(dataset.source.facts)}
+        write_json(json, {"schema_version": 1, **record, **found.to_json()})
+    _report(skipped)
+    for warning in found.warnings[:3]:
+        typer.echo(f"warning: {warning}", err=True)
+    typer.echo(f"Written: {drawn}")
+
+
+def _table(dataset: Dataset, found: Survey) -> object:
+    from rich.table import Table
+
+    from fathom.data.survey import PERCENTILES
+
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    percentiles = ", ".join(f"{p} %: {v:.3g}" for p, v in zip(PERCENTILES, found.depth, strict=False))
+    read = "all" if found.read + len(found.broken) == found.frames else f"{found.read} spread evenly"
+    rows = {
+        "data": f"{dataset.source.location} ({dataset.source.kind})",
+        "frames": f"{found.frames}, of {found.scenes} scenes; {read} read for what follows",
+        "image sizes": ", ".join(f"{size} ({n})" for size, n in found.image_sizes.items()) or "-",
+        "depth sizes": ", ".join(f"{size} ({n})" for size, n in found.depth_sizes.items()) or "-",
+        "depth, metres": percentiles or "no valid pixel",
+        "valid pixels": f"{100 * found.valid:.1f} %"
+        + (f"; none in {', '.join(found.empty[:3])}" if found.empty else ""),
+        "unit": found.unit_evidence(),
+        "also": f"intrinsics in {found.with_intrinsics}, labels in {found.with_labels}, normals in {found.with_normals} frames",
+        **{f"source: {key}": value for key, value in dataset.source.facts.items()},
+    }
+    for name, part in dataset.source.official.items():
+        rows[f"official {name}"] = f"{len(part)} frames"
+    for key, value in rows.items():
+        table.add_row(key, value)
+    return table
+
+
+@app.command()
+def check(data: Data, depth_scale: Scale = None, json: Json = None, quiet: Quiet = False) -> None:
+    """Read every frame of DATA and list what is broken, by file; the exit code is 1 if anything is."""
+    from fathom.atomic import write_json
+    from fathom.data.loading import Skipped
+    from fathom.data.survey import survey
+    from fathom.progress import set_quiet
+
+    set_quiet(quiet)
+    dataset = _open(data, depth_scale, skip_bad=True)
+    found = survey(dataset, skipped=Skipped())
+    problems = [reason for _, reason in found.broken]
+    problems += [f"{id_}: has no valid depth." for id_ in found.empty]
+    problems += [f"{left}" for key, left in dataset.source.facts.items() if key == "left out"]
+    for problem in [*problems, *(f"warning: {text}" for text in found.warnings)]:
+        typer.echo(problem)
+    if json:
+        write_json(json, {"schema_version": 1, "problems": problems, **found.to_json()})
+    typer.echo(
+        f"{found.frames} frames, {len(found.broken)} broken, {len(found.empty)} without valid depth, "
+        f"{len(found.warnings)} with a doubtful unit."
+    )
+    if problems or found.warnings:
+        raise typer.Exit(1)
+
+
+@app.command()
+def split(
+    data: Data,
+    fraction: Annotated[float, typer.Option("--fraction", help="Share of frames that becomes the test part.")] = 0.25,
+    folds: Annotated[int, typer.Option("--folds", min=0, help="Make this many folds instead.")] = 0,
+    official: Annotated[bool, typer.Option("--official", help="Take the source's own split.")] = False,
+    leak_check: Annotated[
+        bool, typer.Option("--leak-check", help="Look for near-duplicates across the split.")
+    ] = False,
+    depth_scale: Scale = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="JSON file, or its folder; folds are numbered.")] = Path(
+        "split.json"
+    ),
+    seed: Seed = 0,
+    skip_bad: SkipBad = False,
+    quiet: Quiet = False,
+) -> None:
+    """Split DATA by scene, no scene on both sides, and save it; --leak-check warns of near-duplicate frames."""
+    from fathom.data.leaks import describe, find_leaks
+    from fathom.data.loading import Skipped
+    from fathom.data.splits import kfold_split, save_split
+    from fathom.errors import UsageError
+    from fathom.progress import set_quiet
+
+    set_quiet(quiet)
+    if official and folds:
+        raise UsageError("--official and --folds exclude each other.")
+    dataset = _open(data, depth_scale, skip_bad)
+    if official:
+        pairs = [dataset.official_split()]
+    else:
+        pairs = kfold_split(dataset, folds, seed) if folds else [dataset.split(fraction, seed)]
+    target = out / "split.json" if out.suffix != ".json" else out
+    skipped = Skipped() if skip_bad else None
+    for number, (train, test) in enumerate(pairs):
+        path = target.with_stem(f"{target.stem}-{number}") if folds else target
+        save_split(path, {"train": train, "test": test}, None if official else seed)
+        typer.echo(
+            f"{path}: train {len(train)} frames of {len(train.scenes)} scenes, "
+            f"test {len(test)} frames of {len(test.scenes)} scenes"
+        )
+        if leak_check:
+            leaks = find_leaks(train, test, skipped=skipped)
+            if leaks:
+                typer.echo(f"warning: {len(leaks)} near-duplicates across the split: {describe(leaks)}", err=True)
+            else:
+                typer.echo("no near-duplicate across the split")
+    _report(skipped)
+
+
+@app.command()
+def render(
+    out: Annotated[Path, typer.Argument(help="Folder for the rooms; an interrupted run goes on where it was.")],
+    rooms: Annotated[int, typer.Option("--rooms", min=1, help="How many.")] = 112,
+    views: Annotated[int, typer.Option("--views", min=1, help="Views of each.")] = 4,
+    size: Annotated[str, typer.Option("--size", help="Height x width.")] = "96x128",
+    samples: Annotated[int, typer.Option("--samples", min=1, help="Light paths a pixel.")] = 40,
+    variants: Annotated[str, typer.Option("--variants", help="Comma-separated: colours,textures,grey,light.")] = "",
+    variant_rooms: Annotated[
+        int, typer.Option("--variant-rooms", min=0, help="Test rooms that get the variants.")
+    ] = 20,
+    seed: Seed = 2026,
+    quiet: Quiet = False,
+) -> None:
+    """Render furnished rooms with exact depth (needs the extra [render]); read them as rooms:OUT."""
+    from fathom.progress import set_quiet
+    from fathom.render import render_rooms
+
+    set_quiet(quiet)
+    names = [name.strip() for name in variants.split(",") if name.strip()]
+    render_rooms(out, rooms, views, parse_size(size), seed, names, samples, variant_rooms)
+    typer.echo(f"Written: {out} (read it as rooms:{out})")
+
+
+@app.command()
+def export(
+    data: Data,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for rgb/, depth/ and index.csv.")],
+    depth_scale: Scale = None,
+    skip_bad: SkipBad = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write DATA as a plain folder: PNG images, depth in 16-bit millimetres, index.csv with scenes."""
+    from fathom.data.export import export as write
+    from fathom.data.loading import Skipped
+    from fathom.progress import set_quiet
+
+    set_quiet(quiet)
+    skipped = Skipped() if skip_bad else None
+    written = write(_open(data, depth_scale, skip_bad), out, skipped=skipped)
+    _report(skipped)
+    typer.echo(f"Written: {written} frames to {out} (read it as 'folder:{out}?depth-scale=1000')")
