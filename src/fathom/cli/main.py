@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import warnings
 
 import typer
 
@@ -52,6 +53,19 @@ def run(arguments: list[str] | None = None) -> None:
     sys.exit(main(given))
 
 
+def _plain_warnings() -> None:
+    """Warnings about data as one line, the first three of a kind; other libraries' warnings are not the user's concern."""
+    seen: dict[type[Warning], int] = {}
+
+    def show(message: Warning | str, category: type[Warning], *rest: object, **more: object) -> None:
+        if category.__module__.startswith("fathom"):
+            seen[category] = seen.get(category, 0) + 1
+            if seen[category] <= 3:
+                print(f"warning: {message}", file=sys.stderr)
+
+    warnings.showwarning = show
+
+
 def main(arguments: list[str]) -> int:
     """Run one command and return its exit code."""
     if not arguments or arguments[0] in ("--help", "-h", "help"):
@@ -68,6 +82,7 @@ def main(arguments: list[str]) -> int:
 
         print(f"error: There is no command '{name}'{nearest(name, COMMANDS)}.", file=sys.stderr)
         return 2
+    _plain_warnings()
     try:
         code = load_command(name)(args=rest, prog_name=f"fathom {name}", standalone_mode=False)
         return int(code or 0)

@@ -25,6 +25,9 @@ def probe(
     fraction: Annotated[
         float, typer.Option("--fraction", help="Share of frames to test on, where scenes are split.")
     ] = 0.25,
+    split: Annotated[
+        Path | None, typer.Option("--split", help="Saved split (fathom data split) instead of --fraction.")
+    ] = None,
     floors: Annotated[
         str | None, typer.Option("--floors", help="Comma-separated floors instead of the default ones.")
     ] = None,
@@ -46,7 +49,7 @@ def probe(
 ) -> None:
     """Fit exact linear probes from frozen encoders to features of DATA, and hold them against honest floors.
 
-    Writes evidence.json and predictions.png into --out and prints the table.
+    Writes evidence.json, split.json and predictions.png into --out and prints the table.
     """
     import shlex
     import sys
@@ -55,6 +58,8 @@ def probe(
 
     from fathom.atomic import write_json
     from fathom.data.sources import load
+    from fathom.data.splits import load_split, save_split
+    from fathom.errors import DataError, UsageError
     from fathom.probing.entrants import FLOORS
     from fathom.probing.run import probe as run
     from fathom.progress import note, set_quiet
@@ -64,8 +69,15 @@ def probe(
     options = {"depth_scale": depth_scale} if depth_scale is not None else {}
     train = load(data, skip_bad=skip_bad, **options)
     held_out = load(test, skip_bad=skip_bad, **options) if test else None
-    if held_out is None and "test" not in train.source.official:
-        train, held_out = train.split(fraction, seed)
+    if split is not None:
+        if held_out is not None:
+            raise UsageError("--split and --test both name the test frames; give one.")
+        parts = load_split(split, train)
+        if not {"train", "test"} <= set(parts):
+            raise DataError(split, f"has parts {', '.join(parts)}, not train and test", "make it with 'fathom data split'")
+        train, held_out = parts["train"], parts["test"]
+    elif held_out is None:
+        train, held_out = train.official_split() if train.source.official else train.split(fraction, seed)
     chosen_floors = tuple(name.strip() for name in floors.split(",") if name.strip()) if floors is not None else FLOORS
     note(f"{train.source.location} is {train.source.kind}; probing {', '.join(feature or ['depth'])} with "
          f"{len(encoder or [])} encoders and {len(chosen_floors)} floors.")  # fmt: skip
@@ -88,6 +100,8 @@ def probe(
         command=shlex.join(["fathom", *sys.argv[1:]]),
     )
     path = evidence.save(out)
+    if held_out.source is train.source:
+        save_split(out / "split.json", {"train": train, "test": held_out}, seed)
     drawn = draw(evidence, out)
     if json:
         write_json(json, evidence.to_json())

@@ -15,8 +15,10 @@ from torch import Tensor
 
 from fathom.errors import DataError
 
-MOST_PIXELS = 200_000_000
+MOST_PIXELS = 100_000_000
 """Larger images are refused before they are decoded: a header can claim anything."""
+
+SKIP = "replace the file or leave the frame out with --skip-bad"
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".tif", ".tiff"})
 DEPTH_SUFFIXES = frozenset({".png", ".npy", ".exr", ".tif", ".tiff", ".pgm"})
@@ -36,10 +38,12 @@ def _reading(path: Path, what: str) -> Iterator[None]:
     except FileNotFoundError:
         raise DataError(path, "does not exist", "check the name") from None
     except UnidentifiedImageError:
-        raise DataError(path, f"is not {what}", "replace the file or leave the frame out with --skip-bad") from None
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        raise DataError(path, f"is not {what}", SKIP) from None
+    except Image.DecompressionBombError:
+        raise DataError(path, f"claims far more pixels than the limit of {MOST_PIXELS:,}", SKIP) from None
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
         problem = f"cannot be read as {what} ({error})"
-        raise DataError(path, problem, "replace the file or leave the frame out with --skip-bad") from error
+        raise DataError(path, problem, SKIP) from error
 
 
 def decode_image(path: Path, data: bytes | None = None) -> np.ndarray:
@@ -147,7 +151,7 @@ def clean_depth(
 
     Warns with `DepthUnitWarning` where the median can hardly be metres.
     """
-    raw = torch.as_tensor(np.ascontiguousarray(metres) if isinstance(metres, np.ndarray) else metres).float()
+    raw = torch.from_numpy(np.array(metres, np.float32)) if isinstance(metres, np.ndarray) else metres.float()
     depth = raw.reshape(1, *raw.shape[-2:])
     valid = torch.isfinite(depth) & (depth > 0)
     depth = torch.where(valid, depth, 0.0)

@@ -106,7 +106,7 @@ def load_split(path: str | Path, dataset: Dataset) -> dict[str, Dataset]:
     try:
         record = json.loads(Path(path).read_text(encoding="utf-8"))
         parts = {name: part["ids"] for name, part in record["parts"].items()}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             path, f"is not a split that fathom wrote ({error})", "make one with 'fathom data split'"
         ) from error

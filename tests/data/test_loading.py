@@ -1,0 +1,36 @@
+"""Reading ahead changes neither order nor content."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from tests.data.formats import pairs
+
+from fathom.data.loading import Skipped, batches
+from fathom.data.sources import load
+from fathom.errors import DataError
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("batch_size", [1, 5, 50])
+def test_order_and_content_do_not_depend_on_settings(tmp_path: Path, workers: int, batch_size: int) -> None:
+    data = load(f"{pairs(tmp_path)}?depth-scale=1000")
+    groups = list(batches(data, (12, 16), batch_size=batch_size, workers=workers))
+    fitted = [one for group in groups for one, _ in group]
+    assert tuple(one.id for one in fitted) == data.ids
+    assert all(len(group) == batch_size for group in groups[:-1])
+    assert torch.equal(fitted[7].depth, next(iter(batches(data.subset([7]), (12, 16), batch_size=1)))[0][0].depth)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_broken_frame_stops_or_is_left_out(tmp_path: Path, workers: int) -> None:
+    data = load(f"{pairs(tmp_path)}?depth-scale=1000")
+    (tmp_path / "rgb" / "scene1" / "1.png").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"scene1/1\.png: is not an image"):
+        list(batches(data, None, batch_size=4, workers=workers))
+    skipped = Skipped()
+    read = [one.id for group in batches(data, None, batch_size=4, workers=workers, skipped=skipped) for one, _ in group]
+    assert len(read) == 11 and "scene1/1" not in read
+    assert [id_ for id_, _ in skipped.frames] == ["scene1/1"] and "1.png" in skipped.describe()
