@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.data.formats import pairs
 
 from fathom.cli.main import main
+from tests.data.formats import pairs
 
 
 def test_info_prints_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

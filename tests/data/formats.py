@@ -27,14 +27,22 @@ def counts(path: Path, values: np.ndarray) -> np.ndarray:
     return values
 
 
-def pairs(root: Path, scenes: int = 4, views: int = 3, height: int = 24, width: int = 32) -> Path:
-    """A folder of PNG pairs in millimetres, scene by sub-folder, depth depending on place and image."""
+def pairs(
+    root: Path, scenes: int = 4, views: int = 3, height: int = 24, width: int = 32, *, planted: bool = False
+) -> Path:
+    """A folder of PNG pairs in millimetres, scene by sub-folder.
+
+    Depth depends on the place in the image and on the scene; or with `planted` on the red of blocks of 8x8 pixels.
+    """
     rng = np.random.default_rng(7)
     down = np.linspace(3000, 1000, height)[:, None].repeat(width, 1)
     for scene in range(scenes):
         for view in range(views):
             pixels = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
             depth = (down + 300 * scene + 4 * pixels[..., 0]).astype(np.uint16)
+            if planted:
+                pixels = pixels[::8, ::8].repeat(8, 0).repeat(8, 1)
+                depth = (1000 + 10 * pixels[..., 0].astype(np.int64)).astype(np.uint16)
             for folder, array in (("rgb", pixels), ("depth", depth)):
                 path = root / folder / f"scene{scene}" / f"{view}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.data.formats import diode, picture
 
 from fathom.data.sources import load
 from fathom.errors import DataError
+from tests.data.formats import diode, picture
 
 
 def test_frames_scenes_and_masks(tmp_path: Path) -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.data.formats import picture
 
 from fathom.data.export import export
 from fathom.data.sources import load
 from fathom.errors import DataError
+from tests.data.formats import picture
 
 
 def test_export_of_rooms_reads_back(tmp_path: Path) -> None:

@@ -11,11 +11,11 @@ import numpy as np
 import OpenEXR
 import pytest
 from PIL import Image
-from tests.data.formats import counts, pairs, picture
 
 from fathom.data.files import DepthUnitWarning
 from fathom.data.sources import load
 from fathom.errors import DataError, UsageError
+from tests.data.formats import counts, pairs, picture
 
 DEPTH = np.full((12, 16), 2500, np.uint16)
 

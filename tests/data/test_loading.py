@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.data.formats import pairs
 
 from fathom.data.loading import Skipped, batches
 from fathom.data.sources import load
 from fathom.errors import DataError
+from tests.data.formats import pairs
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.data.formats import counts, picture
 
 from fathom.data.sources import load, recognise
 from fathom.errors import DataError
+from tests.data.formats import counts, picture
 
 MILLIMETRES = np.linspace(500, 9000, 12 * 16).reshape(12, 16).astype(np.uint16)
 EIGHT_BITS = np.linspace(10, 250, 12 * 16).reshape(12, 16).astype(np.uint8)

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import scipy.io
 import torch
-from tests.data.formats import nyu_mat
 
 from fathom.data.dataset import Dataset
 from fathom.data.loading import batches
@@ -19,6 +18,7 @@ from fathom.data.nyu_mat import open_nyu_mat
 from fathom.data.official_nyu import FRAMES, official_test, official_train
 from fathom.data.sources import load
 from fathom.errors import DataError
+from tests.data.formats import nyu_mat
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,11 @@ import numpy as np
 import OpenEXR
 import pytest
 import torch
-from tests.data.formats import counts, picture, r3d
 
 from fathom.data.record3d import MOST_BYTES, pose_matrix
 from fathom.data.sources import load
 from fathom.errors import DataError, UsageError
+from tests.data.formats import counts, picture, r3d
 
 
 def rewrite(path: Path, changes: dict[str, bytes | None]) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.data.formats import pairs
 
 from fathom.data.sources import SOURCES, load, parse_spec
 from fathom.errors import DataError, UsageError
+from tests.data.formats import pairs
 
 
 def test_missing_path_is_named(tmp_path: Path) -> None:

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.data.formats import counts, pairs, picture
 
 from fathom.data.loading import Skipped
 from fathom.data.sources import load
 from fathom.data.survey import PERCENTILES, spread, survey
 from fathom.errors import DataError
+from tests.data.formats import counts, pairs, picture
 
 
 def test_counts_percentiles_and_validity_against_numpy(tmp_path: Path) -> None:

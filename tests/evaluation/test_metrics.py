@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+
 from fathom.errors import UsageError
 from fathom.evaluation.align import median, scale, scale_shift
 from fathom.evaluation.metrics import METRICS, depth_metrics, metrics_of_rows, squared_error

@@ -84,8 +84,11 @@ def main(arguments: list[str]) -> int:
         return 2
     _plain_warnings()
     try:
-        code = load_command(name)(args=rest, prog_name=f"fathom {name}", standalone_mode=False)
-        return int(code or 0)
+        code = int(load_command(name)(args=rest, prog_name=f"fathom {name}", standalone_mode=False) or 0)
+        if code != INTERRUPTED:
+            return code
+        # Some versions of the argument parser turn Ctrl-C into this code themselves.
+        raise KeyboardInterrupt
     except FathomError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

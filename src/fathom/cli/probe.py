@@ -74,7 +74,9 @@ def probe(
             raise UsageError("--split and --test both name the test frames; give one.")
         parts = load_split(split, train)
         if not {"train", "test"} <= set(parts):
-            raise DataError(split, f"has parts {', '.join(parts)}, not train and test", "make it with 'fathom data split'")
+            raise DataError(
+                split, f"has parts {', '.join(parts)}, not train and test", "make it with 'fathom data split'"
+            )
         train, held_out = parts["train"], parts["test"]
     elif held_out is None:
         train, held_out = train.official_split() if train.source.official else train.split(fraction, seed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import cast
@@ -85,6 +85,22 @@ def batches(
             buffer = []
     if buffer:
         yield buffer
+
+
+def readable(dataset: Dataset, positions: Iterable[int], skip_bad: bool) -> Iterator[Sample]:
+    """The frames at `positions`, read one by one; with `skip_bad` without those that cannot be read."""
+    for position in positions:
+        try:
+            yield dataset[position]
+        except DataError:
+            if not skip_bad:
+                raise
+
+
+def first_frame(dataset: Dataset, skip_bad: bool) -> Sample:
+    """The first frame that can be read; raises the first one's `DataError` where none can."""
+    found = next(readable(dataset, range(len(dataset)), skip_bad), None)
+    return dataset[0] if found is None else found
 
 
 def _only(items: Sequence[Pair | DataError]) -> Pair | DataError:

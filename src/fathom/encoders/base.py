@@ -8,8 +8,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fathom.sample import Grid
-
 
 @runtime_checkable
 class Encoder(Protocol):
@@ -34,8 +32,4 @@ class Encoder(Protocol):
 
     def to(self, device: torch.device | str) -> Self:
         """Move to `device` and return itself."""
-        ...
-
-    def grid(self, size: Grid) -> Grid:
-        """The finest feature grid for input of `size`: where several layers are brought together."""
         ...

@@ -45,7 +45,7 @@ def patch(images: Float[Tensor, "B 3 H W"], grid: Grid, side: int = 7) -> Float[
     """The averaged colours of the side x side cells around each cell: context without learning. Edges are repeated."""
     cells = F.pad(pixels(images, grid), [side // 2] * 4, mode="replicate")
     neighbours = F.unfold(cells, side)
-    return neighbours.unflatten(2, grid)
+    return neighbours.reshape(*neighbours.shape[:2], *grid)
 
 
 @dataclass(frozen=True)

@@ -128,7 +128,7 @@ def as_map(name: str, layer: str, output: Any, size: Grid) -> Float[Tensor, "B C
         grid = token_grid(output.shape[1], size)
         if grid is not None:
             tokens = output[:, output.shape[1] - grid[0] * grid[1] :]
-            return tokens.transpose(1, 2).unflatten(2, grid).float()
+            return tokens.transpose(1, 2).reshape(len(tokens), -1, *grid).float()
     raise FathomError(
         f"Layer '{layer}' of encoder {name} gives shape {tuple(output.shape)}, neither a map (B, C, h, w) nor tokens of a grid."
     )

@@ -58,7 +58,7 @@ class Protocol:
         if self.rows is None or self.columns is None or self.frame is None:
             return slice(None), slice(None)
         top, left = (self.frame[0] - size[0]) // 2, (self.frame[1] - size[1]) // 2
-        even = (self.frame[0] - size[0]) % 2 == 0 and top == left and 0 <= top
+        even = (self.frame[0] - size[0]) % 2 == 0 and top == left and top >= 0
         if not even or top > self.rows[0] or left > self.columns[0] or self.frame[0] - top < self.rows[1]:
             raise UsageError(
                 f"protocol {self.name} is defined on {self.frame[0]}x{self.frame[1]} frames (or ones with an even border "

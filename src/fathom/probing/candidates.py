@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -69,6 +69,7 @@ class Role:
     seed: int | None = None
 
 
+@runtime_checkable
 class Candidate(Protocol):
     """Attributes are as in the evidence rows; `predict` gives all layers' outputs side by side."""
 

@@ -12,6 +12,7 @@ import torch
 
 import fathom
 from fathom.data.dataset import Dataset
+from fathom.data.loading import first_frame, readable
 from fathom.encoders.base import Encoder
 from fathom.errors import FathomError, UsageError, nearest
 from fathom.features import Feature, feature
@@ -115,7 +116,7 @@ def probe(
         raise UsageError(f"There is no protocol '{protocol}'{nearest(protocol, PROTOCOLS)}.")
     train, test = _parts(train, test, seed)
     features = _features(feature, train)
-    size = size or default_size(train[0].image_size)
+    size = size or default_size(first_frame(train, skip_bad).image_size)
     settings = Settings(
         size,
         grid or default_grid(size),
@@ -221,7 +222,7 @@ class _Run:
         from fathom.data.transforms import fit
 
         settings = self.settings
-        images = images_of([fit(train[0], settings.size)], settings.device)
+        images = images_of([fit(first_frame(train, settings.skip_bad), settings.size)], settings.device)
         for reading in self.readings:
             reading.place(images, settings.grid)
         widest = max((reading.design.channels for reading in self.readings if reading.design is not None), default=0)
@@ -238,7 +239,8 @@ class _Run:
         from fathom.data.transforms import fit
 
         settings = self.settings
-        frames = [fit(train[position], settings.size) for position in donor_positions(train, DONORS, settings.seed)]
+        positions = donor_positions(train, DONORS, settings.seed)
+        frames = [fit(sample, settings.size) for sample in readable(train, positions, settings.skip_bad)]
         return tuple(kind.with_donors(frames, settings.grid, settings.seed) for kind in self.kinds)
 
     def _batches(self, dataset: Dataset, description: str) -> Iterator[list[tuple[Sample, Sample]]]:

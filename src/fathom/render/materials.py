@@ -97,7 +97,7 @@ def _noise(g: Generator, cells: int) -> Texture:
     share = at - low
     rows = grid[low] * (1 - share[:, None]) + grid[low + 1] * share[:, None]
     both = rows[:, low] * (1 - share) + rows[:, low + 1] * share
-    return both[..., None].astype(np.float32)
+    return np.asarray(both[..., None].astype(np.float32))
 
 
 def _draw(pattern: str, g: Generator, base: NDArray[np.float32], other: NDArray[np.float32]) -> Texture:

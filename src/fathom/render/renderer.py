@@ -188,7 +188,7 @@ def without_fireflies(light: NDArray[np.floating]) -> NDArray[np.floating]:
     around = np.stack([np.roll(luminance, (dy, dx), (0, 1)) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx])
     second = np.sort(around, axis=0)[-2]
     share = np.minimum(1.0, np.maximum(second, 1e-4) / np.maximum(luminance, 1e-6))
-    return light * share[..., None]
+    return np.asarray(light * share[..., None])
 
 
 def denoise(
@@ -206,7 +206,7 @@ def denoise(
             w = w * np.exp(-(1 - (facing * normals).sum(-1)) / 0.05)
             total += w[..., None] * moved
             weight += w
-    return np.expm1(total / weight[..., None]) / 4
+    return np.asarray(np.expm1(total / weight[..., None]) / 4)
 
 
 def tone_map(light: NDArray[np.floating]) -> NDArray[np.uint8]:
@@ -216,4 +216,4 @@ def tone_map(light: NDArray[np.floating]) -> NDArray[np.uint8]:
     soft = exposed * (1 + exposed / 9.0) / (1 + exposed)
     soft = np.clip(soft, 0, 1)
     srgb = np.where(soft <= 0.0031308, 12.92 * soft, 1.055 * soft ** (1 / 2.4) - 0.055)
-    return (np.clip(srgb, 0, 1) * 255).round().astype(np.uint8)
+    return np.asarray((np.clip(srgb, 0, 1) * 255).round().astype(np.uint8))

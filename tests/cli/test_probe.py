@@ -1,0 +1,113 @@
+"""`fathom probe` as a user calls it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from fathom.cli.main import main
+from tests.data.formats import pairs
+
+FACTORY = """
+from torch import nn
+
+
+def factory():
+    return nn.Sequential(nn.Conv2d(3, 4, 4, 4), nn.ReLU(), nn.Conv2d(4, 6, 3, 2, 1))
+"""
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> str:
+    return f"{pairs(tmp_path / 'd', scenes=12, views=2)}?depth-scale=1000"
+
+
+def test_writes_table_evidence_split_and_picture(data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "net.py").write_text(FACTORY)
+    spec = f"module:{tmp_path / 'net.py'}:factory@0,2"
+    out = tmp_path / "out"
+    code = main(["probe", data, "-e", spec, "-e", f"random:{spec}", "-f", "depth", "-f", "luminance", "-o", str(out),
+                 "--grid", "3x4", "--json", str(tmp_path / "e.json"), "--layers", "-q"])  # fmt: skip
+    said = capsys.readouterr().out
+    assert code == 0
+    assert "pixels+position" in said and "95 % interval" in said and "luminance" in said
+    record = json.loads((out / "evidence.json").read_text())
+    assert {row["encoder"] for row in record["rows"]} >= {"constant", "position", "pixels", spec, f"random:{spec}"}
+    assert {row["layer"] for row in record["rows"] if row["encoder"] == spec} == {"0", "2", "all"}
+    assert record["command"].startswith("fathom") and record["data"]["train"]["fingerprint"]
+    assert json.loads((tmp_path / "e.json").read_text())["rows"] == record["rows"]
+    assert set(json.loads((out / "split.json").read_text())["parts"]) == {"train", "test"}
+    with Image.open(out / "predictions.png") as picture:
+        assert picture.width > 600 and len(picture.convert("RGB").getcolors(1 << 24) or []) > 100
+
+
+def test_saved_split_gives_the_same_numbers(data: str, tmp_path: Path) -> None:
+    first, second = tmp_path / "a", tmp_path / "b"
+    assert main(["probe", data, "-o", str(first), "--grid", "3x4", "-q", "--fraction", "0.4", "--seed", "3"]) == 0
+    assert main(["probe", data, "-o", str(second), "--grid", "3x4", "-q", "--split", str(first / "split.json")]) == 0
+    rows = [json.loads((out / "evidence.json").read_text())["rows"] for out in (first, second)]
+    assert [row["test_mse"] for row in rows[0] if row["encoder"] == "pixels"] == [
+        row["test_mse"] for row in rows[1] if row["encoder"] == "pixels"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (["nowhere"], 1, "nowhere: does not exist"),
+        (["rooms", "-e", "resnet"], 2, "resnet"),
+        (["rooms", "-f", "dept"], 2, "did you mean 'depth'"),
+        (["rooms", "--size", "240"], 2, "'240' is not a size; write height x width, such as 240x320"),
+        (["rooms", "--protocol", "nyu"], 2, "no protocol 'nyu'"),
+        (["rooms", "-e", "module:missing.py:f"], 1, "missing.py"),
+        (["rooms", "--split", "absent.json"], 1, "absent.json"),
+    ],
+)
+def test_bad_arguments_get_one_sentence_and_leave_nothing(
+    arguments: list[str], code: int, sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert main(["probe", *arguments, "-o", str(out), "-q"]) == code
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and sentence in said and said.count("\n") == 1
+    assert not out.exists()
+
+
+def test_broken_frame_stops_the_run_unless_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = pairs(tmp_path / "d", scenes=12, views=2)
+    (root / "rgb" / "scene3" / "1.png").write_bytes(b"x")
+    arguments = ["probe", f"{root}?depth-scale=1000", "-o", str(tmp_path / "out"), "--grid", "3x4", "-q"]
+    assert main(arguments) == 1
+    assert "scene3/1.png: is not an image" in capsys.readouterr().err
+    assert main([*arguments, "--skip-bad"]) == 0
+    assert "1 frames could not be read and were left out" in capsys.readouterr().out
+
+
+def test_millimetres_read_as_metres_are_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = pairs(tmp_path / "d", scenes=12, views=1)
+    assert main(["probe", f"{root}?depth-scale=1.0001", "-o", str(tmp_path / "out"), "--grid", "3x4", "-q"]) == 0
+    said = capsys.readouterr().err
+    assert "warning: " in said and "give --depth-scale 1000" in said and said.count("warning") == 3
+
+
+def test_interrupt_leaves_no_half_written_file(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "fathom", "probe", "rooms", "-f", "depth", "-f", "normals", "-o", str(out)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                               env={**os.environ, "OMP_NUM_THREADS": "1"})  # fmt: skip
+    assert process.stderr is not None
+    assert "probing" in process.stderr.readline()
+    time.sleep(1.0)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "interrupted" in said and "Traceback" not in said
+    assert not out.exists() or not [path for path in out.rglob("*") if path.name.startswith(".")]
