@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from fathom.data.sources import load as load
     from fathom.errors import FathomError as FathomError
     from fathom.features import Feature as Feature
+    from fathom.inference.predict import Prediction as Prediction
+    from fathom.inference.predict import predict as predict
     from fathom.probing.evidence import Evidence as Evidence
     from fathom.probing.run import probe as probe
     from fathom.sample import Intrinsics as Intrinsics
@@ -27,6 +29,8 @@ _PUBLIC = {
     "FathomError": "fathom.errors",
     "Feature": "fathom.features",
     "Evidence": "fathom.probing.evidence",
+    "Prediction": "fathom.inference.predict",
+    "predict": "fathom.inference.predict",
     "probe": "fathom.probing.run",
     "train": "fathom.training.run",
     "Intrinsics": "fathom.sample",
