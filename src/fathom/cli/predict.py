@@ -170,7 +170,9 @@ def _print(rows: list[dict[str, Any]], skipped: list[dict[str, str]], out: Path)
         console.print(table)
         if len(rows) > SHOWN:
             console.print(f"... and {len(rows) - SHOWN} more; --json FILE lists all.")
-        console.print(f"Written to {escape(_shown(out))}: NAME_depth.png (millimetres), NAME_colour.png", soft_wrap=True)
+        console.print(
+            f"Written to {escape(_shown(out))}: NAME_depth.png (millimetres), NAME_colour.png", soft_wrap=True
+        )
     for row in rows:
         if row["beyond_png"]:
             console.print(

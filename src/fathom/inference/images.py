@@ -36,8 +36,9 @@ def find_images(given: Sequence[Path], out: Path) -> list[Found]:
             continue
         if path.resolve() == inside:
             raise UsageError(f"--out {out} is the folder of the images; choose another, so that the two do not mix.")
+        results = inside if path.resolve() in inside.parents else None
         images = [
-            file for file in sorted(path.rglob("*")) if _is_image(file, path) and inside not in file.resolve().parents
+            file for file in sorted(path.rglob("*")) if _is_image(file, path) and results not in file.resolve().parents
         ]
         if not images:
             raise DataError(path, "holds no image", f"looked for {', '.join(sorted(IMAGE_SUFFIXES))}")

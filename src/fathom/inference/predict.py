@@ -67,7 +67,7 @@ class Prediction:
                 DepthRangeWarning,
                 stacklevel=2,
             )
-        millimetres = np.nan_to_num(self.depth, nan=0.0, posinf=MOST_METRES).clip(0, MOST_METRES) * 1000
+        millimetres = np.nan_to_num(self.depth.astype(np.float64), nan=0.0).clip(0, MOST_METRES) * 1000
         with atomic_path(path) as temporary:
             Image.fromarray(millimetres.round().astype(np.uint16)).save(temporary, format="PNG")
         return Path(path)

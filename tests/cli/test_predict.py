@@ -1,0 +1,153 @@
+"""``fathom predict`` as a user types it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fathom.cli.main import main
+from fathom.training.checkpoint import SCHEMA_VERSION, write_checkpoint
+from fathom.training.recipe import load_recipe
+from fathom.training.session import build_network
+
+
+def write_model(folder: Path, name: str, *settings: str) -> Path:
+    """A checkpoint of fresh weights."""
+    recipe = load_recipe(name, settings)
+    config = {
+        "schema_version": SCHEMA_VERSION, "model": recipe.model.name, "recipe": recipe.table(),
+        "input_size": list(recipe.data.size), "train_scenes": [],
+    }  # fmt: skip
+    write_checkpoint(folder, {"model.safetensors": build_network(recipe).state_dict(), "config.json": config}, 0)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("model") / "cnn"
+    return str(write_model(folder, "tiny-plain_cnn", "model.filters=[4,4,4,4,4,4,4]", "data.size=24x32"))
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    generator = np.random.default_rng(0)
+    for name, size in (("kitchen/a.jpg", (48, 64)), ("hall/a.jpg", (64, 48)), ("b.png", (30, 40))):
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(generator.integers(0, 255, (*size, 3), dtype=np.uint8)).save(path)
+    return tmp_path / "photos"
+
+
+def fathom(*arguments: str | Path) -> int:
+    return main(["predict", *map(str, arguments)])
+
+
+def test_a_folder_becomes_depth_maps_at_the_size_of_each_image(
+    model: str, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert fathom(model, photos, "--out", out, "--npy", "--pointcloud", "ply", "--json", tmp_path / "r.json") == 0
+    captured = capsys.readouterr()
+    assert "60 degrees" in captured.err and "3 images" in captured.out
+    written = sorted(str(file.relative_to(out)) for file in out.rglob("*") if file.is_file())
+    endings = ("", "_colour.png", "_depth.npy", "_depth.png")
+    assert written == sorted(f"{name}{ending or '.ply'}" for name in ("b", "hall/a", "kitchen/a") for ending in endings)
+    for name, size in (("kitchen/a", (48, 64)), ("hall/a", (64, 48)), ("b", (30, 40))):
+        metres = np.load(out / f"{name}_depth.npy", allow_pickle=False)
+        counts = np.array(Image.open(out / f"{name}_depth.png"))
+        assert metres.shape == counts.shape == size
+        np.testing.assert_array_equal(counts, (metres.astype(np.float64) * 1000).round())
+    rows = json.loads((tmp_path / "r.json").read_text())["images"]
+    assert [row["size"] for row in rows] == [[30, 40], [64, 48], [48, 64]]
+    assert all(len(row["files"]) == 4 for row in rows)
+
+
+def test_files_of_one_name_do_not_replace_one_another(model: str, photos: Path, tmp_path: Path) -> None:
+    assert fathom(model, photos / "kitchen" / "a.jpg", photos / "hall" / "a.jpg", "--out", tmp_path / "out") == 0
+    sizes = {name: Image.open(tmp_path / "out" / name / "a_depth.png").size for name in ("kitchen", "hall")}
+    assert sizes == {"kitchen": (64, 48), "hall": (48, 64)}
+
+
+@pytest.mark.parametrize("content", [b"", b"not an image", None])
+def test_a_broken_image_is_one_sentence_and_can_be_left_out(
+    content: bytes | None, model: str, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = (photos / "b.png").read_bytes()
+    (photos / "bad.png").write_bytes(whole[: len(whole) // 2] if content is None else content)
+    assert fathom(model, photos, "--out", tmp_path / "out") == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1 and "bad.png" in error
+    report = tmp_path / "r.json"
+    assert fathom(model, photos, "--out", tmp_path / "out", "--skip-bad", "--json", report) == 0
+    assert "Left out" in capsys.readouterr().out
+    record = json.loads(report.read_text())
+    assert len(record["images"]) == 3 and "bad.png" in record["skipped"][0]["image"]
+    assert fathom(model, photos / "bad.png", "--out", tmp_path / "none", "--skip-bad") == 1
+
+
+@pytest.mark.parametrize("name", ["tiny-autoencoder", "tiny-gradient"])
+def test_a_network_without_depth_is_refused(
+    name: str, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_model(tmp_path / "model", name)
+    assert fathom(folder, photos, "--out", tmp_path / "out") == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "no depth" in error and str(folder) in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_depth_beyond_sixteen_bits_is_said(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from safetensors.torch import load_file, save_file
+
+    far = write_model(tmp_path / "far", "tiny-plain_cnn", "model.filters=[4,4,4,4,4,4,4]", "data.size=24x32")
+    weights = load_file(far / "model.safetensors")
+    bias = [key for key in weights if key.endswith("bias")][-1]
+    weights[bias] += 200
+    save_file(weights, far / "model.safetensors")
+    assert fathom(far, photos / "b.png", "--out", tmp_path / "out") == 0
+    assert "1200 pixels lie beyond 65.535 m" in capsys.readouterr().out
+    assert (np.array(Image.open(tmp_path / "out" / "b_depth.png")) == 65535).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--fov", "60"], "--pointcloud"),
+        (["--pointcloud", "ply", "--intrinsics", "1,2,3"], "four numbers"),
+        (["--pointcloud", "ply", "--fov", "200"], "between 0 and 180"),
+        (["--pointcloud", "ply", "--fov", "60", "--intrinsics", "1,1,1,1"], "twice"),
+        (["--size", "0x4"], "not a size"),
+        (["--near", "5", "--far", "2"], "far must be beyond near"),
+        (["--pointcloud", "obj"], "ply"),
+    ],
+)
+def test_options_that_cannot_be_meant_are_explained(
+    arguments: list[str], words: str, model: str, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fathom(model, photos / "b.png", "--out", tmp_path / "out", *arguments) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_a_missing_image_and_a_missing_checkpoint_are_named(
+    model: str, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fathom(model, tmp_path / "gone.png", "--out", tmp_path / "out") == 1
+    assert "gone.png: does not exist" in capsys.readouterr().err
+    assert fathom(tmp_path / "nowhere", photos, "--out", tmp_path / "out") == 1
+    assert "nowhere: does not exist" in capsys.readouterr().err
+
+
+def test_a_name_that_is_not_utf8_is_printed_and_written(model: str, photos: Path, tmp_path: Path) -> None:
+    odd = photos / "caf\udce9.png"
+    try:
+        odd.write_bytes((photos / "b.png").read_bytes())
+    except OSError:
+        pytest.skip("this file system holds no such name")
+    report = tmp_path / "r.json"
+    assert fathom(model, odd, "--out", tmp_path / "out", "--json", report) == 0
+    assert (tmp_path / "out" / "caf\udce9_depth.png").is_file()
+    assert json.loads(report.read_text())["images"][0]["name"] == "caf?"
