@@ -15,6 +15,7 @@ A frame's members share a key; what follows its dot says what they hold:
 from __future__ import annotations
 
 import json
+import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -156,11 +157,22 @@ def _depth(members: Mapping[str, bytes], name: Any) -> tuple[torch.Tensor, torch
 def _arrays(data: bytes, path: Path, *wanted: str) -> dict[str, torch.Tensor]:
     try:
         with zipfile.ZipFile(BytesIO(data)) as archive:
-            sizes = {name: archive.getinfo(f"{name}.npy").file_size for name in wanted}
-            if max(sizes.values()) > 12 * MOST_PIXELS + 1024:
+            entries = {name: archive.getinfo(f"{name}.npy") for name in wanted}
+            if max(entry.file_size for entry in entries.values()) > 12 * MOST_PIXELS + 1024:
                 raise DataError(path, "claims more pixels than any frame has", _FIX)
-            return {name: _array(archive.read(f"{name}.npy"), path) for name in wanted}
-    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, OSError, NotImplementedError) as error:
+            if any(entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for entry in entries.values()):
+                raise DataError(path, "is compressed in a way that NumPy does not use", _FIX)
+            return {name: _array(archive.read(entry), path) for name, entry in entries.items()}
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        struct.error,
+        KeyError,
+        EOFError,
+        OSError,
+        ValueError,
+        RuntimeError,
+    ) as error:
         raise DataError(path, f"is no NumPy archive of {' and '.join(wanted)} ({error})", _FIX) from error
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 import tarfile
+import zlib
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -156,7 +157,7 @@ def _begin(folder: Path, plan: Record) -> dict[tuple[int, int], Record]:
         differs = ", ".join(k for k in plan if not isinstance(known, dict) or known.get(k) != plan[k])
         raise UsageError(f"{folder} holds a pack of other data or settings ({differs} differs); choose a new folder.")
     write_text(partial / "plan.json", json.dumps(plan) + "\n")
-    for leftover in (*folder.glob(".shard-*.tar"), *partial.glob(".*.json")):
+    for leftover in (*folder.glob(".shard-*.tar"), *folder.glob(".pack.*.json"), *partial.glob(".*.json")):
         leftover.unlink()  # of a run that was killed
     return {(_number(record), record["positions"][0]): record for record in records if record}
 
@@ -271,12 +272,12 @@ def _write_shard(
 
 
 def _add(tar: tarfile.TarFile, name: str, members: Members) -> dict[str, list[int]]:
-    """Add the members of one frame; returns (first byte, bytes) of each. No date, no owner: equal data, equal bytes."""
+    """Add the members of one frame; returns (first byte, bytes, CRC-32) of each. No date, no owner: equal data, equal bytes."""
     places = {}
     for member, content in members.items():
         info = tarfile.TarInfo(f"{name}.{member}")
         info.size, info.mode = len(content), 0o644
-        places[member] = [tar.offset + tarfile.BLOCKSIZE, len(content)]
+        places[member] = [tar.offset + tarfile.BLOCKSIZE, len(content), zlib.crc32(content)]
         tar.addfile(info, BytesIO(content))
     return places
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -23,11 +24,11 @@ _AGAIN = "run 'fathom data pack' again, which writes damaged shards anew"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Where a frame lies: its shard's number, its key, and (first byte, bytes) of each member."""
+    """Where a frame lies: its shard's number, its key, and (first byte, bytes, CRC-32) of each member."""
 
     shard: int
     key: str
-    members: Mapping[str, tuple[int, int]]
+    members: Mapping[str, tuple[int, int, int]]
 
 
 @dataclass
@@ -61,11 +62,13 @@ class PackedSource:
         entry = self.entries[index]
         path = self.shards[entry.shard] / entry.key
         members = {}
-        for name, (offset, size) in entry.members.items():
+        for name, (offset, size, checksum) in entry.members.items():
             file.seek(offset)
             members[name] = file.read(size)
             if len(members[name]) != size:
                 raise DataError(path.parent, f"ends within frame {entry.key}", _AGAIN)
+            if zlib.crc32(members[name]) != checksum:
+                raise DataError(path.parent, f"is damaged: {entry.key}.{name} is not what was packed", _AGAIN)
         sample = decode(members, path)
         if sample.id != self.frames[index].id:
             raise DataError(path, f"holds frame '{sample.id}' where '{self.frames[index].id}' was packed", _AGAIN)
@@ -89,7 +92,9 @@ def open_packed(path: Path, *, check: bool = False) -> PackedSource:
         entries, frames = [], []
         for number, shard in enumerate(record["shards"]):
             for position, frame in enumerate(shard["frames"], start=starts[number]):
-                members = {str(name): (int(at), int(size)) for name, (at, size) in frame["members"].items()}
+                members = {
+                    str(name): (int(at), int(size), int(crc)) for name, (at, size, crc) in frame["members"].items()
+                }
                 entries.append(Entry(number, key(position), members))
                 frames.append(Frame(str(frame["id"]), str(frame["scene"]), (shards[number],)))
         official = {str(part): tuple(map(int, indices)) for part, indices in record["official"].items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
@@ -58,12 +58,12 @@ class Stream(IterableDataset[Sample]):
         return total * (self.rank + 1) // self.world - total * self.rank // self.world
 
     def __iter__(self) -> Iterator[Sample]:
-        for _, item in self.items():
+        for _, item in self.outcomes():
             if isinstance(item, DataError):
                 raise item
             yield item
 
-    def items(self) -> Iterator[Item]:
+    def outcomes(self) -> Iterator[Item]:
         """This worker's frames with their ids; a broken one is its `DataError`."""
         info = get_worker_info()
         worker, workers = (info.id, info.num_workers) if info else (0, 1)
@@ -156,8 +156,8 @@ class _Items(IterableDataset[Item]):
         self.stream = stream
 
     def __iter__(self) -> Iterator[Item]:
-        return self.stream.items()
+        return self.stream.outcomes()
 
 
-def _as_is(item: Item) -> Item:
+def _as_is(item: Any) -> Any:
     return item
