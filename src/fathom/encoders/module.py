@@ -50,9 +50,13 @@ class ModuleEncoder:
     Args:
         name: the SPEC.
         module: the network; it is put into evaluation mode and frozen.
-        layers: submodule names; by default those that `default_layers` finds.
+        layers: names in `named`; by default those that `default_layers` finds.
         preprocess: from RGB in [0, 1] to the module's input.
         size: the input size the layers are looked for at.
+        named: what can be read, by name; by default every submodule. These modules run in a forward pass, though they
+            need not belong to `module`.
+        run: the forward pass, where it is not a call of `module`.
+        fresh: seed to the same architecture with the weights of its own initialisation, for `random:`.
     """
 
     floor = False
@@ -64,14 +68,21 @@ class ModuleEncoder:
         layers: Sequence[str] = (),
         preprocess: Preprocess | None = None,
         size: Grid = (64, 64),
+        *,
+        named: Mapping[str, nn.Module] | None = None,
+        run: Callable[[Tensor], Any] | None = None,
+        fresh: Callable[[int], nn.Module] | None = None,
     ) -> None:
         self.name = name
         self.module = module.eval().requires_grad_(False)
         self.preprocess: Preprocess = preprocess or Normalise()
-        named = dict(module.named_modules())
+        self.fresh = fresh
+        self._run = run or module
+        self._named = dict(module.named_modules()) if named is None else dict(named)
         for layer in layers:
-            if layer not in named:
-                raise UsageError(f"Encoder {name} has no layer '{layer}'{nearest(layer, [n for n in named if n])}.")
+            if layer not in self._named:
+                known = [known for known in self._named if known]
+                raise UsageError(f"Encoder {name} has no layer '{layer}'{nearest(layer, known)}.")
         self.layers = tuple(layers) or default_layers(name, module, self.preprocess, size)
         self.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -86,27 +97,27 @@ class ModuleEncoder:
     def encode(self, images: Float[Tensor, "B 3 H W"]) -> dict[str, Float[Tensor, "B _ _ _"]]:
         """Every layer's map from one forward pass."""
         outputs: dict[str, Any] = {}
-        with _recording(self.module, self.layers, outputs):
-            self.module(self.preprocess(images).contiguous(memory_format=torch.channels_last))
+        prepared = self.preprocess(images)
+        with _recording({layer: self._named[layer] for layer in self.layers}, outputs):
+            self._run(prepared.contiguous(memory_format=torch.channels_last))
         missing = [layer for layer in self.layers if layer not in outputs]
         if missing:
             raise FathomError(f"Encoder {self.name} does not run its layer '{missing[0]}' in a forward pass.")
-        size = (int(images.shape[-2]), int(images.shape[-1]))
+        size = (int(prepared.shape[-2]), int(prepared.shape[-1]))
         return {layer: as_map(self.name, layer, outputs[layer], size) for layer in self.layers}
 
 
 @contextmanager
-def _recording(module: nn.Module, layers: Sequence[str], outputs: dict[str, Any]) -> Iterator[None]:
-    """Hooks that note the output of each layer, removed at the end whatever happens."""
-    named = dict(module.named_modules())
+def _recording(modules: Mapping[str, nn.Module], outputs: dict[str, Any]) -> Iterator[None]:
+    """Hooks that note the output of each module, removed at the end whatever happens."""
     hooks = []
     try:
-        for layer in layers:
+        for layer, module in modules.items():
 
             def note(_: nn.Module, __: Any, output: Any, layer: str = layer) -> None:
                 outputs[layer] = output
 
-            hooks.append(named[layer].register_forward_hook(note))
+            hooks.append(module.register_forward_hook(note))
         yield
     finally:
         for hook in hooks:

@@ -48,11 +48,10 @@ def permute_weights(module: nn.Module, seed: int) -> nn.Module:
 
 def randomised(encoder: ModuleEncoder, name: str, seed: int, permute: bool) -> ModuleEncoder:
     """The control of `encoder`: its module changed in place (open it afresh first), its layers and preprocessing kept."""
-    own_init: Any = getattr(encoder, "fresh", None)
     if permute:
         permute_weights(encoder.module, seed)
-    elif own_init is not None:
-        encoder.module.load_state_dict(own_init(seed).state_dict())
+    elif encoder.fresh is not None:
+        encoder.module.load_state_dict(encoder.fresh(seed).state_dict())
     else:
         reinitialise(encoder.module, seed)
     encoder.name = name

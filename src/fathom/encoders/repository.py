@@ -1,0 +1,108 @@
+"""Where an encoder's files lie: a local folder, or a repository of the Hugging Face hub brought into the local cache.
+
+Weights are safetensors. A repository that offers pickles alone is refused: reading one can run any code.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fathom.errors import CheckpointError, DataError, FathomError, UsageError
+
+CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+PROCESSORS = ("preprocessor_config.json", "processor_config.json")
+_WANTED = [CONFIG, *PROCESSORS, WEIGHTS, INDEX, "model-*-of-*.safetensors"]
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
+
+
+def find_folder(kind: str, name: str, revision: str | None = None) -> Path:
+    """The folder of a model: `name` itself where it is a folder, else its snapshot in the hub's cache.
+
+    Args:
+        kind: ``hf`` or ``timm``, for messages.
+        name: a path or ``org/name``.
+        revision: branch, tag or commit of a repository.
+
+    Raises:
+        FathomError: it is neither, or the hub cannot be reached and the cache does not hold it.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise DataError(path, "is a file, and a model is a folder", f"name the folder that holds {CONFIG}")
+    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+        raise DataError(
+            path, "does not exist", f"name a folder that holds {CONFIG}, or a repository as {kind}:org/name"
+        )
+    return _snapshot(f"{kind}:{name}", name, revision)
+
+
+def _snapshot(label: str, repository: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    try:
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=_WANTED))
+    except HFValidationError as error:
+        raise UsageError(f"'{label}' is neither a folder nor a name of the form org/name.") from error
+    except GatedRepoError as error:
+        raise FathomError(f"{label} is gated: accept its terms on the hub and log in, then try again.") from error
+    except RevisionNotFoundError as error:
+        raise FathomError(f"{label} has no revision '{revision}'.") from error
+    except RepositoryNotFoundError as error:
+        raise FathomError(f"{label} is neither a folder here nor a repository of the hub; check its name.") from error
+    except LocalEntryNotFoundError as error:  # offline by choice, or no network
+        raise FathomError(
+            f"{label} is neither a folder here nor in the local cache, and the hub cannot be reached; "
+            "connect once, or name a folder that holds the model."
+        ) from error
+    except (HfHubHTTPError, OSError) as error:
+        raise FathomError(f"{label} could not be fetched ({type(error).__name__}: {_first_line(error)}).") from error
+
+
+def check_weights(folder: Path) -> None:
+    """Raise unless `folder` holds safetensors; says so where it holds pickles."""
+    if (folder / WEIGHTS).is_file() or (folder / INDEX).is_file():
+        return
+    pickles = sorted(file.name for pattern in _PICKLES for file in folder.glob(pattern))
+    raise CheckpointError(
+        folder,
+        f"holds no {WEIGHTS}"
+        + (f", only {pickles[0]}, which is not opened: a pickle can run any code" if pickles else ""),
+        "convert the weights with save_pretrained() where you trust them" if pickles else "name the model's folder",
+    )
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in `path`."""
+    import json
+
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:  # ValueError: JSON and UTF-8 alike
+        raise DataError(path, "cannot be read as JSON", "use another copy") from error
+    if not isinstance(value, dict):
+        raise DataError(path, "holds no JSON object", "use another copy")
+    return value
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [""])[0]
+
+
+def load_failure(folder: Path, error: BaseException) -> CheckpointError:
+    """Weights that could not be read into the architecture of their own config.json."""
+    return CheckpointError(
+        folder,
+        f"holds weights that cannot be loaded ({type(error).__name__}: {_first_line(error).rstrip('.')})",
+        "use another copy",
+    )
