@@ -1,9 +1,7 @@
 """``hf:`` — any vision backbone of transformers, from a local folder or the Hugging Face hub.
 
-Layers are the model's own hidden states: ``stem`` (what enters the first stage or block), ``stage1``, ``stage2`` ... (the
-output of each stage of a pyramid, of each block of a ViT), and ``last`` (the model's final output, after the last
-normalisation where it has one). Any submodule can be read too, as ``network.<its name>``. All are read in one forward
-pass. Token models give the grid of their patches; class and register tokens are dropped.
+Its layers are the hidden states that the model itself reports (`fathom.encoders.states`), read in one forward pass. Token
+models give the grid of their patches; class and register tokens are dropped.
 
 An input that the coarsest stride does not divide is resized to the nearest multiple, so that each grid covers the whole
 image (`fathom.encoders.whole_cells`); position embeddings are interpolated by the model itself.
@@ -14,54 +12,49 @@ from __future__ import annotations
 import inspect
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from fathom.encoders.module import IMAGENET_MEAN, IMAGENET_STD, ModuleEncoder, Normalise, as_map
-from fathom.encoders.repository import CONFIG, PROCESSORS, check_weights, find_folder, load_failure, read_object
+from fathom.encoders.module import as_map
+from fathom.encoders.processor import normalisation
+from fathom.encoders.repository import CONFIG, check_weights, find_folder, load_failure, read_object
 from fathom.encoders.spec import Spec
-from fathom.encoders.whole_cells import WholeCells
+from fathom.encoders.states import Maps, StateEncoder
 from fathom.errors import CheckpointError, DataError, FathomError, UsageError, nearest
 from fathom.sample import Grid
 
 OPTIONS = ("mean", "std", "revision", "seed")
-ISOTROPIC_LAYERS = 4
-"""Layers read by default of a model whose blocks all have one grid: at each quarter of its depth."""
 
 _POOLER = re.compile(r"(^|\.)(pooler|head)\.")
-_DOWNSAMPLE = re.compile(r"^(encoder\.)?(layers|stages|levels)\.\d+\.downsample$")
+_HALVING = re.compile(r"^(encoder\.)?(layers|stages|levels)\.\d+\.downsample$")
 
 
-class States:
-    """The hidden states of a transformers model, brought to maps ``(B, C, h, w)`` and shown to the hooks of `taps`.
+class HiddenStates:
+    """One forward pass of a transformers model: prepared images to its hidden states as maps ``(B, C, h, w)``.
 
-    Attributes:
-        taps: modules that do nothing; the one of a name is called with the map of that layer.
+    The maps are empty for a model that reports none.
     """
 
     def __init__(self, name: str, network: nn.Module) -> None:
         self.name, self.network = name, network
+        self.config: Any = getattr(network, "config")  # noqa: B009 (typed as a tensor or a module)
         self.options: dict[str, Any] = {"output_hidden_states": True, "return_dict": True}
         if "interpolate_pos_encoding" in inspect.signature(network.forward).parameters:
             self.options["interpolate_pos_encoding"] = True
         # A masked autoencoder hides most patches and shuffles the rest, unless it is told not to and in which order.
-        self.config: Any = network.config
         self.masks = self.config.model_type == "vit_mae"
         if self.masks:
             self.config.mask_ratio = 0.0
         # Swin and its kin report a stage after it was halved; what enters the halving is the stage's own output.
-        self.halvings = [m for n, m in network.named_modules() if _DOWNSAMPLE.match(n)]
-        self.taps: dict[str, nn.Module] = {}
+        self.halvings = [module for path, module in network.named_modules() if _HALVING.match(path)]
 
-    def maps(self, images: Float[Tensor, "B 3 H W"]) -> dict[str, Float[Tensor, "B _ _ _"]]:
-        """Every hidden state by name, from one forward pass; empty for a model that reports none."""
+    def __call__(self, images: Float[Tensor, "B 3 H W"]) -> Maps:
         before: list[Any] = []
         hooks = [m.register_forward_pre_hook(lambda _, args: before.append(args[0])) for m in self.halvings]
         try:
@@ -86,10 +79,6 @@ class States:
         cells = math.prod(side // self.config.patch_size for side in images.shape[-2:])
         return {"noise": torch.arange(cells, dtype=torch.float32, device=images.device).expand(len(images), -1)}
 
-    def __call__(self, images: Float[Tensor, "B 3 H W"]) -> None:
-        for layer, state in self.maps(images).items():
-            self.taps[layer](state)
-
 
 def state_names(config: Any, states: int) -> list[str]:
     """Names of `states` hidden states: ``stem`` first where there is one more of them than stages."""
@@ -109,158 +98,6 @@ def channels_first(state: Tensor, size: Grid) -> Tensor:
     if b * width != c * height and a * width == b * height:
         return state.permute(0, 3, 1, 2)
     return state
-
-
-class HubEncoder(ModuleEncoder):
-    """A transformers backbone, read at its hidden states."""
-
-    def __init__(
-        self,
-        name: str,
-        network: nn.Module,
-        layers: tuple[str, ...],
-        normalise: nn.Module,
-        fresh: Callable[[int], nn.Module] | None = None,
-    ) -> None:
-        network.eval()
-        states = States(name, network)
-        dry = dry_run(states)
-        shapes = dry.shapes
-        states.taps = {layer: nn.Identity() for layer in shapes}
-        inner = {f"network.{n}": m for n, m in network.named_modules() if n}
-        for layer in layers:
-            if layer not in states.taps and layer not in inner:
-                short = ", ".join(states.taps) if len(states.taps) < 8 else f"stem, stage1 ... {list(states.taps)[-1]}"
-                close = nearest(layer, [*states.taps, *inner]) if "." in layer else f" (it has {short})"
-                raise UsageError(f"Encoder {name} has no layer '{layer}'{close}.")
-        super().__init__(
-            name,
-            network,
-            layers or chosen_layers(name, shapes),
-            WholeCells(dry.stride, normalise, only=(dry.side, dry.side) if dry.fixed else None),
-            named={**inner, **states.taps},
-            run=states,
-            fresh=fresh,
-        )
-
-
-@dataclass(frozen=True)
-class Dry:
-    """What one forward pass of a square image showed.
-
-    Attributes:
-        side: of the image.
-        shapes: the grid of every hidden state.
-        stride: input pixels to a cell of the coarsest of them.
-        fixed: whether the model takes images of this size alone.
-    """
-
-    side: int
-    shapes: Mapping[str, Grid]
-    stride: int
-    fixed: bool
-
-
-def dry_run(states: States) -> Dry:
-    """Learn the grids of a model's hidden states.
-
-    The side of the image is a multiple of the patch of a ViT, and of any power of two that a pyramid of stages comes to;
-    for a model that does not take it, the size that it was made for.
-    """
-    patch = getattr(states.config, "patch_size", None)
-    sides = [16 * patch if isinstance(patch, int) and 256 % patch else 256]
-    made_for = getattr(states.config, "image_size", None)
-    made_for = made_for[0] if isinstance(made_for, Sequence) and len(set(made_for)) == 1 else made_for
-    if isinstance(made_for, int) and made_for not in sides:
-        sides.append(made_for)
-    for side in sides:
-        try:
-            with torch.inference_mode():
-                maps = states.maps(torch.zeros(1, 3, side, side))
-            break
-        except (RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
-            if side == sides[-1]:
-                line = (str(error).strip().splitlines() or [""])[0].rstrip(".")
-                raise FathomError(f"Encoder {states.name} does not run on an image alone ({line}).") from error
-    shapes = {layer: (int(z.shape[-2]), int(z.shape[-1])) for layer, z in maps.items()}
-    stride = max((round(side / grid[0]) for grid in shapes.values()), default=1)
-    if isinstance(patch, int) and len(set(shapes.values())) == 1 and stride != patch:
-        raise FathomError(
-            f"Encoder {states.name} gives {next(iter(shapes.values()))} tokens of patches of {patch} for {side}x{side} "
-            "pixels: it leaves some out, and where the others lie is not known."
-        )
-    return Dry(side, shapes, stride, fixed=side != sides[0])
-
-
-def chosen_layers(name: str, shapes: Mapping[str, Grid]) -> tuple[str, ...]:
-    """The layers read by default: the last stage of each grid; of a model on one grid, the ends of its four quarters."""
-    stages = [layer for layer in shapes if layer.startswith("stage")]
-    if not stages:
-        raise FathomError(f"Encoder {name} reports no hidden states; name submodules to read, as @network.layer.")
-    last = {shapes[layer]: layer for layer in stages}
-    if len(last) > 1:
-        return tuple(layer for layer in stages if layer in last.values())
-    quarters = min(ISOTROPIC_LAYERS, len(stages))
-    return tuple(stages[len(stages) * (i + 1) // quarters - 1] for i in range(quarters))
-
-
-class Processor(nn.Module):
-    """The normalisation of a model's own image processor, for RGB in [0, 1]."""
-
-    def __init__(self, mean: Sequence[float], std: Sequence[float], swap: bool = False) -> None:
-        super().__init__()
-        self.normalise, self.swap = Normalise(mean, std), swap
-
-    @classmethod
-    def read(cls, folder: Path) -> Self | None:
-        """From ``preprocessor_config.json`` or ``processor_config.json``; None where the folder has neither."""
-        found = next((folder / name for name in PROCESSORS if (folder / name).is_file()), None)
-        if found is None:
-            return None
-        values = read_object(found)
-        values = values.get("image_processor", values)
-        count = 255 * float(values.get("rescale_factor", 1 / 255)) if values.get("do_rescale", True) else 255.0
-        mean, std = [0.0] * 3, [1.0] * 3
-        if values.get("do_normalize", "image_mean" in values):
-            mean, std = (
-                _triple(values, "image_mean", IMAGENET_MEAN, found),
-                _triple(values, "image_std", IMAGENET_STD, found),
-            )
-        return cls([m / count for m in mean], [s / count for s in std], bool(values.get("do_flip_channel_order")))
-
-    def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
-        normal: Tensor = self.normalise(images)
-        return normal.flip(1) if self.swap else normal
-
-
-def _triple(values: Mapping[str, Any], key: str, default: Sequence[float], path: Path) -> list[float]:
-    given = values.get(key) or default
-    numbers = [given] * 3 if isinstance(given, int | float) else list(given)
-    if len(numbers) != 3 or not all(isinstance(n, int | float) for n in numbers):
-        raise DataError(path, f"has {key} {given!r}, not three numbers", "give mean= and std= in the encoder's name")
-    return [float(n) for n in numbers]
-
-
-def normalisation(spec: Spec, folder: Path) -> nn.Module:
-    """What the SPEC says, else the model's own, else ImageNet's, with a note."""
-    from fathom.progress import note
-
-    if "mean" in spec.options or "std" in spec.options:
-        return Normalise(*(_numbers(spec, key, default) for key, default in (("mean", "0,0,0"), ("std", "1,1,1"))))
-    own = Processor.read(folder)
-    if own is None:
-        note(f"{spec.text} says nothing of its normalisation; ImageNet's is used (else give ?mean=r,g,b&std=r,g,b).")
-    return own or Normalise()
-
-
-def _numbers(spec: Spec, key: str, default: str) -> list[float]:
-    try:
-        numbers = [float(part) for part in spec.options.get(key, default).split(",")]
-    except ValueError:
-        numbers = []
-    if len(numbers) != 3 or (key == "std" and not all(numbers)):
-        raise UsageError(f"Encoder '{spec.text}': {key} is three numbers such as 0.5,0.5,0.5.")
-    return numbers
 
 
 @contextmanager
@@ -313,7 +150,7 @@ def model_class(name: str, config: Any) -> Any:
     return first
 
 
-def load(folder: Path, kind: Any, options: Mapping[str, Any]) -> nn.Module:
+def load_network(folder: Path, kind: Any, options: Mapping[str, Any]) -> nn.Module:
     """The model of `folder` with all of its weights; what is missing would be random, and is refused."""
     from safetensors import SafetensorError
 
@@ -337,7 +174,7 @@ def load(folder: Path, kind: Any, options: Mapping[str, Any]) -> nn.Module:
     return loaded
 
 
-def open_hub(spec: Spec, size: Grid, seed: int) -> HubEncoder:
+def open_hub(spec: Spec, size: Grid, seed: int) -> StateEncoder:
     """``hf:FOLDER`` or ``hf:org/name``, with ``?mean=&std=`` (normalisation) and ``?revision=``."""
     for key in spec.options:
         if key not in OPTIONS:
@@ -355,5 +192,21 @@ def open_hub(spec: Spec, size: Grid, seed: int) -> HubEncoder:
             network: nn.Module = kind(config, **options)
             return network
 
-    normalise = normalisation(spec, folder)
-    return HubEncoder(spec.text, load(folder, kind, options), spec.layers, normalise, fresh)
+    network = load_network(folder, kind, options)
+    return StateEncoder(
+        spec.text,
+        network,
+        HiddenStates(spec.text, network),
+        spec.layers,
+        normalisation(spec, folder),
+        patch=_one_side(config, "patch_size"),
+        made_for=_one_side(config, "image_size"),
+        fresh=fresh,
+    )
+
+
+def _one_side(config: Any, key: str) -> int | None:
+    """A side given as a number or as two equal ones."""
+    given = getattr(config, key, None)
+    sides = list(given) if isinstance(given, Sequence) else [given]
+    return sides[0] if len(set(sides)) == 1 and isinstance(sides[0], int) else None
