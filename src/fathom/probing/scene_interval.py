@@ -4,8 +4,11 @@ For a ratio of sums over scenes, R = Σa/Σb (see `fathom.probing.statistics`), 
 each is taken:
 
     Student's      R ± t_ν · se_J,                se_J the delete-one-scene jackknife (Efron & Stein 1981; CR3),
-                                                  ν = 1/Σh² − 1 with h = b/Σb: the scenes that the sizes leave
+                                                  ν = √((S − 1)(S_eff − 1)), S_eff = 1/Σh² with h = b/Σb
     bootstrap-t    R − t*_{1−α/2} · se_J, ...     quantiles of (R* − R)/se* over resampled scenes (Hall 1988)
+
+ν lies between S − 1, too many where one scene holds half of all cells, and S_eff − 1, the equal scenes that unequal ones are
+worth, too few there.
 
 Either alone falls short somewhere: Student's where scene losses are skewed (its far tail is too short), the bootstrap-t where
 they are symmetric with heavy tails or few (its quantiles are those of ten values). The envelope holds in both, at the price
@@ -26,7 +29,7 @@ METHOD = "wider of Student's (jackknife over scenes) and bootstrap-t over scenes
 
 
 def jackknife(a: Array, b: Array) -> tuple[float, float, float]:
-    """R = Σa/Σb, its delete-one-scene standard error, and the degrees of freedom that unequal sizes leave.
+    """R = Σa/Σb, its delete-one-scene standard error, and the degrees of freedom ν.
 
     R without scene s is R − e_s/(B(1 − h_s)), with e_s = a_s − R b_s, B = Σb and h_s = b_s/B.
     """
@@ -36,7 +39,8 @@ def jackknife(a: Array, b: Array) -> tuple[float, float, float]:
     # A scene that holds all there is leaves nothing to compare with: its share is kept off 1, the error stays huge.
     change = (a - ratio * b) / (total * np.maximum(1 - h, 1e-6))
     se = np.sqrt((scenes - 1) / scenes * (change**2).sum())
-    return float(ratio), float(se), float(max(1 / (h**2).sum() - 1, 1.0))
+    effective = max(1 / (h**2).sum() - 1, 1.0)
+    return float(ratio), float(se), float(min(np.sqrt((scenes - 1) * effective), scenes - 1))
 
 
 def bootstrap_t(a: Array, b: Array, *, log: bool, resamples: int, seed: int) -> Array:
