@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from fathom.data.dataset import Dataset as Dataset
     from fathom.data.sources import load as load
     from fathom.errors import FathomError as FathomError
+    from fathom.evaluation.evaluate import evaluate as evaluate
+    from fathom.evaluation.result import Evaluation as Evaluation
     from fathom.features import Feature as Feature
     from fathom.inference.predict import Prediction as Prediction
     from fathom.inference.predict import predict as predict
@@ -28,6 +30,8 @@ _PUBLIC = {
     "load": "fathom.data.sources",
     "FathomError": "fathom.errors",
     "Feature": "fathom.features",
+    "Evaluation": "fathom.evaluation.result",
+    "evaluate": "fathom.evaluation.evaluate",
     "Evidence": "fathom.probing.evidence",
     "Prediction": "fathom.inference.predict",
     "predict": "fathom.inference.predict",
