@@ -53,8 +53,24 @@ class HiddenStates:
             self.config.mask_ratio = 0.0
         # Swin and its kin report a stage after it was halved; what enters the halving is the stage's own output.
         self.halvings = [module for path, module in network.named_modules() if _HALVING.match(path)]
+        # Its blocks shrink their window for good when they see a small image: they are set back before each pass.
+        self.windows = [
+            (module, {key: getattr(module, key) for key in ("window_size", "shift_size")})
+            for module in network.modules()
+            if hasattr(module, "set_shift_and_window_size")
+        ]
+
+    @property
+    def least(self) -> int:
+        """The side of an image whose coarsest grid holds a whole window: position biases are of whole windows."""
+        if not self.windows:
+            return 1
+        return int(self.config.window_size * self.config.patch_size * 2 ** (len(self.config.depths) - 1))
 
     def __call__(self, images: Float[Tensor, "B 3 H W"]) -> Maps:
+        for module, own in self.windows:
+            for key, value in own.items():
+                setattr(module, key, value)
         before: list[Any] = []
         hooks = [m.register_forward_pre_hook(lambda _, args: before.append(args[0])) for m in self.halvings]
         try:
@@ -193,14 +209,16 @@ def open_hub(spec: Spec, size: Grid, seed: int) -> StateEncoder:
             return network
 
     network = load_network(folder, kind, options)
+    states = HiddenStates(spec.text, network)
     return StateEncoder(
         spec.text,
         network,
-        HiddenStates(spec.text, network),
+        states,
         spec.layers,
         normalisation(spec, folder),
         patch=_one_side(config, "patch_size"),
         made_for=_one_side(config, "image_size"),
+        least=states.least,
         fresh=fresh,
     )
 

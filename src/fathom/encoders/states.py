@@ -36,6 +36,7 @@ class StateEncoder(ModuleEncoder):
         normalise: from RGB in [0, 1] to the backbone's input.
         patch: side of the patches of a token model, in pixels.
         made_for: the input side the backbone was made for.
+        least: the shorter side that the backbone needs at least.
         fresh: seed to the same architecture with fresh weights.
     """
 
@@ -49,10 +50,11 @@ class StateEncoder(ModuleEncoder):
         *,
         patch: int | None = None,
         made_for: int | None = None,
+        least: int = 1,
         fresh: Callable[[int], nn.Module] | None = None,
     ) -> None:
         network.eval()
-        dry = dry_run(name, states, patch, made_for)
+        dry = dry_run(name, states, patch, made_for, least)
         taps = {layer: nn.Identity() for layer in dry.shapes}
         inner = {f"network.{n}": m for n, m in network.named_modules() if n}
         for layer in layers:
@@ -69,7 +71,7 @@ class StateEncoder(ModuleEncoder):
             name,
             network,
             layers or chosen_layers(name, dry.shapes),
-            WholeCells(dry.stride, normalise, only=(dry.side, dry.side) if dry.fixed else None),
+            WholeCells(dry.stride, normalise, least, only=(dry.side, dry.side) if dry.fixed else None),
             named={**inner, **taps},
             run=run,
             fresh=fresh,
@@ -93,13 +95,15 @@ class Dry:
     fixed: bool
 
 
-def dry_run(name: str, states: Callable[[Tensor], Maps], patch: int | None, made_for: int | None) -> Dry:
+def dry_run(
+    name: str, states: Callable[[Tensor], Maps], patch: int | None, made_for: int | None, least: int = 1
+) -> Dry:
     """Learn the grids of a model's states.
 
     The side of the image is a multiple of the patch of a ViT, and of any power of two that a pyramid of stages comes to;
     for a model that does not take it, the side that it was made for.
     """
-    sides = [16 * patch if patch and 256 % patch else 256]
+    sides = [max(16 * patch if patch and 256 % patch else 256, least)]
     if made_for and made_for not in sides:
         sides.append(made_for)
     for side in sides:
