@@ -364,3 +364,22 @@ def test_unknown_layers_get_the_names_there_are(folders: Callable[[str], Path]) 
         open_encoder(f"hf:{folders('vit')}@network.layernrm")
     with pytest.raises(UsageError, match="std is three numbers"):
         open_encoder(f"hf:{folders('vit')}?mean=1,1,1&std=1,0,1")
+
+
+def test_the_probe_command_takes_a_local_backbone(
+    folders: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from fathom.cli.main import main
+    from tests.data.formats import pairs
+
+    data = f"{pairs(tmp_path / 'd', scenes=6, views=1, height=48, width=64)}?depth-scale=1000"
+    spec = f"hf:{folders('convnext')}"
+    code = main(["probe", data, "-e", spec, "-e", f"random:{spec}", "--floors", "constant,pixels", "--pictures", "0",
+                 "-o", str(tmp_path / "out"), "-q"])  # fmt: skip
+    assert code == 0, capsys.readouterr().err
+    rows = json.loads((tmp_path / "out" / "evidence.json").read_text())["rows"]
+    for encoder in (spec, f"random:{spec}"):
+        found = {row["layer"]: row["channels"] for row in rows if row["encoder"] == encoder}
+        assert found == {"stage1": 8, "stage2": 12, "stage3": 16, "stage4": 20, "all": 56}
+    assert main(["probe", data, "-e", f"hf:{tmp_path / 'd'}", "-o", str(tmp_path / "out"), "-q"]) == 1
+    assert capsys.readouterr().err.strip().startswith(f"error: {tmp_path / 'd'}: holds no config.json")

@@ -31,7 +31,7 @@ def open_timm(spec: Spec, size: Grid, seed: int) -> StateEncoder:
     try:
         import timm
     except (ImportError, RuntimeError) as error:  # RuntimeError: a torchvision built for another torch
-        raise MissingExtraError("Encoders of the kind timm:", "timm") from error
+        raise MissingExtraError("An encoder of timm", "timm") from error
     for key in spec.options:
         if key not in OPTIONS:
             raise UsageError(f"Encoder '{spec.text}' has no option '{key}'{nearest(key, OPTIONS)}.")
