@@ -32,7 +32,7 @@ from fathom.probing.moments import Moments
 from fathom.probing.ridge import Probe, cross_validate
 from fathom.probing.scene_interval import scene_interval
 from fathom.probing.statistics import Interval
-from fathom.probing.verdict import Case, Control, Floor, Verdict, verdicts
+from fathom.probing.verdict import LEVEL, MARGIN, Case, Control, Floor, Verdict, verdicts
 
 Array = NDArray[np.float64]
 
@@ -60,6 +60,7 @@ class World:
         spread: if not 0, the shares of the encoder and of every seed are drawn between 0 and this.
         seeds: random-weight encoders to be held against.
         tie: no probe is fitted; encoder and strongest floor have the same expected loss, exactly: the boundary of the null.
+        gain: the encoder's is smaller by this share after all, exactly.
         skew: of a tie: the encoder's loss is that much larger in deep rooms, and smaller elsewhere to make up for it.
     """
 
@@ -69,6 +70,7 @@ class World:
     spread: float = 0.0
     seeds: int = 0
     tie: bool = False
+    gain: float = 0.0
     skew: float = 0.0
 
 
@@ -79,6 +81,7 @@ WORLDS = (
     World("exact tie, skewed", null=True, tie=True, skew=0.3),
     World("removes 10 %", null=False, share=0.10, seeds=5),
     World("removes 20 %", null=False, share=0.20, seeds=5),
+    World("removes the margin", null=False, tie=True, gain=MARGIN),
 )
 SCENES = (10, 20, 50, 100, 500)
 
@@ -255,7 +258,7 @@ def _tie(world: World, scenes: int, rng: np.random.Generator) -> Outcome:
     deep_share = float(norm.sf((np.log(DEEP) - SCALE**2) / SCALE))
     ratio = np.where(rooms.tau > DEEP, 1 + world.skew, 1 - world.skew * deep_share / (1 - deep_share))
     common, spread = rooms.field(), 0.85**0.5 * rooms.tau
-    encoder = spread * np.sqrt(ratio) * (np.sqrt(0.8) * common + np.sqrt(0.2) * rooms.field())
+    encoder = spread * np.sqrt((1 - world.gain) * ratio) * (np.sqrt(0.8) * common + np.sqrt(0.2) * rooms.field())
     floor = spread * (np.sqrt(0.8) * common + np.sqrt(0.2) * rooms.field())
     above = rooms.tau * rooms.field()
     donors = draw_donors(rng)
@@ -268,8 +271,9 @@ def _tie(world: World, scenes: int, rng: np.random.Generator) -> Outcome:
     ]
     found = _verdict(rooms, MEAN_MAP + above, encoder, given, control, floors, None)
     naive = naive_mean(floor**2 - encoder**2)
-    held = _holds(found.findings.reference.interval, 0.0)
-    return Outcome(found.kind, naive[2], gain=held, naive_gain=naive[0] <= 0 <= naive[1])
+    truth = 0.85 * world.gain
+    held = _holds(found.findings.reference.interval, truth)
+    return Outcome(found.kind, naive[2], gain=held, naive_gain=naive[0] <= truth <= naive[1])
 
 
 def _verdict(
@@ -316,7 +320,7 @@ def _holds(interval: Interval | None, truth: float) -> bool | None:
 def measure(world: World, scenes: int, worlds: int, seed: int = 0) -> dict[str, Any]:
     """Rates over many worlds of one setting."""
     torch.set_num_threads(1)
-    rng = np.random.default_rng([seed, scenes, [item.name for item in WORLDS].index(world.name)])
+    rng = np.random.default_rng([seed, scenes, WORLDS.index(world)])
     outcomes = [simulate(world, scenes, rng) for _ in range(worlds)]
     record: dict[str, Any] = {"world": world.name, "null": world.null, "scenes": scenes, "worlds": worlds}
     record |= {kind: sum(o.kind == kind for o in outcomes) / worlds for kind in ("implicit", "not shown", "absent")}
@@ -374,11 +378,10 @@ def draw(records: Sequence[dict[str, Any]], path: Path) -> None:
 
 
 def main() -> None:
-    root = Path(__file__).resolve().parents[1] / "docs"
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--worlds", type=int, default=1000, help="of each setting")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=root, help="folder of calibration.json and images/calibration.png")
+    parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parents[1] / "docs")
     options = parser.parse_args()
     start = time.perf_counter()
     jobs = [(world, scenes, options.worlds) for scenes in SCENES for world in WORLDS]
@@ -387,8 +390,8 @@ def main() -> None:
         for record in pool.map(_job, jobs):
             records.append(record)
             print(json.dumps(record), flush=True)
-    records.sort(key=lambda r: ([w.name for w in WORLDS].index(r["world"]), r["scenes"]))
-    settings = {"resamples": RESAMPLES, "train_scenes": TRAIN_SCENES, "scale": SCALE, "ceiling": CEILING}
+    order = [world.name for world in WORLDS]
+    records.sort(key=lambda record: (order.index(record["world"]), record["scenes"]))
     options.out.mkdir(parents=True, exist_ok=True)
     write_json(
         options.out / "calibration.json",
@@ -397,7 +400,7 @@ def main() -> None:
             "python": platform.python_version(),
             "numpy": np.__version__,
             "seconds": round(time.perf_counter() - start),
-            "settings": settings,
+            "settings": {"level": LEVEL, "resamples": RESAMPLES, "train_scenes": TRAIN_SCENES, "ceiling": CEILING},
             "worlds": [asdict(world) for world in WORLDS],
             "records": records,
         },

@@ -12,6 +12,7 @@ from scipy import stats
 from fathom.errors import FathomError
 from fathom.probing.verdict import (
     LEAST_SCENES,
+    LEVEL,
     MARGIN,
     Case,
     Control,
@@ -166,16 +167,16 @@ def test_absent_needs_the_gain_to_be_below_the_margin() -> None:
 def test_a_real_but_small_gain_is_implicit_and_said_to_be_small() -> None:
     result = verdicts([case(0.03, scenes=300)], resamples=1000)[0]
     assert result.kind == "implicit"
-    assert result.p_absent <= 0.05
+    assert result.p_absent <= LEVEL
     assert f"under {100 * MARGIN:g} %" in result.sentence
 
 
 def test_holm_makes_company_costly() -> None:
     alone = case(0.08, scenes=16, seed=5, second=1.0)
     p = weigh(alone, resamples=2000).p_implicit
-    assert 0.005 < p < 0.05
+    assert 0.005 < p < LEVEL
     assert one(alone) == "implicit"
-    company = [alone] + [case(0.0, scenes=30, seed=seed) for seed in range(10, 11 + int(0.05 / p))]
+    company = [alone] + [case(0.0, scenes=30, seed=seed) for seed in range(10, 11 + int(LEVEL / p))]
     decided = verdicts(company, resamples=2000)
     assert decided[0].kind != "implicit"
     assert decided[0].p_implicit == pytest.approx(min(1.0, p * len(company)))
@@ -183,9 +184,9 @@ def test_holm_makes_company_costly() -> None:
 
 def test_the_rule_on_corrected_values() -> None:
     found = weigh(case(0.3), resamples=500)
-    assert decide(found, 0.05, 1.0).kind == "implicit"
-    assert decide(found, 0.051, 0.05).kind == "absent"
-    assert decide(found, 0.051, 0.051).kind == "not shown"
+    assert decide(found, LEVEL, 1.0).kind == "implicit"
+    assert decide(found, LEVEL + 0.001, LEVEL).kind == "absent"
+    assert decide(found, LEVEL + 0.001, LEVEL + 0.001).kind == "not shown"
     assert decide(found, 0.02, 1.0, level=0.01).kind == "not shown"
 
 

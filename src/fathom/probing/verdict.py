@@ -2,8 +2,8 @@
 
 With G_j = L_j − L_encoder the gain over floor j (mean squared errors on unseen scenes):
 
-    implicit    every G_j > 0, and selectivity > 0, each one-sided at 5 % after Holm over the encoders and features compared
-    absent      G_r < margin · L_r for the reference floor r, one-sided at 5 % after Holm
+    implicit    every G_j > 0, and selectivity > 0, each one-sided at `LEVEL` after Holm over the encoders and features compared
+    absent      G_r < margin · L_r for the reference floor r, one-sided at `LEVEL` after Holm
     not shown   neither
     too few scenes   fewer than `LEAST_SCENES` test scenes: nothing is said
 
@@ -43,8 +43,9 @@ Kind = Literal["implicit", "not shown", "absent", "too few scenes"]
 LEAST_SCENES = 10
 """Test scenes with at least one valid cell below which no verdict is given: the fewest at which its error rates were measured."""
 
-LEVEL = 0.05
-"""One-sided error rate of `implicit` and of `absent`."""
+LEVEL = 0.04
+"""Nominal one-sided level of `implicit` and of `absent`. In planted worlds with skewed gains tests at 5 % err at up to 6 %; at 4 %
+they keep what is promised, at most 5 % (docs/method.md)."""
 
 MARGIN = 0.05
 """A gain under this share of the floor's loss counts as no better: a twentieth of the squared error."""
