@@ -128,3 +128,23 @@ def test_depth_beyond_the_range_does_not_count() -> None:
     sample = frame(48, 64)
     sample.depth[0, 0], sample.depth[0, 1] = 10.0, 0.0
     assert PROTOCOLS["nyu-full"].apply(sample.depth[0], sample).valid.sum() == 46 * 64
+
+
+def test_silog_is_exact_where_a_prediction_is_off_by_a_large_factor() -> None:
+    _, target, valid = maps(size=(300, 400))
+    prediction = 20 * target * (1 + 0.01 * torch.rand(target.shape, generator=torch.Generator().manual_seed(2)))
+    got = metrics_of_rows(prediction[None], target, valid)
+    assert float(got["silog"]) == pytest.approx(reference(prediction, target, valid)["silog"], rel=1e-5)
+
+
+def test_a_ratio_of_exactly_the_threshold_does_not_count_and_large_maps_agree() -> None:
+    target = torch.ones(300, 300)
+    prediction = torch.stack([target * 1.25**k for k in (1, 2, 3)] + [target / 1.25])
+    got = metrics_of_rows(prediction, target, target > 0)
+    assert got["delta1"].tolist() == [0, 0, 0, 0]
+    assert got["delta2"].tolist() == [1, 0, 0, 1]
+    assert got["delta3"].tolist() == [1, 1, 0, 1]
+    predictions, target, valid = maps(size=(300, 400))
+    for names in (("silog",), ("delta2", "rmse"), ("sq_rel",)):
+        for name, values in metrics_of_rows(predictions, target, valid, names).items():
+            assert float(values[1]) == pytest.approx(reference(predictions[1], target, valid)[name], rel=1e-6)

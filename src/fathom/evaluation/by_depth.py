@@ -14,8 +14,8 @@ from torch import Tensor
 NEAREST, OCTAVES, PER_OCTAVE = 1e-3, 20, 16
 """Bins from 1 mm to 1 km, each 4.4 % wide."""
 BINS = OCTAVES * PER_OCTAVE
-BANDS = 24
-"""At most this many bands of about equal numbers of pixels."""
+BAND_SHARE, SPARSE_SHARE, SPARSE_BINS = 1 / 24, 1 / 500, 4
+"""A band ends where it holds 1/24 of all pixels, or where it is four bins (19 %) wide and holds 1/500 of them."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,8 @@ class ErrorByDepth:
         sums = torch.stack([torch.bincount(bins, w.double(), minlength=BINS) for w in weights])
         self._sums[scene] = self._sums[scene] + sums if scene in self._sums else sums
 
-    def bands(self, most: int = BANDS) -> tuple[Band, ...]:
-        """Neighbouring bins merged until each band holds at least 1/`most` of the pixels.
+    def bands(self) -> tuple[Band, ...]:
+        """Neighbouring bins merged into bands that hold enough pixels to speak of; every pixel is in one.
 
         Intervals over scenes are Student's, from the linearised standard error (`fathom.probing.statistics`); None with
         too few scenes.
@@ -70,23 +70,23 @@ class ErrorByDepth:
         if not self._sums:
             return ()
         sums = torch.stack(list(self._sums.values())).numpy()
-        counts = sums[:, 0].sum(0)
-        return tuple(_band(sums[:, :, a:b].sum(2), a, b) for a, b in _merged(counts, counts.sum() / most))
+        ranges = merged(sums[:, 0].sum(0))
+        return tuple(_band(sums[:, :, first:end].sum(2), first, end) for first, end in ranges)
 
 
-def _merged(counts: NDArray[np.float64], least: float) -> list[tuple[int, int]]:
-    """Ranges of bins (half-open) that hold `least` or more; what is left at the end joins the last range."""
+def merged(counts: NDArray[np.float64]) -> list[tuple[int, int]]:
+    """Ranges of bins (half-open), from the first that holds a pixel to the last; a sparse rest joins the last range."""
     ranges: list[tuple[int, int]] = []
     filled = np.flatnonzero(counts)
-    start, held = int(filled[0]), 0.0
-    end = int(filled[-1]) + 1
-    for index in range(start, end):
-        held += counts[index]
-        if held >= least * (1 - 1e-9):
-            ranges.append((start, index + 1))
-            start, held = index + 1, 0.0
-    if start < end and ranges:
-        ranges[-1] = (ranges[-1][0], end)
+    total, start, held = counts.sum(), int(filled[0]), 0.0
+    last = int(filled[-1]) + 1
+    for end in range(start + 1, last + 1):
+        held += counts[end - 1]
+        if held >= BAND_SHARE * total or (end - start >= SPARSE_BINS and held >= SPARSE_SHARE * total):
+            ranges.append((start, end))
+            start, held = end, 0.0
+    if start < last:
+        ranges = [*ranges[:-1], (ranges[-1][0] if ranges else start, last)]
     return ranges
 
 

@@ -98,8 +98,9 @@ def _sums(p: Float[Tensor, "R n"], g: Float[Tensor, "n"], wanted: set[str]) -> d
                 out[f"delta{k}"] = torch.lt(worse, 1.25**k, out=below).sum(1)
     if wanted & {"rmse_log", "log10", "silog"}:
         e = ratio.log_()
-        out["log"], out["log_size"] = e.sum(1), e.abs().sum(1)
-        out["log_squared"] = torch.linalg.vecdot(e, e)
+        out["log_size"] = e.abs().sum(1)
+        e = e.double()  # SILog is a difference of the two sums, small where a prediction is off by a factor
+        out["log"], out["log_squared"] = e.sum(1), torch.linalg.vecdot(e, e)
     return out
 
 
