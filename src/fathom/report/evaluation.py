@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from textwrap import shorten
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,13 +13,14 @@ from fathom.report.figures import save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
 
     from fathom.evaluation.by_depth import Band
     from fathom.evaluation.result import Evaluation, Shown
 
 COLUMNS = ("image", "truth", "prediction", "error")
+MOST_LETTERS = 24
+"""Of a frame's name: its end, which tells frames apart."""
 BIAS, RMSE = "#1f5a99", "#c4502b"
 
 
@@ -37,24 +37,23 @@ def worst_best(evaluation: Evaluation, path: str | Path) -> Path:
     shown = evaluation.shown
     truths = [frame.truth.numpy() for frame in shown]
     gaps = [frame.prediction.numpy() - truth for frame, truth in zip(shown, truths, strict=True)]
-    low, high = shared_range(truths)
-    most = max(float(np.nanquantile(np.abs(np.concatenate([gap.ravel() for gap in gaps])), 0.99)), 1e-3)
+    scale = shared_range([*truths, *(frame.prediction.numpy() for frame in shown)])
+    most = max(shared_range([np.abs(gap) for gap in gaps])[1], 1e-3)
     aspect = max(truth.shape[0] / truth.shape[1] for truth in truths)
-    figure = Figure(figsize=(11.0, 2.3 * aspect * len(shown) + 1.5), layout="constrained")
-    grid = figure.subplots(len(shown), 4, squeeze=False)
-    for title, axes in zip(COLUMNS, grid[0], strict=True):
-        axes.set_title(title, fontsize=10)
-    middle = _best(evaluation)
-    depth = error = None
-    for index, (frame, row) in enumerate(zip(shown, grid, strict=True)):
-        depth, error = _frame(frame, row, (low, high), most)
-        row[0].set_ylabel(_label(frame, index, middle, len(shown)), fontsize=7.5)
-    assert depth is not None and error is not None
-    for image, columns, label in (
-        (depth, grid[:, 1:3], "depth in metres"),
-        (error, grid[:, 3:], "prediction − truth, metres"),
-    ):
-        figure.colorbar(image, ax=columns, location="bottom", label=label, shrink=0.8, aspect=35, pad=0.01)
+    width = 2.6 / max(1.0, aspect**0.5)
+    figure = Figure(figsize=(4 * width + 0.5, width * aspect * len(shown) + 1.2), layout="constrained")
+    grid = figure.add_gridspec(len(shown) + 1, 4, height_ratios=[width * aspect] * len(shown) + [0.1])
+    best = len(shown) // 2  # the worst are as many, or one more
+    for index, frame in enumerate(shown):
+        row = [figure.add_subplot(grid[index, column]) for column in range(4)]
+        depth, error = _frame(frame, row, scale, most)
+        place = f"best {index + 1}" if index < best else f"worst {len(shown) - index}"
+        row[0].set_ylabel(_label(frame, place), fontsize=7.5)
+        if index == 0:
+            for title, axes in zip(COLUMNS, row, strict=True):
+                axes.set_title(title, fontsize=10)
+    for image, columns, label in ((depth, slice(1, 3), "depth in metres"), (error, 3, "prediction − truth, metres")):
+        figure.colorbar(image, cax=figure.add_subplot(grid[-1, columns]), orientation="horizontal", label=label)
     figure.suptitle(
         f"Best and worst of {len(evaluation.scored)} frames by AbsRel, protocol {evaluation.protocol.name}; "
         "grey does not count",
@@ -63,15 +62,9 @@ def worst_best(evaluation: Evaluation, path: str | Path) -> Path:
     return save(figure, path)
 
 
-def _best(evaluation: Evaluation) -> int:
-    """How many of the shown frames are the best ones: the worst are as many or one more."""
-    return len(evaluation.shown) // 2
-
-
-def _label(frame: Shown, index: int, middle: int, count: int) -> str:
-    place = f"best {index + 1}" if index < middle else f"worst {count - index}"
-    metrics = frame.score.metrics
-    name = shorten(f"{frame.score.id}", 26, placeholder="…")
+def _label(frame: Shown, place: str) -> str:
+    metrics, name = frame.score.metrics, frame.score.id
+    name = name if len(name) <= MOST_LETTERS else f"…{name[-MOST_LETTERS:]}"
     return f"{place}: {name}\nAbsRel {metrics['abs_rel']:.3f}  RMSE {metrics['rmse']:.2f} m"
 
 
@@ -116,10 +109,6 @@ def error_by_depth(evaluation: Evaluation, path: str | Path) -> Path:
     _depth_axis(below, bands)
     for axes in (above, below):
         axes.spines[["top", "right"]].set_visible(False)
-    return _saved(figure, path)
-
-
-def _saved(figure: Figure, path: str | Path) -> Path:
     return save(figure, path, dpi=130)
 
 
