@@ -354,6 +354,7 @@ def draw(records: Sequence[dict[str, Any]], path: Path) -> None:
         axis.set(title=title, xlabel="test scenes", xscale="log", ylim=(-3, 103))
         axis.set_xticks(SCENES, [str(count) for count in SCENES])
         axis.minorticks_off()
+    for axis in axes[:2]:  # the third has the colours of both
         axis.legend(fontsize=8, loc="center right")
     figure.suptitle("Solid: the method of fathom. Dashed: cells taken as independent.", fontsize=10)
     path.parent.mkdir(parents=True, exist_ok=True)
