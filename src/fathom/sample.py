@@ -58,6 +58,8 @@ class Sample:
         normals: unit surface normals in camera coordinates (x right, y down, z forward), ``(3, h, w)``, zero where
             unknown, or None.
         pose: camera-to-world, ``(4, 4)`` float32, or None.
+        target: any other map to probe for, ``(C, H', W')`` float32 of the same view at a resolution of its own, NaN where
+            unknown, or None. `fathom.data.transforms.fit` leaves its resolution alone.
     """
 
     image: UInt8[Tensor, "3 H W"] | Float[Tensor, "3 H W"]
@@ -69,6 +71,7 @@ class Sample:
     labels: Int[Tensor, "1 h w"] | None = None
     normals: Float[Tensor, "3 h w"] | None = None
     pose: Float[Tensor, "4 4"] | None = None
+    target: Float[Tensor, "C a b"] | None = None
 
     @property
     def image_size(self) -> Grid:

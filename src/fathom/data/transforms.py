@@ -79,20 +79,23 @@ def crop(sample: Sample, top: int, left: int, height: int, width: int) -> Sample
         raise UsageError(
             f"Frame {sample.id}: a {height}x{width} window at ({top}, {left}) leaves the {rows}x{columns} image."
         )
-    depth_rows, depth_columns = sample.depth_size
-    y0, y1 = (round(v * depth_rows / rows) for v in (top, top + height))
-    x0, x1 = (round(v * depth_columns / columns) for v in (left, left + width))
 
-    def cut(values: Tensor | None) -> Tensor | None:
-        return None if values is None else values[..., y0:y1, x0:x1]
+    def cut(values: Tensor) -> Tensor:
+        y0, y1 = (round(v * values.shape[-2] / rows) for v in (top, top + height))
+        x0, x1 = (round(v * values.shape[-1] / columns) for v in (left, left + width))
+        return values[..., y0:y1, x0:x1]
+
+    def cut_if_there(values: Tensor | None) -> Tensor | None:
+        return None if values is None else cut(values)
 
     return replace(
         sample,
         image=sample.image[..., top : top + height, left : left + width],
-        depth=sample.depth[..., y0:y1, x0:x1],
-        valid=sample.valid[..., y0:y1, x0:x1],
-        normals=cut(sample.normals),
-        labels=cut(sample.labels),
+        depth=cut(sample.depth),
+        valid=cut(sample.valid),
+        normals=cut_if_there(sample.normals),
+        labels=cut_if_there(sample.labels),
+        target=cut_if_there(sample.target),
         intrinsics=None if sample.intrinsics is None else sample.intrinsics.cropped(top, left),
     )
 

@@ -1,0 +1,116 @@
+"""`Feature`: what is probed for, and the one place where a target is checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from fathom.errors import FathomError, UsageError
+from fathom.sample import Grid, Sample
+
+Target = tuple[Float[Tensor, "C h w"], Bool[Tensor, "1 h w"]]
+TargetFunction = Callable[[Sample, Grid], Target]
+ToDepth = Callable[[Float[Tensor, "*shape"]], Float[Tensor, "*shape"]]
+
+
+def _shipped(sample: Sample, grid: Grid) -> Target:
+    """Stands for "the shipped feature of this name" until `Feature` has looked it up."""
+    raise AssertionError("a Feature replaces this at construction")
+
+
+@dataclass(frozen=True)
+class Feature:
+    """What is probed for. ``Feature("depth")`` is the shipped feature of that name.
+
+    Attributes:
+        name: as in tables and on the command line.
+        channels: outputs C of the target.
+        target: makes the target of a sample on a grid: values ``(C, h, w)`` and validity ``(1, h, w)``.
+        unit: of the values, for tables; empty if they have none.
+        to_depth: turns predicted values into metres, where that makes sense; full-resolution depth metrics need it.
+        classes: whether the channels are shares of classes, so that accuracy and mIoU are meaningful.
+        support: features of equal support are valid in the same cells of every frame, and share their moments; empty
+            for a support of its own.
+    """
+
+    name: str
+    channels: int = 1
+    target: TargetFunction = _shipped
+    unit: str = ""
+    to_depth: ToDepth | None = None
+    classes: bool = False
+    support: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.name.strip():
+            raise UsageError("A feature needs a name.")
+        if self.target is _shipped:
+            from fathom.features.registry import feature
+
+            shipped = feature(self.name)
+            for field in fields(self):
+                object.__setattr__(self, field.name, getattr(shipped, field.name))
+        if self.channels < 1:
+            raise UsageError(f"Feature '{self.name}' has {self.channels} channels; it takes one or more.")
+        if not self.support:
+            object.__setattr__(self, "support", self.name)
+
+    @staticmethod
+    def from_function(
+        name: str, function: TargetFunction, channels: int = 1, unit: str = "", classes: bool = False
+    ) -> Feature:
+        """A feature of the user's own.
+
+        Args:
+            name: for tables and evidence.
+            function: from a sample and a grid (h, w) to values ``(channels, h, w)`` and validity ``(1, h, w)`` bool.
+                It sees the sample at the input size of the probe; `fathom.masked.masked_average` brings a map of any
+                size onto the grid. What stands in an invalid cell has no influence, NaN included.
+            channels: outputs.
+            unit: of the values; empty if they have none.
+            classes: whether the channels are shares of classes, which adds accuracy and mIoU.
+        """
+        if not callable(function):
+            raise UsageError(f"Feature '{name}' needs a function of a sample and a grid, not {function!r}.")
+        return Feature(name, channels, function, unit, classes=classes)
+
+    def of(self, sample: Sample, grid: Grid) -> Target:
+        """The target of `sample`, checked: right types and shapes, and finite wherever it claims to be valid.
+
+        Returns:
+            values float32 ``(C, h, w)``, 0 in invalid cells, and validity ``(1, h, w)``.
+
+        Raises:
+            FathomError: naming the feature, the frame and what is wrong.
+        """
+        values, valid = _pair(self.target(sample, grid), f"Feature '{self.name}' of frame {sample.id}")
+        if tuple(values.shape) != (self.channels, *grid) or tuple(valid.shape) != (1, *grid):
+            raise FathomError(
+                f"Feature '{self.name}' of frame {sample.id} has shape {tuple(values.shape)} and validity "
+                f"{tuple(valid.shape)}; wanted {(self.channels, *grid)} and {(1, *grid)}."
+            )
+        known = torch.where(valid, values, 0.0)
+        if not torch.isfinite(known).all():
+            raise FathomError(
+                f"Feature '{self.name}' of frame {sample.id} is NaN or infinite in a cell that it calls valid; "
+                "make such cells invalid."
+            )
+        return known, valid
+
+
+def _pair(made: Any, who: str) -> tuple[Tensor, Tensor]:
+    """Values as float32 and validity, whatever a user's function returned."""
+    if not isinstance(made, tuple) or len(made) != 2 or not all(isinstance(part, Tensor) for part in made):
+        kind = f"a tuple of {len(made)}" if isinstance(made, tuple) else type(made).__name__
+        raise FathomError(f"{who} is {kind}; wanted two tensors: values (C, h, w) and validity (1, h, w).")
+    values, valid = made
+    if valid.dtype != torch.bool:
+        raise FathomError(f"{who} has a validity of {valid.dtype}; wanted bool, such as validity > 0.")
+    if values.is_complex():
+        raise FathomError(f"{who} has complex values; give real and imaginary part as two channels.")
+    return values.detach().to("cpu", torch.float32), valid.detach().cpu()

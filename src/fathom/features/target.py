@@ -1,0 +1,48 @@
+"""Whatever map the data bring along as a target: the feature that knows nothing of what it means."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from fathom.errors import DataError, UsageError
+from fathom.features.feature import Feature, Target
+from fathom.masked import masked_average
+from fathom.sample import Grid, Sample
+
+if TYPE_CHECKING:
+    from fathom.data.dataset import Dataset
+
+
+def target_feature(channels: int, unit: str = "") -> Feature:
+    """`Sample.target` averaged over each cell: ``(channels, h, w)``, in the unit that its data state.
+
+    A pixel counts where all channels are known (not NaN). The map is averaged from its own resolution.
+    """
+
+    def target(sample: Sample, grid: Grid) -> Target:
+        """The averaged map; raises `UsageError` for a frame without one."""
+        if sample.target is None:
+            raise UsageError(
+                f"Frame {sample.id} has no target; choose a source that gives some, such as a folder target/."
+            )
+        known = torch.isfinite(sample.target).all(0, keepdim=True)
+        return masked_average(sample.target, known, grid)
+
+    return Feature("target", channels, target, unit)
+
+
+def describe_target(dataset: Dataset) -> tuple[int, str]:
+    """Channels of the target of the first readable frame of `dataset`, and the unit that its source states."""
+    for position in range(len(dataset)):
+        try:
+            found = dataset[position].target
+        except DataError:
+            continue  # the pass over the data names it, or leaves it out where that was asked for
+        if found is None:
+            break
+        return int(found.shape[0]), dataset.source.facts.get("target unit", "")
+    raise UsageError(
+        f"{dataset.source.location} has no targets; put their maps in a folder target/ (docs/features.md)."
+    )
