@@ -120,12 +120,22 @@ def _glow(mi: Any, solid: Solid, palette: Palette) -> dict[str, Any]:
     return {"type": kind, "to_world": _transform(mi, solid, half=True), "emitter": emitter}
 
 
+def _is_mesh(solid: Solid) -> bool:
+    """Whether Mitsuba keeps the solid as triangles."""
+    return solid.kind == "box" or (solid.kind == "glow" and solid.material == "daylight")
+
+
 def build_scene(mi: Any, room: Room, palette: Palette) -> Any:
-    """The room as a Mitsuba scene, without a sensor."""
+    """The room as a Mitsuba scene, without a sensor; the same room and palette give the same light paths."""
     scene: dict[str, Any] = {"type": "scene", "integrator": {"type": "path", "max_depth": 6}}
-    for index, solid in enumerate(room.solids):
+    # Light paths depend on the order of lights: round shapes first, as the embedded rooms were rendered.
+    for index, solid in sorted(enumerate(room.solids), key=lambda item: _is_mesh(item[1])):
         scene[f"shape_{index}"] = {**_shape(mi, solid, palette), "id": f"solid_{index}_object_{solid.object}"}
-    return mi.load_dict(scene)
+    try:
+        # Merging meshes would order the lights among them by memory address: other noise in each process.
+        return mi.load_dict(scene, optimize=False)
+    except TypeError:
+        return mi.load_dict(scene)  # Mitsuba before 3.7 neither merges nor knows the option
 
 
 def render_view(mi: Any, scene: Any, camera: Camera, size: Grid, spp: int, seed: int) -> View:

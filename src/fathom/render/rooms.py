@@ -69,10 +69,18 @@ def render_rooms(
 
     Raises:
         MissingExtraError: without Mitsuba.
+        UsageError: for an unknown variant, or variants without a test room to show them.
     """
-    mi = load_mitsuba()
+    for variant in variants:
+        palette_of(seed, variant)
     numbers = list(range(rooms))
     varied = set([n for n in numbers if n % TEST_EVERY == TEST_EVERY - 1][:variant_rooms])
+    if variants and not varied:
+        raise UsageError(
+            f"Variants are rendered of test rooms, and there is none: every {TEST_EVERY}th room is one; "
+            f"ask for at least {TEST_EVERY} rooms and one variant room."
+        )
+    mi = load_mitsuba()
     settings = {"views": views, "size": list(size), "seed": seed, "spp": spp}
     for number in track(numbers, f"rendering {rooms} rooms"):
         path = out / f"room_{number:04d}.zip"
