@@ -1,4 +1,4 @@
-"""Depth from OpenEXR files, through the OpenEXR package (extra ``record3d``)."""
+"""Depth and other maps from OpenEXR files, through the OpenEXR package (extra ``record3d``)."""
 
 from __future__ import annotations
 
@@ -15,6 +15,19 @@ CHANNELS = ("Z", "depth", "Y", "R", "V")
 
 def read_exr(path: str | Path) -> np.ndarray:
     """One channel of an EXR file as ``(H, W)`` float16 or float32, as stored."""
+    path = Path(path)
+    channels = read_exr_channels(path)
+    name = next((known for known in CHANNELS if known in channels), None)
+    if name is None:
+        raise DataError(path, f"has channels {', '.join(channels)}, none of them depth ({', '.join(CHANNELS)})")
+    array = channels[name]
+    if array.ndim != 2 or array.dtype.kind != "f":
+        raise DataError(path, f"holds {array.dtype} of shape {array.shape}; wanted floating-point (H, W)")
+    return array
+
+
+def read_exr_channels(path: str | Path) -> dict[str, np.ndarray]:
+    """All channels of an EXR file by name, each as stored, in the file's order (by name)."""
     try:
         import OpenEXR
     except ImportError:
@@ -30,14 +43,7 @@ def read_exr(path: str | Path) -> np.ndarray:
                 path, f"claims a data window of {low} to {high}, beyond the limit of {MOST_PIXELS:,} pixels"
             )
         with OpenEXR.File(str(path), separate_channels=True) as file:
-            channels = {name: channel.pixels for name, channel in file.channels().items()}
+            return {name: np.asarray(channel.pixels) for name, channel in file.channels().items()}
     except (RuntimeError, ValueError, OSError, KeyError, TypeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DataError(path, f"is not a readable EXR image ({reason})", "replace it or use --skip-bad") from error
-    name = next((known for known in CHANNELS if known in channels), None)
-    if name is None:
-        raise DataError(path, f"has channels {', '.join(channels)}, none of them depth ({', '.join(CHANNELS)})")
-    array = np.asarray(channels[name])
-    if array.ndim != 2 or array.dtype.kind != "f":
-        raise DataError(path, f"holds {array.dtype} of shape {array.shape}; wanted floating-point (H, W)")
-    return array

@@ -58,10 +58,11 @@ def decode_image(path: Path, data: bytes | None = None) -> np.ndarray:
                 raise DataError(
                     path, f"claims {picture.width}x{picture.height} pixels, beyond the limit of {MOST_PIXELS:,}"
                 )
-            if picture.mode == "P":
-                picture = picture.convert("RGBA" if "transparency" in picture.info else "RGB")
-            picture.load()
-            return np.asarray(ImageOps.exif_transpose(picture))
+            decoded: Image.Image = picture
+            if decoded.mode == "P":
+                decoded = decoded.convert("RGBA" if "transparency" in decoded.info else "RGB")
+            decoded.load()
+            return np.asarray(ImageOps.exif_transpose(decoded))
 
 
 def read_rgb(path: str | Path, data: bytes | None = None) -> UInt8[Tensor, "3 H W"]:
@@ -106,8 +107,8 @@ def read_counts(path: str | Path, data: bytes | None = None) -> np.ndarray:
     return array
 
 
-def read_npy(path: str | Path, channels: int = 1) -> np.ndarray:
-    """A NumPy map: ``(H, W)``, or ``(H, W, C)`` where `channels` is more; a single leading or trailing axis is dropped."""
+def load_npy(path: str | Path) -> np.ndarray:
+    """A NumPy file as it is, of any shape; nothing pickled is opened."""
     path = Path(path)
     try:
         # Mapped first: a header that claims more than the file holds is refused before memory is asked for.
@@ -116,6 +117,13 @@ def read_npy(path: str | Path, channels: int = 1) -> np.ndarray:
         raise DataError(path, "does not exist", "check the name") from None
     except (OSError, ValueError, EOFError) as error:
         raise DataError(path, f"is not a NumPy array ({error})", "replace the file or use --skip-bad") from error
+    return array
+
+
+def read_npy(path: str | Path, channels: int = 1) -> np.ndarray:
+    """A NumPy map: ``(H, W)``, or ``(H, W, C)`` where `channels` is more; a single leading or trailing axis is dropped."""
+    path = Path(path)
+    array = load_npy(path)
     shape = array.shape
     if channels == 1 and array.ndim == 3 and 1 in (shape[0], shape[-1]):
         array = array[0] if shape[0] == 1 else array[..., 0]

@@ -8,6 +8,7 @@ A frame's members share a key; what follows its dot says what they hold:
 ``depth.png``   16-bit millimetres and ``valid.png`` in its place, where that was chosen
 ``labels.npz``  ``labels``, ``(1, h, w)``, the smallest integer type that holds them
 ``normals.npz`` ``normals``, ``(3, h, w)`` float32
+``target.npz``  ``target``, ``(C, h, w)`` float32
 ``json``        ``id``, ``scene``, ``intrinsics`` as [fx, fy, cx, cy] or null, ``pose`` as 4x4 or null
 ==============  ==========================================================================================
 """
@@ -59,6 +60,8 @@ def encode(sample: Sample, *, image: ImageFormat = "png", quality: int = 95, dep
         members["labels.npz"] = _npz(labels=labels.astype(small))
     if sample.normals is not None:
         members["normals.npz"] = _npz(normals=sample.normals.numpy())
+    if sample.target is not None:
+        members["target.npz"] = _npz(target=sample.target.numpy())
     view = sample.intrinsics
     record = {
         "id": sample.id,
@@ -126,12 +129,14 @@ def decode(members: Mapping[str, bytes], where: Path) -> Sample:
     except (KeyError, ValueError, TypeError, RuntimeError) as error:
         raise DataError(name("json"), f"does not describe a frame ({error})", _FIX) from error
     depth, valid = _depth(members, name)
-    labels = normals = None
+    labels = normals = target = None
     if "labels.npz" in members:
         labels = _arrays(members["labels.npz"], name("labels.npz"), "labels")["labels"].to(torch.int64)
     if "normals.npz" in members:
         normals = _arrays(members["normals.npz"], name("normals.npz"), "normals")["normals"]
-    return Sample(_image(members, name), depth, valid, scene, id_, view, labels, normals, pose)
+    if "target.npz" in members:
+        target = _arrays(members["target.npz"], name("target.npz"), "target")["target"]
+    return Sample(_image(members, name), depth, valid, scene, id_, view, labels, normals, pose, target)
 
 
 def _image(members: Mapping[str, bytes], name: Any) -> torch.Tensor:

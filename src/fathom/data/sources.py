@@ -85,7 +85,7 @@ SOURCES: dict[str, Kind] = {
     ),
     "folder": Kind(
         "fathom.data.folder:open_folder",
-        "a folder with rgb/ and depth/, an index.csv, or pairs such as x_rgb.png + x_depth.png",
+        "a folder with rgb/ and depth/ or target/, an index.csv, or pairs such as x_rgb.png + x_depth.png",
         lambda path: path.is_dir() and _looks_like_pairs(path),
     ),
 }
@@ -93,11 +93,10 @@ SOURCES: dict[str, Kind] = {
 
 
 def _looks_like_pairs(path: Path) -> bool:
-    from fathom.data.folder import DEPTH_FOLDERS
+    from fathom.data.folder_pairs import DEPTH_FOLDERS, TARGET_FOLDERS
 
-    return (path / "index.csv").is_file() or _any(
-        path, *DEPTH_FOLDERS, *(f"*/{name}" for name in DEPTH_FOLDERS), "*depth*", "*/*depth*"
-    )
+    names = (*DEPTH_FOLDERS, *TARGET_FOLDERS, "*depth*")
+    return (path / "index.csv").is_file() or _any(path, *names, *(f"*/{name}" for name in names))
 
 
 def parse_spec(spec: str) -> tuple[str | None, Path | None, dict[str, str]]:

@@ -81,7 +81,7 @@ def augment(sample: Sample, generator: torch.Generator, config: AugmentConfig) -
 
 
 def flip(sample: Sample) -> Sample:
-    """Left and right exchanged. The pose, which no rigid camera has any more, is dropped."""
+    """Left and right exchanged. The pose, which no rigid camera has any more, is dropped, and so is a target of unknown meaning."""
     normals = sample.normals
     if normals is not None:
         normals = normals.flip(-1) * torch.tensor([-1.0, 1.0, 1.0]).view(3, 1, 1)
@@ -95,6 +95,7 @@ def flip(sample: Sample) -> Sample:
         normals=normals,
         intrinsics=None if camera is None else camera.flipped(sample.image_size[1]),
         pose=None,
+        target=None,
     )
 
 
@@ -107,7 +108,7 @@ def zoom_box(sample: Sample, largest: float, draw: list[float]) -> Box:
 
 
 def zoom(sample: Sample, box: Box, keep: Keep = "depth") -> Sample:
-    """Crop `box` and bring it back to the frame's size, with camera, depth and normals to match (`keep`)."""
+    """Crop `box` and bring it back to the frame's size, with camera, depth and normals to match (`keep`), without target."""
     height, width = sample.image_size
     top, left, h, w = box
     sy, sx = height / h, width / w
@@ -121,6 +122,7 @@ def zoom(sample: Sample, box: Box, keep: Keep = "depth") -> Sample:
         valid=_taken(sample.valid, box, (height, width)),
         labels=_taken(sample.labels, box, (height, width)),
         normals=_taken(sample.normals, box, (height, width)),
+        target=None,
         intrinsics=None if camera is None else camera.cropped(top, left).scaled(sy, sx),
     )
     return zoomed if keep == "depth" else _nearer(zoomed, math.sqrt(sy * sx))
