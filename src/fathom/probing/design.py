@@ -24,6 +24,9 @@ from fathom.masked import area_weights
 from fathom.probing.moments import Moments
 from fathom.sample import Grid
 
+GRAM_BLOCK = 256
+"""Columns formed at once of a symmetric product: small enough to skip nearly half of it, large enough for one fast product."""
+
 COARSE = 0.7
 """A layer with fewer than this share of the grid's cells is kept on its own grid: below it the algebra pays."""
 
@@ -63,11 +66,11 @@ class Placement:
 
     def up(self, Z: Float[Tensor, "B C hn wn"]) -> Float[Tensor, "B C h w"]:
         """U Z."""
-        return self.rows @ Z @ self.columns.T
+        return separable(self.rows, self.columns, Z)
 
     def down(self, V: Float[Tensor, "B C h w"]) -> Float[Tensor, "B C hn wn"]:
         """Uᵀ V."""
-        return self.rows.T @ V @ self.columns
+        return separable(self.rows.T, self.columns.T, V)
 
     @cached_property
     def normal(self) -> tuple[Float[Tensor, "hn hn"], Float[Tensor, "wn wn"]]:
@@ -78,9 +81,34 @@ class Placement:
 Placed = list[Float[Tensor, "B _ _ _"]]
 
 
+def separable(
+    rows: Float[Tensor, "m h"], columns: Float[Tensor, "n w"], maps: Float[Tensor, "B C h w"]
+) -> Float[Tensor, "B C m n"]:
+    """rows · map · columnsᵀ of every channel, channels last in memory: few large products, and `flat` is a view."""
+    batch, channels, height, width = maps.shape
+    cells = maps.permute(0, 2, 3, 1).reshape(batch, height, width * channels)
+    across = (rows @ cells).reshape(batch, len(rows), width, channels)
+    return (columns @ across).permute(0, 3, 1, 2)
+
+
 def flat(maps: Float[Tensor, "B C h w"]) -> Float[Tensor, "n C"]:
     """Cells as rows, channels as columns."""
     return maps.permute(0, 2, 3, 1).reshape(-1, maps.shape[1])
+
+
+def add_gram(total: Float[Tensor, "p p"], left: Float[Tensor, "n p"], right: Float[Tensor, "n p"]) -> None:
+    """Add leftᵀ right to `total` where it is known to be symmetric: only blocks on and above the diagonal are formed."""
+    p = left.shape[1]
+    steps = range(0, p, GRAM_BLOCK)
+    for start in steps:
+        rows, rest = slice(start, start + GRAM_BLOCK), slice(start + GRAM_BLOCK, p)
+        block = left[:, rows].T @ right[:, start:]
+        here = block[:, :GRAM_BLOCK]
+        total[rows, rows] += ((here + here.T) / 2).cpu()
+        if start + GRAM_BLOCK < p:
+            beside = block[:, GRAM_BLOCK:].cpu()
+            total[rows, rest] += beside
+            total[rest, rows] += beside.T
 
 
 class Design:
@@ -150,9 +178,8 @@ class Design:
             for layer, _ in placement.layers:
                 z = maps[layer].float()
                 if layer in self._resample:
-                    rows, columns = self._resample[layer]
-                    z = rows @ z @ columns.T
-                parts.append(z)
+                    z = separable(*self._resample[layer], z)
+                parts.append(z.contiguous(memory_format=torch.channels_last))
             batch = next(iter(maps.values())).shape[0] if maps else 0
             placed.append(
                 torch.cat(parts, 1) if parts else self.placements[0].rows.new_zeros(batch, 0, *placement.native)
@@ -212,16 +239,14 @@ class Design:
         if a == 0:
             on_grid = Za if full else Za * mask
             F = flat(on_grid)
-            xx[rows, rows] += (F.T @ F).cpu()
+            add_gram(xx[rows, rows], F, F)
         else:
             if full:
-                height, width = here.normal
-                weighted = height @ Za @ width
+                weighted = separable(*here.normal, Za)
             else:
                 on_grid = here.up(Za) * mask
                 weighted = here.down(on_grid)
-            product = flat(Za).T @ flat(weighted)
-            xx[rows, rows] += ((product + product.T) / 2).cpu()
+            add_gram(xx[rows, rows], flat(Za), flat(weighted))
         for b in range(a + 1, len(centred)):
             Zb = centred[b]
             if a and full:
@@ -240,7 +265,7 @@ class Design:
         for placement, z, w in zip(self.placements, placed, parts, strict=True):
             if not z.shape[1]:
                 continue
-            native = torch.einsum("bchw,cq->bqhw", z, w.to(z))
+            native = (z.permute(0, 2, 3, 1) @ w.to(z)).permute(0, 3, 1, 2)
             on_grid = native if placement.native == self.grid else placement.up(native)
             total = on_grid if total is None else total + on_grid
         if total is None:

@@ -107,21 +107,13 @@ def decompose(moments: Moments) -> Decomposition:
 
 
 def path_losses(fitted: Decomposition, held_out: Moments, penalties: Sequence[float]) -> Float[Tensor, "L q"]:
-    """Σ(y − prediction)² over `held_out` (one group) for each penalty, without forming a probe for each.
-
-    In the eigenbasis the prediction is Σ_i u_i a_i/(e_i + λ) with u = Vᵀz, so the held-out moments are rotated once and
-    each penalty costs p² operations.
-    """
-    rotation = fitted.scale[:, None] * fitted.vectors
-    # Held-out sums about the training means.
-    about = held_out.about(fitted.mean_x, fitted.mean_y)
-    xx = rotation.T @ about.xx[0] @ rotation
-    xy = rotation.T @ about.xy[0]
+    """Σ(y − prediction)² over `held_out` (one group) for each penalty, p² operations each."""
+    about = held_out.about(fitted.mean_x, fitted.mean_y)  # the intercept is then zero
     lam = torch.as_tensor(list(penalties), dtype=torch.float64)
-    coefficients = fitted.shrinkage(lam).T[:, :, None] * fitted.rotated
-    flat = coefficients.permute(1, 0, 2).flatten(1)
-    quadratic = (flat * (xx @ flat)).sum(0).reshape(len(lam), -1)
-    linear = (coefficients * xy).sum(1)
+    coefficients = fitted.shrinkage(lam)[:, :, None] * fitted.rotated[:, None, :]
+    weights = fitted.scale[:, None] * (fitted.vectors @ coefficients.flatten(1))
+    quadratic = (weights * (about.xx[0] @ weights)).sum(0).reshape(len(lam), -1)
+    linear = (weights.reshape(-1, *coefficients.shape[1:]) * about.xy[0][:, None, :]).sum(0)
     return (about.yy[0] - 2 * linear + quadratic).clamp(min=0)
 
 
