@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fathom.data.dataset import Dataset
 from fathom.probing.candidates import Candidate, best_layer, output_columns
-from fathom.sample import Sample
+from fathom.sample import Intrinsics, Sample
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class Picture:
     Attributes:
         image: ``(3, H, W)`` in [0, 1]. depth: truth, ``(1, H, W)``. valid: ``(1, H, W)``.
         predictions: depth maps by encoder, ``(h, w)``.
+        intrinsics: camera of the image at this size, or None if unknown.
     """
 
     id: str
@@ -29,6 +30,7 @@ class Picture:
     depth: Float[Tensor, "1 H W"]
     valid: Bool[Tensor, "1 H W"]
     predictions: dict[str, Float[Tensor, "h w"]]
+    intrinsics: Intrinsics | None = None
 
 
 @dataclass
@@ -73,7 +75,15 @@ class Pictures:
                 assert to_depth is not None
                 predictions[encoder] = to_depth(predicted[index][position, column]).cpu()
             self.frames.append(
-                Picture(sample.id, sample.scene, sample.float_image(), sample.depth, sample.valid, predictions)
+                Picture(
+                    sample.id,
+                    sample.scene,
+                    sample.float_image(),
+                    sample.depth,
+                    sample.valid,
+                    predictions,
+                    sample.intrinsics,
+                )
             )
 
     @property

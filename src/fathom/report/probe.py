@@ -1,4 +1,4 @@
-"""What a probe run leaves beside its JSON: the picture of predictions."""
+"""What a probe run leaves beside its JSON: the report, the picture of predictions, and what both were drawn from."""
 
 from __future__ import annotations
 
@@ -8,18 +8,30 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fathom.report.figures import FrameRow, frame_grid
+from fathom.report.picture_store import save_pictures
 
 if TYPE_CHECKING:
     from fathom.probing.evidence import Evidence
 
+REPORT = "report.html"
 MOST_COLUMNS = 8
 """Predictions in the picture: the encoders first, then the floors from the best down."""
 
 
 def draw(evidence: Evidence, out: str | Path) -> list[Path]:
-    """Write ``predictions.png`` into folder `out`; nothing where no feature is a depth."""
-    if not evidence.pictures:
-        return []
+    """Write ``report.html``, and where a feature is a depth ``predictions.png`` and ``pictures.npz``, into folder `out`."""
+    from fathom.report.page import write_report
+
+    saved = save_pictures(evidence, out)
+    picture = Path(out) / "predictions.png"
+    if saved is None:
+        picture.unlink(missing_ok=True)  # of an earlier run in this folder
+    drawn = [] if saved is None else [draw_predictions(evidence, picture), saved]
+    return [write_report(evidence, Path(out) / REPORT), *drawn]
+
+
+def draw_predictions(evidence: Evidence, path: Path) -> Path:
+    """The pictures of a run in one PNG."""
     names = columns(evidence)
     rows = [
         FrameRow(
@@ -30,17 +42,14 @@ def draw(evidence: Evidence, out: str | Path) -> list[Path]:
         )
         for picture in evidence.pictures
     ]
-    return [
-        frame_grid(
-            rows, Path(out) / "predictions.png", title="Unseen rooms, one scale; below each prediction its error"
-        )
-    ]
+    return frame_grid(rows, path, title="Unseen rooms, one scale; below each prediction its error")
 
 
 def columns(evidence: Evidence) -> list[str]:
     """Which candidates are drawn, floors first and the rest after, each from worst to best."""
     drawn = set(evidence.pictures[0].predictions)
-    feature = evidence.features[0]
+    # Pictures are of the first depth feature, the one with metrics at full resolution.
+    feature = next((row.feature for row in evidence.rows if row.abs_rel is not None), evidence.features[0])
     chosen = [row for row in evidence.rows if row.chosen and row.feature == feature and row.encoder in drawn]
     chosen = list({row.encoder: row for row in chosen}.values())
     ranked = sorted(chosen, key=lambda row: row.test_mse)

@@ -1,0 +1,99 @@
+"""From the rows of a run to the rungs of its ladder: seeds of one kind of control stand together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fathom.encoders.spec import short_name, shorten_middle
+
+if TYPE_CHECKING:
+    from fathom.probing.evidence import Evidence, Row
+
+ROLES = {
+    "floor": "floor",
+    "random": "same architecture, random weights",
+    "permuted": "same weights, permuted",
+    "encoder": "encoder",
+    "ceiling": "supervised ceiling",
+}
+"""Role of a row -> what a reader is told, in the order of legends."""
+
+MOST_LETTERS = 24
+"""Of a name in a chart: what a phone shows beside a number and its interval."""
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One line of a ladder: an encoder at one layer, or several seeds of one control.
+
+    Attributes:
+        name: for the reader, shortened. spec: in full, of the first seed.
+        role: see `ROLES`.
+        layer: read at.
+        mse: on the test scenes, mean over seeds.
+        interval: 95 % over scenes; with several seeds that of one further seed, as in the verdict.
+        seeds: the loss of each.
+    """
+
+    name: str
+    spec: str
+    role: str
+    layer: str
+    mse: float
+    interval: tuple[float, float] | None
+    seeds: tuple[float, ...]
+
+
+def ladder(evidence: Evidence, feature: str) -> list[Rung]:
+    """The chosen layers of all encoders and floors, the worst first."""
+    rows = [row for row in evidence.rows if row.feature == feature and row.chosen]
+    names = display_names(evidence)
+    return sorted((rung(group, names) for group in grouped(rows)), key=lambda item: -item.mse)
+
+
+def grouped(rows: Sequence[Row]) -> list[list[Row]]:
+    """Rows that are seeds of one control together, all others by themselves, in order of first appearance."""
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        seeded = row.of is not None and row.role in ("random", "permuted")
+        groups.setdefault((row.role, str(row.of)) if seeded else ("", row.encoder), []).append(row)
+    return list(groups.values())
+
+
+def rung(group: Sequence[Row], names: Mapping[str, str]) -> Rung:
+    """The rung of one row, or of the seeds of one control."""
+    first = group[0]
+    name, interval = names[first.encoder], first.interval
+    losses = tuple(row.test_mse for row in group)
+    if len(group) > 1:
+        name, interval = f"{names[f'{first.role}:{first.of}']}, {len(group)} seeds", seeds_interval(group)
+    return Rung(name, first.encoder, first.role, first.layer, float(np.mean(losses)), interval, losses)
+
+
+def seeds_interval(group: Sequence[Row]) -> tuple[float, float] | None:
+    """95 % interval of the loss of one further seed, over scenes and seeds."""
+    from fathom.probing.scene_interval import scene_interval
+    from fathom.probing.verdict import Floor
+
+    floor = Floor(group[0].encoder, tuple(np.asarray(row.errors, dtype=np.float64) for row in group))
+    cells = np.asarray(group[0].cells, dtype=np.float64)
+    variance, df = floor.draw_variance(cells)
+    log = bool(floor.mean.sum() > 0)
+    found = scene_interval(floor.mean, cells, log=log, seed_variance=variance, seed_df=df)
+    return (found.low, found.high) if np.isfinite([found.low, found.high]).all() else None
+
+
+def display_names(evidence: Evidence) -> dict[str, str]:
+    """Every SPEC of a run, and of its groups of controls, as charts show it: short, and no two alike."""
+    specs = dict.fromkeys(row.encoder for row in evidence.rows)
+    specs |= dict.fromkeys(f"{row.role}:{row.of}" for row in evidence.rows if row.of is not None)
+    names = {spec: short_name(spec, MOST_LETTERS) for spec in specs}
+    for fuller in (lambda spec: shorten_middle(spec, MOST_LETTERS), str):
+        taken = Counter(names.values())
+        names = {spec: fuller(spec) if taken[name] > 1 else name for spec, name in names.items()}
+    return names

@@ -1,0 +1,196 @@
+"""The tables of the report as HTML: every row of the evidence, the verdicts' numbers, the circumstances."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fathom.probing.evidence import Evidence, Row
+
+Names = Mapping[str, str]
+
+
+def table(heads: Sequence[str], lines: Sequence[tuple[str, Sequence[str]]]) -> str:
+    """A table that scrolls by itself; `lines` are (class, cells), and cells are HTML already. Empty columns are left out."""
+    kept = [index for index in range(len(heads)) if any(cells[index] for _, cells in lines)]
+    heads, lines = [heads[i] for i in kept], [(kind, [cells[i] for i in kept]) for kind, cells in lines]
+    head = "".join(f"<th>{escape(text)}</th>" for text in heads)
+    body = "".join(
+        f'<tr class="{escape(kind)}">{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>\n' for kind, cells in lines
+    )
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>\n'
+
+
+def rows_table(evidence: Evidence, feature: str, names: Names) -> str:
+    """Every encoder at every layer, the worst first; chosen layers have a star."""
+    rows = sorted((row for row in evidence.rows if row.feature == feature), key=lambda row: -row.test_mse)
+    lines = [
+        (row.role, [_named(row.encoder, names), _layer(row), *(escape(cell(row)) for _, cell in _CELLS)])
+        for row in rows
+    ]
+    heads = ["encoder", "layer", *(head for head, _ in _CELLS)]
+    words = "* chosen by cross-validation over training scenes. MSE on the probe's grid; of pixels': its ratio to the null model's."
+    if any(row.abs_rel is not None for row in rows):
+        words += " AbsRel, δ1 and full RMSE at full resolution, under the protocol below."
+    return f'{table(heads, lines)}<p class="muted">{words}</p>\n'
+
+
+def verdicts_table(evidence: Evidence, names: Names) -> str:
+    """The numbers behind the verdicts."""
+    lines = [
+        (
+            "encoder",
+            [
+                _named(str(item.get("encoder")), names),
+                escape(str(item.get("feature"))),
+                escape(str(item.get("verdict"))),
+                _named(str(item.get("floor")), names),
+                _percent(item.get("relative_gain"), item.get("relative_gain_interval")),
+                _percent(item.get("share"), item.get("share_interval")),
+                _interval(item.get("selectivity"), item.get("selectivity_interval")),
+                _p(item.get("p_implicit")),
+                _p(item.get("p_absent")),
+            ],
+        )
+        for item in evidence.verdicts
+    ]
+    heads = (
+        "encoder", "feature", "verdict", "reference floor", "loss removed", "share of the gap to the ceiling",
+        "selectivity", "p implicit", "p absent",
+    )  # fmt: skip
+    return table(heads, lines) if lines else ""
+
+
+def information_table(evidence: Evidence, names: Names) -> str:
+    """What the run says in bits; empty where it says nothing."""
+    lines = []
+    for item in evidence.extra.get("information") or []:
+        code, beyond = item.get("code") or {}, item.get("beyond") or {}
+        cells = [
+            _found(item.get("r2")),
+            _found(item.get("v_information")),
+            _found(beyond),
+            _named(str(beyond["floor"]), names) if beyond.get("floor") else "",
+            _number(code.get("saved_per_cell"), ".3f"),
+            _number(code.get("bits_per_cell"), ".3f"),
+            _number(code.get("resolution"), "g"),
+        ]
+        if any(cells):
+            about = [escape(str(item.get(key, ""))) for key in ("feature", "layer")]
+            lines.append(("", [_named(str(item.get("encoder", "")), names), *about, *cells]))
+    heads = (
+        "encoder", "feature", "layer", "R²", "V-information", "beyond the floor", "which floor", "saved by the code",
+        "code a cell", "noted to",
+    )  # fmt: skip
+    return table(heads, lines) if lines else ""
+
+
+def facts_list(evidence: Evidence, names: Names) -> str:
+    """Protocol, data with fingerprints, settings, versions and the command."""
+    facts: list[tuple[str, str]] = [
+        ("protocol", f"{evidence.protocol.get('name', '')}: {evidence.protocol.get('description', '')}"),
+        ("input, grid", f"{_size(evidence.size)} pixels, {_size(evidence.grid)} cells (height x width)"),
+    ]
+    for part in ("train", "test"):
+        data = evidence.data.get(part, {})
+        facts.append(
+            (
+                f"{part} data",
+                f"{data.get('location', '?')} ({data.get('kind', '?')}, {data.get('part', '?')}): {data.get('frames', '?')} "
+                f"frames of {data.get('scenes', '?')} scenes, fingerprint {data.get('fingerprint', '?')}",
+            )
+        )
+    for key, value in evidence.data.get("test", {}).get("facts", {}).items():
+        facts.append((f"source: {key}", str(value)))
+    facts += [(key.replace("_", " "), _shown(value)) for key, value in evidence.settings.items()]
+    facts.append(("versions", ", ".join(f"{key} {value}" for key, value in evidence.versions.items())))
+    items = "".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>\n" for key, value in facts)
+    long = [spec for spec in dict.fromkeys(row.encoder for row in evidence.rows) if names[spec] != spec]
+    full = "".join(f"<dt>{escape(names[spec])}</dt><dd><code>{escape(spec)}</code></dd>\n" for spec in long)
+    command = f"<dt>command</dt><dd><code>{escape(evidence.command or 'made from Python')}</code></dd>\n"
+    return f"<dl>{items}{command}</dl>\n" + (f"<h3>Encoders in full</h3>\n<dl>{full}</dl>\n" if full else "")
+
+
+def _layer(row: Row) -> str:
+    return escape(row.layer) + ("*" if row.chosen else "")
+
+
+def _named(spec: str, names: Names) -> str:
+    name = names.get(spec, spec)
+    return f'<span title="{escape(spec)}">{escape(name)}</span>' if name != spec else escape(name)
+
+
+def _number(value: float | None, form: str = ".4g") -> str:
+    return "" if value is None else format(value, form)
+
+
+_CELLS: tuple[tuple[str, Callable[[Row], str]], ...] = (
+    ("role", lambda row: "" if row.role == "encoder" else row.role),
+    ("seed", lambda row: "" if row.seed is None else str(row.seed)),
+    ("channels", lambda row: str(row.channels)),
+    ("λ", lambda row: f"{row.penalty:.0e}" if row.penalty else ""),
+    ("MSE", lambda row: _number(row.test_mse)),
+    ("95 % interval", lambda row: f"{row.interval[0]:.4g} to {row.interval[1]:.4g}" if row.interval else ""),
+    ("RMSE", lambda row: _number(row.test_rmse)),
+    ("of pixels'", lambda row: _number(row.ratio_to_pixels, ".4g")),
+    ("R²", lambda row: _number(row.r2, ".3f")),
+    ("R², control", lambda row: _number(row.control_r2, ".3f")),
+    ("CV MSE", lambda row: _number(row.cv_mse)),
+    ("AbsRel", lambda row: _number(row.abs_rel, ".3f")),
+    ("δ1", lambda row: _number(row.delta1, ".3f")),
+    ("full RMSE", lambda row: _number(row.rmse, ".3f")),
+    ("accuracy", lambda row: _number(row.accuracy, ".3f")),
+    ("mIoU", lambda row: _number(row.miou, ".3f")),
+)
+"""(head, what of a row) in the order of columns."""
+
+
+def _percent(value: Any, bounds: Any) -> str:
+    if value is None:
+        return ""
+    words = f"{_share(value)} %"
+    return words + (f" ({_share(bounds[0])} to {_share(bounds[1])})" if _pair(bounds) else "")
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.1f}" if abs(value) < 100 else f"{100 * value:.2g}"
+
+
+def _interval(value: Any, bounds: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.3f}" + (f" ({bounds[0]:.3f} to {bounds[1]:.3f})" if _pair(bounds) else "")
+
+
+def _p(value: Any) -> str:
+    return "" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _found(value: Any) -> str:
+    """An interval as `fathom.probing.statistics.Interval` is saved."""
+    if not isinstance(value, Mapping) or value.get("estimate") is None:
+        return ""
+    return _interval(value["estimate"], [value.get("low"), value.get("high")])
+
+
+def _pair(value: Any) -> bool:
+    """Whether a value is an interval: two numbers, both known."""
+    return isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(item, int | float) for item in value)
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(_shown(item) for item in value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_shown(item)}" for key, item in value.items())
+    return str(value)
+
+
+def _size(size: tuple[int, int]) -> str:
+    return f"{size[0]} x {size[1]}"
