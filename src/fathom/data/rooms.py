@@ -7,12 +7,12 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 
-from fathom.data.dataset import Frame
+from fathom.data.dataset import Dataset, Frame
 from fathom.data.files import clean_depth, decode_image, read_rgb
 from fathom.errors import DataError, UsageError
 from fathom.sample import Intrinsics, Sample
@@ -117,3 +117,26 @@ def open_rooms(
         facts["variant"] = variant
     complete = {name: tuple(indices) for name, indices in sides.items()} if all(sides.values()) else {}
     return RoomsSource(str(folder) if path else "rooms", entries, tuple(frames), unit, variant, facts, complete)
+
+
+def variants_of(dataset: Dataset) -> dict[str, Dataset]:
+    """The re-renderings of rendered rooms, by variant: frames of the same ids, the same geometry and camera.
+
+    Only frames of `dataset` that were rendered in a variant are in it, in the order of `dataset`; a variant without any is left
+    out. Data of other kinds have none.
+    """
+    source = dataset.source
+    if not isinstance(source, RoomsSource) or source.variant != "base":
+        return {}
+    folder = source.entries[0].archive.parent
+    found = {}
+    for variant in get_args(Variant)[1:]:
+        try:
+            other = open_rooms(None if folder == EMBEDDED else folder, variant=variant)
+        except UsageError:
+            continue  # no room has this variant
+        index = {frame.id: position for position, frame in enumerate(other.frames)}
+        chosen = tuple(index[id_] for id_ in dataset.ids if id_ in index)
+        if chosen:
+            found[variant] = Dataset(other, chosen, dataset.part)
+    return found
