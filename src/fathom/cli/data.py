@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -12,6 +12,7 @@ from fathom.cli.options import Json, Out, Quiet, Seed, SkipBad, parse_size
 if TYPE_CHECKING:
     from fathom.data.dataset import Dataset
     from fathom.data.loading import Skipped
+    from fathom.data.members import DepthFormat, ImageFormat
     from fathom.data.survey import Survey
 
 app = typer.Typer(
@@ -28,7 +29,10 @@ def _open(data: str, depth_scale: str | None, skip_bad: bool = False) -> Dataset
     return load(data, skip_bad=skip_bad, **({"depth_scale": depth_scale} if depth_scale is not None else {}))
 
 
-def _report(skipped: Skipped | None) -> None:
+def _report(dataset: Dataset, skipped: Skipped | None) -> None:
+    """Say what --skip-bad left out: incomplete frames when the data were opened, unreadable ones since."""
+    if (incomplete := dataset.source.facts.get("left out")) is not None:
+        typer.echo(f"left out {incomplete}", err=True)
     if skipped:
         typer.echo(f"left out {len(skipped)} frames: {skipped.describe()}", err=True)
 
@@ -63,7 +67,7 @@ def info(
     if json:
         record = {"kind": dataset.source.kind, "location": dataset.source.location, "facts": dict(dataset.source.facts)}
         write_json(json, {"schema_version": 1, **record, **found.to_json()})
-    _report(skipped)
+    _report(dataset, skipped)
     for warning in found.warnings[:3]:
         typer.echo(f"warning: {warning}", err=True)
     typer.echo(f"Written: {drawn}")
@@ -82,8 +86,8 @@ def _table(dataset: Dataset, found: Survey) -> object:
     rows = {
         "data": f"{dataset.source.location} ({dataset.source.kind})",
         "frames": f"{found.frames}, of {found.scenes} scenes; {read} read for what follows",
-        "image sizes": ", ".join(f"{size} ({n})" for size, n in found.image_sizes.items()) or "-",
-        "depth sizes": ", ".join(f"{size} ({n})" for size, n in found.depth_sizes.items()) or "-",
+        "image sizes, HxW": ", ".join(f"{size} ({n})" for size, n in found.image_sizes.items()) or "-",
+        "depth sizes, HxW": ", ".join(f"{size} ({n})" for size, n in found.depth_sizes.items()) or "-",
         "depth, metres": percentiles or "no valid pixel",
         "valid pixels": f"{100 * found.valid:.1f} %"
         + (f"; none in {', '.join(found.empty[:3])}" if found.empty else ""),
@@ -111,7 +115,7 @@ def check(data: Data, depth_scale: Scale = None, json: Json = None, quiet: Quiet
     found = survey(dataset, skipped=Skipped())
     problems = [reason for _, reason in found.broken]
     problems += [f"{id_}: has no valid depth." for id_ in found.empty]
-    problems += [f"{left}" for key, left in dataset.source.facts.items() if key == "left out"]
+    problems += [f"left out: {text}" for key, text in dataset.source.facts.items() if key == "left out"]
     for problem in [*problems, *(f"warning: {text}" for text in found.warnings)]:
         typer.echo(problem)
     if json:
@@ -171,7 +175,7 @@ def split(
                 typer.echo(f"warning: {len(leaks)} near-duplicates across the split: {describe(leaks)}", err=True)
             else:
                 typer.echo("no near-duplicate across the split")
-    _report(skipped)
+    _report(dataset, skipped)
 
 
 @app.command()
@@ -213,6 +217,69 @@ def export(
 
     set_quiet(quiet)
     skipped = Skipped() if skip_bad else None
-    written = write(_open(data, depth_scale, skip_bad), out, skipped=skipped)
-    _report(skipped)
+    dataset = _open(data, depth_scale, skip_bad)
+    written = write(dataset, out, skipped=skipped)
+    _report(dataset, skipped)
     typer.echo(f"Written: {written} frames to {out} (read it as 'folder:{out}?depth-scale=1000')")
+
+
+@app.command()
+def pack(
+    data: Data,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for the shards; an interrupted packing goes on where it was.")
+    ],
+    shard_mb: Annotated[float, typer.Option("--shard-mb", help="Millions of bytes a shard.")] = 256.0,
+    image: Annotated[str, typer.Option("--image", help="png keeps every bit; jpeg is about a third the size.")] = "png",
+    quality: Annotated[int, typer.Option("--quality", help="Of JPEG, 1 to 100.")] = 95,
+    depth: Annotated[str, typer.Option("--depth", help="float32 keeps every bit; mm16 rounds to mm.")] = "float32",
+    size: Annotated[str | None, typer.Option("--size", help="Height x width to bring every frame to.")] = None,
+    depth_scale: Scale = None,
+    json: Json = None,
+    skip_bad: SkipBad = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write DATA as few large files with checksums; read them as packed:OUT, check them with 'fathom data verify'."""
+    from fathom.atomic import write_json
+    from fathom.data.loading import Skipped
+    from fathom.data.pack import pack as write
+    from fathom.progress import set_quiet
+
+    set_quiet(quiet)
+    grid = parse_size(size) if size else None
+    skipped = Skipped() if skip_bad else None
+    dataset = _open(data, depth_scale, skip_bad)
+    packed = write(
+        dataset,
+        out,
+        shard_mb=shard_mb,
+        image=cast("ImageFormat", image),  # any other name is refused there
+        quality=quality,
+        depth=cast("DepthFormat", depth),
+        size=grid,
+        skipped=skipped,
+    )
+    _report(dataset, skipped)
+    if json:
+        counts = {name: getattr(packed, name) for name in ("frames", "shards", "bytes", "kept")}
+        left_out = [{"id": id_, "problem": problem} for id_, problem in packed.left_out]
+        write_json(json, {"schema_version": 1, "folder": str(out), **counts, "left_out": left_out})
+    kept = f", {packed.kept} of them kept from before" if packed.kept else ""
+    typer.echo(
+        f"Written: {packed.frames} frames in {packed.shards} shards, {packed.bytes / 1e6:.1f} MB, to {out}{kept} "
+        f"(read it as packed:{out})"
+    )
+
+
+@app.command()
+def verify(
+    folder: Annotated[Path, typer.Argument(help="Folder that 'fathom data pack' wrote.")],
+    quiet: Quiet = False,
+) -> None:
+    """Compare every shard of packed data with its checksum; the first that differs ends it with exit code 1."""
+    from fathom.data.packed import verify as compare
+    from fathom.progress import set_quiet
+
+    set_quiet(quiet)
+    shards = compare(folder)
+    typer.echo(f"{folder}: {shards} shards are what was packed")

@@ -123,6 +123,8 @@ def read_index(folder: Path) -> dict[str, Any]:
         record = json.loads(path.read_text(encoding="utf-8"))
         version = record["schema_version"]
     except FileNotFoundError:
+        if not folder.exists():
+            raise DataError(folder, "does not exist", "check the path") from None
         unfinished = (folder / PARTIAL).is_dir()
         problem = "holds a pack that was not finished" if unfinished else f"has no {INDEX}"
         fix = (
