@@ -15,6 +15,8 @@ from fathom.errors import FathomError
 
 COMMANDS = {
     "probe": ("fathom.cli.probe", "Decide what frozen encoders know of a feature such as depth."),
+    "report": ("fathom.cli.report", "Write the page of a probe run."),
+    "compare": ("fathom.cli.compare", "Compare probe runs, paired on their test scenes."),
     "train": ("fathom.cli.train", "Train a network by a recipe."),
     "evaluate": ("fathom.cli.evaluate", "Measure a trained network under a named protocol."),
     "predict": ("fathom.cli.predict", "Read depth from images with a trained network."),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import unquote
 
@@ -61,6 +63,15 @@ def short_name(spec: str, most: int = 24) -> str:
     last = body.rstrip("/").rsplit("/", 1)[-1]
     last = last.rpartition(":")[2] or last
     return shorten_middle(last + (f"@{layers}" if at else ""), most)
+
+
+def short_names(specs: Iterable[str], most: int = 24) -> dict[str, str]:
+    """Short names of several SPECs, no two alike: what does not differ by its short name gets more of its SPEC, or all."""
+    names = {spec: short_name(spec, most) for spec in specs}
+    for fuller in (lambda spec: shorten_middle(spec, 2 * most), str):
+        taken = Counter(names.values())
+        names = {spec: fuller(spec) if taken[name] > 1 else name for spec, name in names.items()}
+    return names
 
 
 def shorten_middle(text: str, most: int) -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fathom.encoders.spec import short_name, shorten_middle
+from fathom.encoders.spec import short_names
 
 if TYPE_CHECKING:
     from fathom.probing.evidence import Evidence, Row
@@ -92,8 +91,4 @@ def display_names(evidence: Evidence) -> dict[str, str]:
     """Every SPEC of a run, and of its groups of controls, as charts show it: short, and no two alike."""
     specs = dict.fromkeys(row.encoder for row in evidence.rows)
     specs |= dict.fromkeys(f"{row.role}:{row.of}" for row in evidence.rows if row.of is not None)
-    names = {spec: short_name(spec, MOST_LETTERS) for spec in specs}
-    for fuller in (lambda spec: shorten_middle(spec, MOST_LETTERS), str):
-        taken = Counter(names.values())
-        names = {spec: fuller(spec) if taken[name] > 1 else name for spec, name in names.items()}
-    return names
+    return short_names(specs, MOST_LETTERS)
