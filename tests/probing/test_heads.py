@@ -235,7 +235,7 @@ def test_the_control_task_gets_a_network_of_its_own(split: tuple[Dataset, Datase
     assert head.role == Role("head", of="module:colours") and head.encoder == "module:colours"
     (layer,) = head.layers
     assert layer.name == "mlp:all" and layer.channels == 6 and layer.cv_mse.isnan().all() and len(layer.penalty) == 2
-    assert head.parameters == {"depth": 6 * 32 + 32 + 32 + 1}
+    assert head.parameters == head.parameters_of["depth"] == 6 * 32 + 32 + 32 + 1
     assert head.predict(batch_of(head, test)).shape == (len(test), 2, *GRID)
     own, control = losses(head, test)
     variance = float(batch_of(head, test).targets["depth"][0].var())
@@ -251,7 +251,8 @@ def test_each_feature_has_its_own_network_with_all_its_channels(split: tuple[Dat
 
     three = Feature("three", 3, cell_colours, support="depth")
     head = trained(train, replace(QUICK, kind="bins", epochs=25), kind_of("depth", three))
-    assert head.parameters == {"depth": 2 * 6 + 7 * 32, "three": 2 * 6 + 7 * 3 * 32}
+    assert head.parameters_of == {"depth": 2 * 6 + 7 * 32, "three": 2 * 6 + 7 * 3 * 32}
+    assert head.parameters == head.parameters_of["three"]
     red, green, blue = losses(head, test)[1:].tolist()
     assert max(red, green, blue) < 0.1 / 12  # the variance of a uniform colour is 1/12
 
@@ -303,9 +304,7 @@ def test_too_little_to_train_or_stop_on_is_said() -> None:
     with pytest.raises(FathomError, match=r"held-out training frames have no valid cell to stop the mlp head"):
         trained(Dataset.whole(world))
     world.hidden = tuple(frame.scene for frame in world.frames if frame.scene not in held_out)
-    with pytest.raises(
-        FathomError, match=r"training frames have no valid cell to train the mlp head of module:colours"
-    ):
+    with pytest.raises(FathomError, match=r"training frames have no valid cell to train the mlp head of colours"):
         trained(Dataset.whole(world))
 
 

@@ -77,7 +77,8 @@ class FittedHead:
         encoder: the SPEC. role: ``head``, of that encoder. kind: the support.
         layers: one, ``mlp:all`` or ``bins:all``: all layers side by side on the probe's grid.
         networks: one of each feature, then one of each feature's control task, where there is one.
-        parameters: of the network of each feature; the control's has as many.
+        parameters_of: numbers that training changed in the network of each feature; its control's has as many.
+        parameters: the largest of these. They differ only where features of one support have unequal numbers of channels.
         validation_mse: of each output on the held-out training scenes. It is no cross-validation, so `cv_mse` is NaN.
         validation_scenes: the scenes that were held out.
         seconds: that training took, reading the frames not included.
@@ -99,9 +100,10 @@ class FittedHead:
         self.role = Role("head", of=reading.encoder.name, seed=role.seed)
         self.networks, self.validation_scenes, self.seconds = tuple(networks), tuple(validation_scenes), seconds
         own = self.networks[: len(kind.features)]
-        self.parameters: Mapping[str, int] = {
+        self.parameters_of: Mapping[str, int] = {
             one.name: parameter_count(trained.network) for one, trained in zip(kind.features, own, strict=True)
         }
+        self.parameters = max(self.parameters_of.values())
         self.validation_mse = torch.cat([trained.validation_mse for trained in networks])
         train_mse = torch.cat([trained.train_mse for trained in networks])
         unknown = torch.full_like(train_mse, torch.nan)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from fathom.data.dataset import Dataset
 from fathom.data.splits import fraction_split
+from fathom.encoders.spec import short_name
 from fathom.errors import FathomError, UsageError, nearest
 from fathom.probing.candidates import Role
 from fathom.probing.feature_cache import CachedFeatures, cache_features
@@ -168,10 +169,10 @@ def train_heads(
                 if reading.design is None or not reading.design.channels:
                     continue
                 for kind in kinds:
-                    label = f"{settings.kind} head of {reading.encoder.name} for {kind.name}"
+                    label = f"{settings.kind} head of {short_name(reading.encoder.name)} for {kind.name}"
                     material = Material(reading.design, cached, targets[kind.name], label)
                     start = time.monotonic()
-                    session = _Session(material, kind, settings, *parts, seed, device)
+                    session = _Session(material, kind, settings, *parts, f"{seed}:{settings.kind}:{kind.name}", device)
                     networks, inputs = session.train(), in_units(session.inputs, cached).to(device)
                     seconds = time.monotonic() - start
                     role = roles[id(reading)]
@@ -201,7 +202,6 @@ def _split(train: Dataset, ids: Sequence[str], held_out: Sequence[str]) -> tuple
 class _Trainee:
     """A network in training."""
 
-    name: str
     network: Head
     outputs: slice
     variance: float
@@ -227,13 +227,14 @@ class _Session:
         settings: HeadSettings,
         fit: Int[Tensor, "n"],
         held_out: Int[Tensor, "m"],
-        seed: int,
+        seed: str,
         device: str,
     ) -> None:
         self.material, self.kind, self.settings, self.device = material, kind, settings, device
         self.fit, self.held_out = fit, held_out
-        self._seed = f"{seed}:{material.label}"
-        self._order = torch.Generator().manual_seed(_number(self._seed))
+        # Of the seed and the task alone, so that what else is trained changes nothing.
+        self._seed = seed
+        self._order = torch.Generator().manual_seed(_number(seed))
         self.spread = material.spread(fit)
         if not material.valid_cells(held_out):
             raise FathomError(
@@ -279,7 +280,7 @@ class _Session:
         variance = max(float(spread.deviation.square().sum()), 1e-12)
         optimiser = self._optimiser(network, self.settings.rate)
         state = _copy(network)
-        return _Trainee(name, network, outputs, variance, self.settings.rate, optimiser, state)
+        return _Trainee(network, outputs, variance, self.settings.rate, optimiser, state)
 
     def _optimiser(self, network: nn.Module, rate: float) -> torch.optim.Optimizer:
         return torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=self.settings.decay)
