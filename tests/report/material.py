@@ -1,0 +1,136 @@
+"""Evidence made up for tests of what shows it: every role, two features, several layers and seeds, pictures with and without camera."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from fathom.probing.cases import cases
+from fathom.probing.evidence import Evidence, Row
+from fathom.probing.pictures import Picture
+from fathom.probing.verdict import Control, verdicts
+from fathom.sample import Intrinsics
+
+NET = "module:nets/small.py:net?width=8"
+SCENES = tuple(f"room {index}" for index in range(24))
+
+
+def row(
+    encoder: str,
+    loss: float,
+    *,
+    layer: str = "floor",
+    feature: str = "depth",
+    role: str = "floor",
+    scenes: int = len(SCENES),
+    chosen: bool = True,
+    seed: int = 0,
+    **more: Any,
+) -> Row:
+    """A row whose scenes differ in size and difficulty, the same for all rows, and scatter a little by `seed`."""
+    rooms = np.random.default_rng(5)
+    cells = rooms.integers(2, 9, scenes) * 50.0
+    errors = cells * loss * rooms.lognormal(0, 0.5, scenes) * np.random.default_rng(seed).lognormal(0, 0.04, scenes)
+    errors *= loss * cells.sum() / errors.sum()
+    return Row(
+        encoder=encoder, layer=layer, feature=feature, channels=3, penalty=1e-3, role=role, chosen=chosen,
+        cv_mse=loss * 1.02, train_mse=loss * 0.97, test_mse=loss, test_rmse=loss**0.5, interval=(loss * 0.8, loss * 1.3),
+        ratio_to_pixels=loss / 1.6, r2=1 - loss / 1.7, errors=tuple(errors.tolist()), cells=tuple(cells.tolist()), **more,
+    )  # fmt: skip
+
+
+def rows() -> list[Row]:
+    found = []
+    for feature, scale in (("depth", 1.0), ("normals", 0.3)):
+        floors = (("constant", 1.7), ("position", 1.4), ("pixels", 1.6))
+        found += [
+            row(name, scale * loss, feature=feature, seed=i, control_r2=0.0) for i, (name, loss) in enumerate(floors)
+        ]
+        for layer, loss in (("conv1", 1.3), ("conv2", 1.0), ("all", 0.9)):
+            more = {"layer": layer, "feature": feature, "chosen": layer == "all"}
+            found.append(row(NET, scale * loss, role="encoder", seed=11, control_r2=0.02, **more))
+            for seed in range(3):
+                spec = f"random:{NET}&seed={seed}"
+                loss_here = scale * (loss + 0.3 + 0.02 * seed)
+                found.append(row(spec, loss_here, role="random", of=NET, seed=seed, control_r2=0.02, **more))
+        found.append(row("checkpoint:runs/ceiling", 0.4 * scale, role="ceiling", layer="out", feature=feature, seed=21))
+    first = [replace(item, abs_rel=0.2, delta1=0.7, rmse=0.9) if item.feature == "depth" else item for item in found]
+    return first
+
+
+def control_of(item: Row) -> Control | None:
+    """A control task on which every probe does as badly as the mean."""
+    cells = np.asarray(item.cells)
+    return None if item.role == "ceiling" else Control(2.0 * cells, 1.7 * cells, 2.0 * cells)
+
+
+def pictures(count: int = 2, encoders: Sequence[str] = ("constant", "position", NET)) -> list[Picture]:
+    """Frames of 24 x 32 pixels, predictions on a grid of 3 x 4; the first has a camera, and a hole in its truth."""
+    rng = np.random.default_rng(3)
+    made = []
+    for index in range(count):
+        depth = torch.from_numpy(np.linspace(1, 4 + index, 24 * 32, dtype=np.float32).reshape(1, 24, 32).copy())
+        valid = torch.ones(1, 24, 32, dtype=torch.bool)
+        valid[0, :4, :5] = index != 0
+        image = torch.from_numpy(rng.integers(0, 256, (3, 24, 32)).astype(np.float32)) / 255
+        maps = {name: torch.from_numpy(rng.uniform(1, 4, (3, 4)).astype(np.float32)) for name in encoders}
+        camera = Intrinsics(30.0, 31.0, 16.5, 12.0) if index == 0 else None
+        made.append(Picture(f"frame {index}", SCENES[index], image, depth, valid, maps, camera))
+    return made
+
+
+def evidence(*, verdict: bool = True, drawn: bool = True, extra: dict[str, Any] | None = None) -> Evidence:
+    """A run; with `verdict` decided by the rule itself."""
+    found = rows()
+    part = {"location": "data/rooms", "kind": "folder", "frames": 48, "scenes": 24, "facts": {"depth": "z-depth"}}
+    return Evidence(
+        rows=found,
+        data={
+            "train": {**part, "part": "train", "fingerprint": "aaaa"},
+            "test": {**part, "part": "test", "fingerprint": "bbbb"},
+        },
+        test_scenes=SCENES,
+        protocol={"name": "native", "description": "all valid pixels"},
+        size=(24, 32),
+        grid=(3, 4),
+        settings={"seed": 0, "folds": 5, "penalties": [0.1, 1.0]},
+        versions={"fathom": "0.1.0", "torch": "2"},
+        command="fathom probe data/rooms -e net",
+        verdicts=[item.to_json() for item in verdicts(cases(found, control_of), resamples=500)] if verdict else [],
+        pictures=pictures() if drawn else [],
+        extra=extra or {},
+    )
+
+
+CUES: list[dict[str, Any]] = [
+    {
+        "encoder": NET, "feature": "depth", "alteration": "grey", "words": "without colour", "group": "colour", "decides": True,
+        "base_mse": 0.5, "mse": 0.6, "change": 0.1, "low": 0.05, "high": 0.2,
+    },
+    {
+        "encoder": NET, "feature": "depth", "alteration": "flip", "words": "upside down", "group": "position", "decides": False,
+        "base_mse": 0.5, "mse": 1.5, "change": 1.0, "low": None, "high": None,
+    },
+]  # fmt: skip
+
+EVERYTHING: dict[str, Any] = {
+    "cues": CUES,
+    "cue_sentences": {NET: "The probe goes by place."},
+    "label_curves": [
+        {"encoder": name, "feature": "depth", "scenes": [3.0, 6.0, 12.0], "mse": [2.0, 1.5, 1.2], "low": [1.5, 1.2, None],
+         "high": [2.6, 1.9, 1.4]}
+        for name in (NET, "position")
+    ],
+    "information": [
+        {
+            "encoder": NET, "feature": "depth", "layer": "all",
+            "v_information": {"estimate": 0.4567, "low": 0.4, "high": 0.5},
+            "beyond": {"floor": "position", "estimate": 0.31, "low": 0.2, "high": 0.4},
+            "code": {"saved_per_cell": 0.4242, "bits_per_cell": 6.1, "resolution": 0.01, "block_bits": [1.0, 2.0]},
+        }
+    ],
+}  # fmt: skip

@@ -1,0 +1,148 @@
+"""The charts show the numbers of the evidence, each by its role, and Plotly accepts them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+import pytest
+
+from fathom.encoders.spec import short_names
+from fathom.report import charts
+from fathom.report.rungs import display_names, ladder
+from tests.report.material import CUES, EVERYTHING, NET, evidence, row
+
+
+def all_figures() -> Iterator[charts.Figure]:
+    made = evidence(extra=EVERYTHING)
+    yield charts.ladder_chart(made, "depth")
+    yield from (found for item in made.verdicts if (found := charts.gains_chart(item, display_names(made))))
+    yield from (figure for _, figure in charts.layer_charts(made, "depth"))
+    yield from (found for found in [charts.heat_map(made, NET), charts.label_chart(made, "depth")] if found)
+    yield from (figure for *_, figure in charts.cue_charts(made))
+
+
+def test_plotly_knows_every_key() -> None:
+    figures = list(all_figures())
+    assert len(figures) == 7
+    for figure in figures:
+        go.Figure(figure)  # raises on a key or value that Plotly does not know
+
+
+def by_name(figure: charts.Figure, name: str) -> dict[str, Any]:
+    return next(trace for trace in figure["data"] if trace["name"] == name)
+
+
+def test_the_ladder_has_a_rung_for_each_row_in_the_colour_of_its_role() -> None:
+    figure = charts.ladder_chart(evidence(), "depth")
+    floors, encoder = by_name(figure, "floor"), by_name(figure, "encoder")
+    assert floors["x"] == [1.7, 1.6, 1.4]  # the worst at the top
+    assert floors["y"] == [0, 1, 2]
+    assert encoder["x"] == [0.9]
+    assert encoder["error_x"]["arrayminus"] == pytest.approx([0.9 * 0.2])
+    assert encoder["error_x"]["array"] == pytest.approx([0.9 * 0.3])
+    assert by_name(figure, "supervised ceiling")["x"] == [0.4]
+    colours = {trace["name"]: trace["marker"]["color"] for trace in figure["data"] if trace["name"] != "single seeds"}
+    assert len(set(colours.values())) == 4
+    assert figure["layout"]["xaxis"]["type"] == "linear"
+
+
+def test_losses_that_span_decades_get_a_logarithmic_axis() -> None:
+    made = evidence(verdict=False)
+    made.rows.append(row("patch", 1e-9))
+    assert charts.ladder_chart(made, "depth")["layout"]["xaxis"]["type"] == "log"
+
+
+def test_seeds_of_a_control_are_one_rung_whose_interval_takes_in_their_spread() -> None:
+    rung = next(item for item in ladder(evidence(), "depth") if item.role == "random")
+    assert rung.seeds == pytest.approx((1.2, 1.22, 1.24))
+    assert rung.mse == pytest.approx(1.22)
+    assert rung.name.endswith(", 3 seeds")
+    alone = replace(
+        evidence(), rows=[item for item in evidence().rows if item.seed is None and "seed=1" in item.encoder]
+    )
+    single = next(item for item in ladder(alone, "depth") if item.role == "random")
+    assert rung.interval is not None and single.interval is not None and len(single.seeds) == 1
+    apart = [item for item in evidence().rows if item.role == "random" and item.chosen and item.feature == "depth"]
+    wide = [replace(item, errors=tuple(np.asarray(item.errors) * (0.6 + 0.4 * i))) for i, item in enumerate(apart)]
+    other = replace(evidence(), rows=wide)
+    spread = next(iter(ladder(other, "depth"))).interval
+    assert spread is not None
+    assert spread[1] - spread[0] > 2 * (rung.interval[1] - rung.interval[0])
+
+
+def test_two_encoders_never_share_a_name() -> None:
+    specs = [NET, NET.replace("8", "16"), "hf:a/vit", "hf:b/vit", "position"]
+    names = short_names(specs)
+    assert len(set(names.values())) == len(specs)
+    assert names["position"] == "position"
+
+
+def test_layers_of_an_encoder_stand_beside_those_of_its_controls() -> None:
+    ((encoder, figure),) = charts.layer_charts(evidence(), "depth")
+    assert encoder == NET
+    assert figure["layout"]["xaxis"]["ticktext"] == ["conv1", "conv2", "all"]
+    assert by_name(figure, "encoder")["y"] == [1.3, 1.0, 0.9]
+    assert by_name(figure, "same architecture, random weights")["y"] == pytest.approx([1.62, 1.32, 1.22])
+    chosen = by_name(figure, "chosen by cross-validation")
+    assert (chosen["x"], chosen["y"]) == ([2], [0.9])
+
+
+def test_a_control_whose_encoder_is_not_there_has_its_own_chart() -> None:
+    made = evidence(verdict=False)
+    made.rows = [item for item in made.rows if item.role != "encoder" and "seed=0" in item.encoder]
+    ((encoder, figure),) = charts.layer_charts(made, "depth")
+    assert encoder == f"random:{NET}&seed=0"
+    assert by_name(figure, "chosen by cross-validation")["x"] == [2]
+
+
+def test_the_heat_map_has_layers_across_and_features_down() -> None:
+    figure = charts.heat_map(evidence(), NET)
+    assert figure is not None
+    (trace,) = figure["data"]
+    np.testing.assert_allclose(trace["z"], [[1 - s * loss / 1.7 for loss in (1.3, 1.0, 0.9)] for s in (1.0, 0.3)])
+    assert figure["layout"]["yaxis"]["ticktext"] == ["depth", "normals"]
+    assert charts.heat_map(evidence(), "position") is None
+
+
+def test_gains_are_split_by_whether_their_interval_is_above_nothing() -> None:
+    verdict = {
+        "encoder": NET, "feature": "depth", "floor": "position", "floor_mse": 2.0, "margin": 0.05,
+        "gains": [
+            {"floor": "position", "seeds": 1, "estimate": 0.1, "low": -0.1, "high": 0.3},
+            {"floor": "random:" + NET, "seeds": 5, "estimate": 0.5, "low": 0.2, "high": 0.8},
+            {"floor": "patch", "seeds": 1, "estimate": None, "low": None, "high": None},
+        ],
+    }  # fmt: skip
+    figure = charts.gains_chart(verdict, {})
+    assert figure is not None
+    assert by_name(figure, "interval holds 0 or lies below")["x"] == [0.1]
+    assert by_name(figure, "95 % interval above 0")["x"] == [0.5]
+    assert [shape["x0"] for shape in figure["layout"]["shapes"]] == [0, pytest.approx(0.1)]
+    assert charts.gains_chart({**verdict, "gains": []}, {}) is None
+    assert charts.gains_chart({"encoder": NET}, {}) is None
+
+
+def test_cues_are_in_percent_of_the_loss_and_marked_where_they_decide_nothing() -> None:
+    ((encoder, feature, figure),) = charts.cue_charts(evidence(extra={"cues": CUES}))
+    assert (encoder, feature) == (NET, "depth")
+    colour, place = by_name(figure, "colour"), by_name(figure, "position")
+    assert colour["x"] == pytest.approx([20])
+    assert colour["error_x"]["arrayminus"] == pytest.approx([10])
+    assert place["x"] == pytest.approx([200])
+    assert place["error_x"]["array"] == [0]  # no interval
+    labels = [note["text"] for note in figure["layout"]["annotations"] if note["x"] == 0]
+    assert labels == ["without colour", "upside down *"]
+
+
+def test_label_curves_keep_points_whose_interval_is_unknown() -> None:
+    figure = charts.label_chart(evidence(extra=EVERYTHING), "depth")
+    assert figure is not None
+    trace = figure["data"][0]
+    assert trace["x"] == [3, 6, 12]
+    assert trace["error_y"]["array"] == pytest.approx([0.6, 0.4, 0])
+    assert figure["layout"]["xaxis"]["type"] == "log"
+    assert charts.label_chart(evidence(extra=EVERYTHING), "normals") is None

@@ -1,0 +1,244 @@
+"""The page: it stands by itself, escapes what it was given, shows what the evidence has and leaves out what it has not."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from matplotlib import colormaps
+from PIL import Image
+
+from fathom.inference.pointcloud import camera, unproject
+from fathom.probing.evidence import Evidence
+from fathom.report.cloud import MOST_POINTS, assumption, cloud
+from fathom.report.colour import DEPTH_MAP, UNKNOWN
+from fathom.report.page import page
+from fathom.report.rungs import display_names
+from fathom.report.thumbnails import LEVELS, album
+from fathom.report.wording import conclusions, headline
+from tests.report.material import EVERYTHING, NET, evidence, pictures
+
+EVIL = '</script><img src=x onerror="alert(1)">&\'"<b>'
+
+
+class Parsed(HTMLParser):
+    """Tags with their attributes, the text of headings, and the content of scripts."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.headings: list[str] = []
+        self.blocks: dict[str, Any] = {}
+        self._inside = self._block = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._inside = tag
+        self._block = dict(attrs).get("id") or "" if tag == "script" else ""
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = self._block = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._inside == "h2":
+            self.headings.append(data)
+        if self._block:
+            self.blocks[self._block] = json.loads(data)
+
+    def named(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def everything() -> Evidence:
+    return evidence(extra=EVERYTHING)
+
+
+def test_the_page_needs_nothing_from_anywhere() -> None:
+    html = page(everything())
+    parsed = Parsed(html)
+    for tag, attributes in parsed.tags:
+        assert not {"href", "srcset", "data", "action", "poster"} & set(attributes), tag
+        assert (attributes.get("src") or "data:image/").startswith("data:image/"), tag
+    assert len(parsed.named("img")) == 2 * (
+        2 + 2 * 2
+    )  # photograph and truth, two predictions with their errors; no constant
+    style = re.search(r"<style>(.*?)</style>", html, re.S)
+    assert style is not None and "url(" not in style[1] and "@import" not in style[1]
+    (policy,) = [item["content"] for item in parsed.named("meta") if "http-equiv" in item]
+    assert policy is not None and policy.startswith("default-src 'none'") and "http" not in policy
+    assert html.count("plotly.js v") == 1
+
+
+def test_every_name_that_was_given_is_escaped() -> None:
+    made = everything()
+    spec = f"module:{EVIL}"
+    made.rows = [
+        replace(item, encoder=spec, layer=EVIL + item.layer) if item.encoder == NET else item for item in made.rows
+    ]
+    made.rows = [replace(item, feature=EVIL) if item.feature == "normals" else item for item in made.rows]
+    made.verdicts = [{**item, "encoder": spec, "sentence": EVIL, "floor": EVIL} for item in made.verdicts]
+    made.notes, made.command, made.test_scenes = [EVIL], EVIL, (EVIL, *made.test_scenes[1:])
+    made.data["test"] = {**made.data["test"], "location": EVIL, "facts": {EVIL: EVIL}}
+    made.settings, made.versions, made.protocol = {EVIL: EVIL}, {EVIL: EVIL}, {"name": EVIL, "description": EVIL}
+    made.pictures = [
+        replace(item, id=EVIL, scene=EVIL, predictions={spec: item.predictions[NET]}) for item in pictures()
+    ]
+    text = json.dumps(EVERYTHING).replace(json.dumps(NET)[1:-1], json.dumps(spec)[1:-1])
+    made.extra = {**json.loads(text), "cue_sentences": {spec: EVIL, EVIL: EVIL}}
+    made.extra["cues"] = [{**cue, "words": EVIL, "group": EVIL} for cue in made.extra["cues"]]
+    plain, given = Parsed(page(everything())), Parsed(page(made))
+    assert "alert(1)" in page(made)
+    assert len(given.named("script")) == len(plain.named("script"))
+    assert not [attributes for _, attributes in given.tags if "onerror" in attributes]
+    assert all((item["src"] or "").startswith("data:image/") for item in given.named("img"))
+    # Plotly reads labels as HTML: what was given must be escaped inside the JSON as well.
+    shown = json.dumps(given.blocks["figures"])
+    assert "alert(1)" in shown and "<img" not in shown and "</script" not in shown
+
+
+def test_sections_are_there_when_their_material_is() -> None:
+    bare = Parsed(page(evidence(verdict=False, drawn=False))).headings
+    full = Parsed(page(everything())).headings
+    optional = ["Gain over each floor", "Cues", "How many labels", "Bits", "Pictures", "In space"]
+    assert [name for name in full if name not in bare] == optional
+    assert bare == [
+        "The ladder", "Layers", "What may be concluded", "What may not be concluded", "All numbers", "How it was measured"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"cues": [], "cue_sentences": {}, "label_curves": [], "information": []},
+        {"cues": None, "cue_sentences": None, "label_curves": None, "information": None},
+        {"cues": [{"encoder": NET}], "label_curves": [{"encoder": NET}], "information": [{"encoder": NET}]},
+        {"cues": [{"encoder": "gone", "feature": "depth", "cue": "grey", "change": 0.1, "base_mse": 1.0}]},
+        {"label_curves": [{"encoder": "gone", "feature": "depth", "scenes": [2], "mse": [None]}]},
+        {"information": [{"encoder": NET, "r2": {"estimate": None}, "code": None, "beyond": {"estimate": 0.1}}]},
+    ],
+)
+def test_what_is_missing_in_an_optional_part_is_left_out(extra: dict[str, Any]) -> None:
+    parsed = Parsed(page(evidence(extra=extra)))
+    assert "The ladder" in parsed.headings
+    assert all(figure["layout"]["height"] for figure in parsed.blocks["figures"].values())
+
+
+def test_every_chart_has_its_place_and_every_row_its_line() -> None:
+    made = everything()
+    html = page(made)
+    parsed = Parsed(html)
+    places = {item["id"] for item in parsed.named("div") if item.get("id")}
+    assert set(parsed.blocks["figures"]) <= places and len(parsed.blocks["figures"]) == 9
+    assert html.count('<tr class="floor">') == 6
+    assert html.count('<tr class="random">') == 18
+    for number in ("aaaa", "bbbb", "0.457", "0.424", "all valid pixels", "fathom probe data/rooms -e net"):
+        assert number in html
+
+
+def test_a_run_read_back_from_its_json_gives_the_same_page(tmp_path: Any) -> None:
+    made = everything()
+    made.save(tmp_path)
+    found = Evidence.load(tmp_path)
+    found.pictures = made.pictures
+    assert page(found) == page(made)
+
+
+def test_the_headline_is_one_sentence_whatever_the_verdicts() -> None:
+    made = evidence()
+    names = display_names(made)
+    assert headline(made, names) == f"Depth is implicit in {names[NET]}; normals is implicit in {names[NET]}."
+    one = replace(made, verdicts=made.verdicts[:1])
+    assert headline(one, names).startswith(f"{names[NET]} carries depth that a linear probe reads out")
+    assert NET not in headline(one, names)
+    both = [
+        {**made.verdicts[0], "verdict": kind, "encoder": name} for kind, name in (("absent", "a"), ("implicit", "b"))
+    ]
+    third = {**made.verdicts[0], "feature": "normals", "encoder": "c", "verdict": "too few scenes"}
+    several = replace(made, verdicts=[*both, third])
+    assert headline(several, {}) == (
+        "Depth is implicit in b, absent in a; normals is undecided for c, with too few scenes."
+    )
+    assert "no verdict" in headline(replace(made, verdicts=[]), names)
+    floors = replace(made, verdicts=[], rows=[item for item in made.rows if item.role == "floor"])
+    assert "name an encoder" in headline(floors, names)
+
+
+def test_what_may_be_concluded_follows_the_verdicts() -> None:
+    def words(kind: str, *roles: str) -> tuple[str, str]:
+        made = evidence()
+        made.verdicts = [{**made.verdicts[0], "verdict": kind}]
+        made.rows = [item for item in made.rows if item.role in roles]
+        may, not_ = conclusions(made)
+        return " ".join(may), " ".join(not_)
+
+    may, not_ = words("implicit", "encoder", "floor")
+    assert "Implicit: a linear map" in may and "uses the feature" in not_ and "no untrained copy" in not_
+    assert "no untrained copy" not in words("implicit", "encoder", "random")[1]
+    assert "It is a finding" in words("absent", "encoder")[0] and "It is a finding" not in may
+    assert "lack of a finding" in words("not shown", "encoder")[1] and "lack of a finding" not in not_
+    assert "fewer than 10 test scenes" in words("too few scenes", "encoder")[1]
+
+
+def decoded(uri: str) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))).convert("RGB"))
+
+
+def test_truth_and_predictions_share_one_scale_and_what_is_unknown_is_grey() -> None:
+    made = pictures(2, ("net",))
+    for picture in made:
+        picture.predictions["net"] = torch.full((3, 4), 2.5)
+        picture.depth[0, 20] = 2.5
+    drawn = album(made, ["net"])
+    low, high = drawn.depth
+    index = round((2.5 - low) / (high - low) * (LEVELS - 1))
+    expected = np.round(np.asarray(colormaps[DEPTH_MAP](np.linspace(0, 1, LEVELS))[index, :3]) * 255)
+    for frame in drawn.frames:
+        truth, prediction = decoded(frame.truth), decoded(frame.shown[0].prediction)
+        assert truth.shape == (24, 32, 3)
+        np.testing.assert_allclose(truth[20, 7], expected, atol=1)
+        np.testing.assert_allclose(prediction, np.broadcast_to(expected, prediction.shape), atol=1)
+    assert decoded(drawn.frames[0].truth)[0, 0].tolist() == [round(255 * float(UNKNOWN))] * 3
+    gap = 2.5 - made[1].depth[0].numpy()
+    assert drawn.frames[1].shown[0].rmse == pytest.approx(np.sqrt((gap**2).mean()), rel=1e-5)
+
+
+def test_the_cloud_is_the_truth_unprojected() -> None:
+    made = pictures(2)
+    packed = cloud(made, [NET, "position"], {NET: "net"})
+    assert packed["encoders"] == ["net", "position"]
+    for picture, frame in zip(made, packed["frames"], strict=True):
+        rays = np.frombuffer(base64.b64decode(frame["rays"]), "<f4").reshape(-1, 3)
+        truth = np.frombuffer(base64.b64decode(frame["truth"]), "<f4")
+        colours = np.frombuffer(base64.b64decode(frame["colours"]), "u1").reshape(-1, 3)
+        guesses = np.frombuffer(base64.b64decode(frame["predictions"]), "<f4").reshape(2, -1)
+        depth = np.where(picture.valid[0].numpy(), picture.depth[0].numpy(), np.float32(np.nan))
+        expected, known = unproject(depth, camera((24, 32), intrinsics=picture.intrinsics))
+        assert frame["n"] == len(rays) == 24 * 32 <= MOST_POINTS
+        np.testing.assert_allclose((rays * truth[:, None])[np.isfinite(truth)], expected, rtol=1e-5)
+        assert np.isfinite(truth).sum() == known.sum()
+        np.testing.assert_array_equal(
+            colours.reshape(24, 32, 3).transpose(2, 0, 1), (picture.image * 255).round().byte()
+        )
+        corner = guesses[0].reshape(24, 32)[0, 0]
+        assert corner == pytest.approx(float(picture.predictions[NET][0, 0]))
+    assert "60 degrees" in assumption(made) and assumption(made[:1]) == ""
+
+
+def test_a_large_frame_gives_no_more_points_than_a_phone_can_turn() -> None:
+    (small,) = pictures(1)
+    large = replace(
+        small,
+        image=torch.zeros(3, 480, 640),
+        depth=torch.ones(1, 480, 640),
+        valid=torch.ones(1, 480, 640, dtype=torch.bool),
+    )
+    assert 0.5 * MOST_POINTS < cloud([large], [NET], {})["frames"][0]["n"] <= MOST_POINTS
