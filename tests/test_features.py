@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from fathom.errors import FathomError, UsageError
-from fathom.features import FEATURES, Feature, feature, labels_feature
+from fathom.data.transforms import fit
+from fathom.errors import UsageError
+from fathom.features import FEATURES, Feature, feature, labels_feature, target_feature
+from fathom.masked import masked_average
 from fathom.sample import Intrinsics, Sample
 
 GRID = (4, 6)
@@ -29,18 +33,6 @@ def frame(depth: torch.Tensor | None = None, **changes) -> Sample:
     return Sample(**(values | {"intrinsics": CAMERA} | changes))
 
 
-def tilted_plane(normal: tuple[float, float, float], distance: float) -> torch.Tensor:
-    """Depth of the plane n·P + distance = 0 seen by CAMERA."""
-    v = (torch.arange(32) + 0.5 - CAMERA.cy)[:, None] / CAMERA.fy
-    u = (torch.arange(48) + 0.5 - CAMERA.cx)[None] / CAMERA.fx
-    return (-distance / (normal[0] * u + normal[1] * v + normal[2]))[None]
-
-
-def unit(*vector: float) -> tuple[float, float, float]:
-    length = math.sqrt(sum(part * part for part in vector))
-    return tuple(part / length for part in vector)
-
-
 def test_depth_log_depth_and_disparity_of_a_flat_wall() -> None:
     for name, expected in (("depth", 2.5), ("log_depth", math.log(2.5)), ("disparity", 0.4)):
         values, valid = Feature(name).of(frame(), GRID)
@@ -59,10 +51,10 @@ def test_an_invalid_pixel_has_no_influence_even_if_nan() -> None:
     depth = torch.full((1, 32, 48), 2.5)
     valid = torch.ones_like(depth, dtype=torch.bool)
     depth[0, :3, :3], valid[0, :3, :3] = float("nan"), False
-    for name in ("depth", "log_depth", "disparity", "depth_edges", "normals"):
+    for name in ("depth", "log_depth", "disparity", "depth_edges", "normals", "plane_offset", "curvature"):
         values, ok = Feature(name).of(frame(depth, valid=valid), GRID)
         assert torch.isfinite(values).all(), name
-        assert ok[0, 2:, 2:].all(), name
+        assert ok[0, 2:-1, 2:-1].all(), name
     torch.testing.assert_close(Feature("depth").of(frame(depth, valid=valid), GRID)[0], torch.full((1, *GRID), 2.5))
 
 
@@ -74,28 +66,6 @@ def test_a_mostly_invalid_cell_is_invalid() -> None:
     assert ok.sum() == 4 * 6 - 1
 
 
-def test_normals_and_plane_offset_of_a_tilted_plane() -> None:
-    normal = unit(0.3, -0.4, -1.0)
-    depth = tilted_plane(normal, 3.0)
-    values, valid = Feature("normals").of(frame(depth), GRID)
-    assert valid[0, 1:-1, 1:-1].all()
-    expected = torch.tensor(normal)[:, None, None].expand(3, *GRID)
-    torch.testing.assert_close(torch.where(valid, values, expected), expected, atol=2e-3, rtol=0)
-    offset, valid = Feature("plane_offset").of(frame(depth), GRID)
-    torch.testing.assert_close(torch.where(valid, offset, 3.0), torch.full((1, *GRID), 3.0), atol=5e-3, rtol=0)
-
-
-def test_curvature_of_a_plane_is_nothing_and_of_a_sphere_is_not() -> None:
-    plane, ok = Feature("curvature").of(frame(tilted_plane(unit(0.2, 0.1, -1.0), 2.0)), GRID)
-    assert float(plane[ok].max()) < 1e-3
-    v = (torch.arange(32) + 0.5 - CAMERA.cy)[:, None] / CAMERA.fy
-    u = (torch.arange(48) + 0.5 - CAMERA.cx)[None] / CAMERA.fx
-    a, centre, radius = u**2 + v**2 + 1, 3.0, 2.0
-    depth = ((2 * centre - torch.sqrt((4 * (centre**2 - a * (centre**2 - radius**2))).clamp(min=0))) / (2 * a))[None]
-    sphere, ok = Feature("curvature").of(frame(depth), GRID)
-    assert float(sphere[ok][len(sphere[ok]) // 2]) > 0.01
-
-
 def test_depth_edges_of_a_step_are_where_the_step_is() -> None:
     depth = torch.full((1, 32, 48), 1.0)
     depth[..., 28:] = 3.0
@@ -104,16 +74,55 @@ def test_depth_edges_of_a_step_are_where_the_step_is() -> None:
     assert values[0, :, [0, 1, 5]].max() == 0
 
 
-def test_relative_depth_does_not_change_with_scale() -> None:
-    depth = tilted_plane(unit(0.3, -0.4, -1.0), 3.0)
-    a, b = (Feature("relative_depth").of(frame(d), GRID)[0] for d in (depth, depth * 7))
-    torch.testing.assert_close(a, b, atol=1e-5, rtol=0)
+def ramp() -> torch.Tensor:
+    """Depth that grows from left to right and differs from row to row."""
+    return 1 + torch.linspace(0, 3, 48)[None, None] * torch.linspace(0.5, 1, 32)[None, :, None]
+
+
+def test_depth_edges_of_a_ramp_are_its_slope_and_unknown_beside_a_hole() -> None:
+    depth = (1 + 0.02 * torch.arange(48.0)).expand(1, 32, 48).clone()
+    valid = torch.ones_like(depth, dtype=torch.bool)
+    depth[0, 8:16, 8:16], valid[0, 8:16, 8:16] = float("nan"), False
+    values, ok = Feature("depth_edges").of(frame(depth, valid=valid), GRID)
+    torch.testing.assert_close(values[ok], torch.full_like(values[ok], 0.02))
+    assert not ok[0, 1, 1] and ok.sum() == 23
+
+
+def test_relative_depth_is_median_and_mean_deviation_as_numpy_has_them() -> None:
+    depth = ramp()
+    valid = torch.ones_like(depth, dtype=torch.bool)
+    valid[0, :, :8] = False
+    values, ok = Feature("relative_depth").of(frame(torch.where(valid, depth, torch.nan), valid=valid), GRID)
+    inside = depth[valid].double().numpy()
+    median = np.sort(inside)[(len(inside) - 1) // 2]
+    expected = (depth[0].double().numpy() - median) / np.abs(inside - median).mean()
+    cells = expected.reshape(4, 8, 6, 8).mean((1, 3))
+    assert not ok[0, :, 0].any() and ok[0, :, 1:].all()
+    np.testing.assert_allclose(values[0, :, 1:].numpy(), cells[:, 1:], atol=1e-5)
+
+
+def test_relative_depth_does_not_change_with_scale_and_shift() -> None:
+    a, b = (Feature("relative_depth").of(frame(depth), GRID)[0] for depth in (ramp(), 7 * ramp() + 5))
+    torch.testing.assert_close(a, b, atol=1e-4, rtol=0)
+    assert float(a.max() - a.min()) > 2
+
+
+def test_relative_depth_of_a_wall_that_faces_the_camera_is_unknown() -> None:
+    values, ok = Feature("relative_depth").of(frame(), GRID)
+    assert not ok.any() and not values.any()
 
 
 def test_luminance_is_linear_in_the_averaged_colour() -> None:
     colour, luminance = (Feature(name).of(frame(), GRID)[0] for name in ("colour", "luminance"))
     weights = torch.tensor([0.299, 0.587, 0.114])[:, None, None]
     torch.testing.assert_close((weights * colour).sum(0, keepdim=True), luminance)
+
+
+def test_colour_is_the_mean_of_each_channel_in_the_cell() -> None:
+    sample = frame()
+    values, ok = Feature("colour").of(sample, GRID)
+    torch.testing.assert_close(values, sample.image.reshape(3, 4, 8, 6, 8).mean((2, 4)))
+    assert ok.all()
 
 
 def test_labels_are_class_shares_and_unlabelled_pixels_do_not_count() -> None:
@@ -129,23 +138,54 @@ def test_position_runs_from_minus_to_plus_one_at_cell_centres() -> None:
     torch.testing.assert_close(values[1, 0], torch.linspace(-5 / 6, 5 / 6, 6))
 
 
-def test_a_users_function_is_a_feature_and_its_nan_is_refused() -> None:
-    def broken(sample: Sample, grid: tuple[int, int]):
-        return torch.full((1, *grid), float("nan")), torch.ones(1, *grid, dtype=torch.bool)
+def test_a_users_function_is_a_feature() -> None:
+    def red_and_green(sample: Sample, grid: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+        known = torch.ones(1, *sample.image_size, dtype=torch.bool)
+        known[:, :8] = False
+        return masked_average(sample.float_image()[:2].double(), known, grid)
 
-    with pytest.raises(FathomError, match="'mine' of frame f is NaN"):
-        Feature.from_function("mine", broken).of(frame(), GRID)
-    with pytest.raises(FathomError, match="wanted"):
-        Feature.from_function("mine", broken, channels=2).of(frame(), GRID)
+    mine = Feature.from_function("mine", red_and_green, channels=2, unit="share")
+    values, ok = mine.of(frame(), GRID)
+    assert (mine.unit, mine.channels, mine.to_depth, mine.classes) == ("share", 2, None, False)
+    assert values.dtype == torch.float32 and not ok[:, 0].any() and ok[:, 1:].all()
+    torch.testing.assert_close(values[:, 1:], Feature("colour").of(frame(), GRID)[0][:2, 1:])
+
+
+def test_a_target_of_several_channels_is_averaged_from_its_own_resolution_where_all_channels_are_known() -> None:
+    target = torch.rand(3, 16, 24, generator=torch.Generator().manual_seed(1))
+    target[1, :4, :4], target[2, 4, 4] = torch.nan, torch.nan
+    values, ok = target_feature(3, "mT").of(fit(frame(target=target), (64, 96)), GRID)
+    known = torch.isfinite(target).all(0)
+    cells = torch.where(known, target, 0.0).reshape(3, 4, 4, 6, 4).sum((2, 4))
+    counts = known.reshape(4, 4, 6, 4).sum((1, 3))
+    assert ok[0].tolist() == (counts >= 8).tolist() and not ok[0, 0, 0] and ok[0, 1, 1]
+    torch.testing.assert_close(values, torch.where(ok, cells / counts.clamp(min=1), 0.0))
+    with pytest.raises(UsageError, match="Frame f has no target"):
+        target_feature(3).of(frame(), GRID)
 
 
 def test_names_are_looked_up_and_the_nearest_is_offered() -> None:
     assert {Feature(name).name for name in FEATURES} == set(FEATURES)
-    assert feature("labels:5").channels == 5
+    assert feature("labels:5").channels == 5 and feature("labels:5").classes
+    assert Feature("target:4").channels == 4
     with pytest.raises(UsageError, match="did you mean 'disparity'"):
         Feature("disparty")
+    with pytest.raises(UsageError, match=r"'labels' needs its number of classes; write labels:40"):
+        Feature("labels")
+    with pytest.raises(UsageError, match=r"'target' needs its number of channels; write target:3"):
+        Feature("target")
+    for name in ("labels:x", "target:0"):
+        with pytest.raises(UsageError, match=f"'{name}': a number of"):
+            Feature(name)
 
 
-def test_normals_without_camera_say_what_is_missing() -> None:
-    with pytest.raises(UsageError, match="intrinsics"):
-        Feature("normals").of(frame(intrinsics=None), GRID)
+def test_every_feature_says_its_shape_and_unit_and_stands_in_the_docs() -> None:
+    rows = {}
+    for line in (Path(__file__).parent.parent / "docs" / "features.md").read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if line.startswith("| `"):
+            rows.setdefault(cells[0].strip("`"), cells)
+    for name, item in FEATURES.items():
+        assert f"``({item.channels}, h, w)``" in (item.target.__doc__ or ""), name
+        assert rows[name][1] == str(item.channels) and rows[name][2] == (item.unit or "–"), name
+    assert {"labels", "target"} <= rows.keys()

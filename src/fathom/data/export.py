@@ -21,7 +21,7 @@ MOST_METRES = 65.535
 def export(dataset: Dataset, out: Path, *, skipped: Skipped | None = None) -> int:
     """Write `dataset` to folder `out`, to be read as ``folder:OUT?depth-scale=1000``; returns the number of frames.
 
-    Invalid pixels are 0. Depth beyond 65.535 m does not fit and raises `DataError`.
+    Invalid pixels are 0. Depth beyond 65.535 m does not fit and raises `DataError`, and so does a target, which has no place.
     """
     from PIL import Image
 
@@ -37,6 +37,12 @@ def export(dataset: Dataset, out: Path, *, skipped: Skipped | None = None) -> in
                 raise
             skipped.frames.append((dataset.frame(position).id, str(error)))
             continue
+        if sample.target is not None:
+            raise DataError(
+                dataset.source.location,
+                "has targets, for which the exported form has no place",
+                "pack the data instead ('fathom data pack'), which keeps them",
+            )
         metres = np.where(sample.valid[0].numpy(), sample.depth[0].numpy(), 0.0)
         if metres.max(initial=0.0) > MOST_METRES:
             raise DataError(

@@ -76,9 +76,11 @@ class FolderSource:
     depth: DepthFormat
     target: TargetFormat
     intrinsics: Intrinsics | None
+    unlabelled: int
     border: int
     facts: Mapping[str, str]
     kind: str = "folder"
+    left_out: Sequence[str] = ()
     official: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -93,6 +95,7 @@ class FolderSource:
         labels = target = None
         if pair.labels is not None:
             labels = torch.from_numpy(read_counts(pair.labels).astype(np.int64))[None]
+            labels[labels == self.unlabelled] = -1
             if labels.shape[-2:] != depth.shape[-2:]:
                 sizes = "x".join(map(str, labels.shape[-2:])), "x".join(map(str, depth.shape[-2:]))
                 what = "depth" if pair.depth else "an image"
@@ -125,6 +128,7 @@ def open_folder(
     csv: str | None = None,
     scene: str = "auto",
     intrinsics: str | None = None,
+    unlabelled: int | None = None,
     target_channels: str | None = None,
     target_layout: Layout | None = None,
     target_invalid: float | None = None,
@@ -144,6 +148,7 @@ def open_folder(
         scene: ``auto`` (CSV column, else sub-folder, else each frame its own), ``frame``, or a regular expression whose
             first group, found in the frame's id, is the scene.
         intrinsics: ``fx,fy,cx,cy`` of all images as stored, in pixels; pixel i covers [i, i + 1).
+        unlabelled: the stored label that means "none", such as 255.
         target_channels: how many channels each target has, or the names of those to take from EXR files (``R,G,B``); by
             default all that the first target has.
         target_layout: ``hwc`` or ``chw``: where NumPy targets of three axes have their channels. They need it.
@@ -157,8 +162,6 @@ def open_folder(
     patterns = {kind: pattern for kind, pattern in given.items() if pattern}
     found = find_pairs(path, patterns, csv, scene, skip_bad)
     scale = None if depth_scale is None else metres_per_count(depth_scale)
-    if scale is not None and scale <= 0:
-        raise UsageError(f"--depth-scale {depth_scale} is not above 0.")
     if invalid is None and depth_offset == 0:
         invalid = 0
     depth = DepthFormat(scale, depth_offset, invalid)
@@ -173,13 +176,26 @@ def open_folder(
         facts["target"] = str(target)
         if target.unit:
             facts["target unit"] = target.unit
+    if unlabelled is not None:
+        facts["labels"] = f"{unlabelled} is unlabelled"
     if intrinsics is not None:
         facts["intrinsics"] = f"{intrinsics} pixels of the stored image, as given"
     if border:
         facts["border"] = f"{border} pixels cut from every side"
     if found.skipped:
         facts["left out"] = f"{len(found.skipped)} incomplete: {'; '.join(found.skipped[:3])}"
-    return FolderSource(str(path), found.pairs, depth, target, _camera(intrinsics), border, facts)
+    camera = _camera(intrinsics)
+    return FolderSource(
+        str(path),
+        found.pairs,
+        depth,
+        target,
+        camera,
+        -1 if unlabelled is None else unlabelled,
+        border,
+        facts,
+        left_out=found.skipped,
+    )
 
 
 def _counted(form: TargetFormat, pairs: Sequence[Pair], skip_bad: bool) -> TargetFormat:

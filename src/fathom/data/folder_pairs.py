@@ -53,7 +53,7 @@ class Pairing:
 
     Attributes:
         pairs: in order. how: they were found. scene: what a scene is.
-        skipped: what was incomplete and left out.
+        skipped: what was incomplete and left out, a sentence each.
     """
 
     pairs: tuple[Pair, ...]
@@ -140,7 +140,7 @@ def _pairs_from_table(
             )
             if skipped is None:
                 raise DataError(table, problem, "mend the table or use --skip-bad")
-            skipped.append(problem)
+            skipped.append(f"{table}: {problem}.")
             continue
         id_ = row.get("id") or str(Path(row["image"]).with_suffix(""))
         pairs.append(Pair(id_, row.get("scene", ""), **files))
@@ -156,8 +156,8 @@ def _name_scenes(
     absent = [id_ for id_ in scenes if id_ not in by_stem]
     if absent:
         if skipped is None:
-            raise DataError(table, f"names frame '{absent[0]}', for which there is no image and depth map")
-        skipped.extend(absent)
+            raise DataError(table, f"names frame '{absent[0]}', for which there is no image and ground truth")
+        skipped.extend(f"{table}: names frame '{id_}', for which there is no image and ground truth." for id_ in absent)
     return [replace(pair, scene=scenes[stem]) for stem, pair in by_stem.items() if stem in scenes]
 
 
@@ -240,7 +240,7 @@ def _match(files: Mapping[str, Mapping[str, Path]], skipped: list[str] | None) -
             for stem in sorted(one.keys() - other.keys()):
                 if skipped is None:
                     raise DataError(one[stem], f"has no {what} beside it", "complete the pair or use --skip-bad")
-                skipped.append(f"{one[stem].name} has no {what}")
+                skipped.append(f"{one[stem]}: has no {what} beside it.")
         whole &= files[kind].keys()
     return [
         Pair(

@@ -33,7 +33,7 @@ class Survey:
         valid: share of valid pixels.
         levels: distinct depth values in a frame, the median over frames.
         step: metres between neighbouring ones, the least in a frame, the median over frames.
-        empty: ids of frames without one valid pixel.
+        empty: ids of frames without one valid pixel of depth or of another target.
         warnings: of the unit of depth.
         broken: (id, reason) of frames that could not be read.
     """
@@ -50,6 +50,7 @@ class Survey:
     with_intrinsics: int = 0
     with_labels: int = 0
     with_normals: int = 0
+    with_targets: int = 0
     empty: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     broken: list[tuple[str, str]] = field(default_factory=list)
@@ -115,6 +116,7 @@ def survey(dataset: Dataset, *, most: int | None = None, skipped: Skipped | None
         result.with_intrinsics += sample.intrinsics is not None
         result.with_labels += sample.labels is not None
         result.with_normals += sample.normals is not None
+        result.with_targets += sample.target is not None
         shares.append(float(sample.valid.float().mean()))
         inside = sample.depth[sample.valid].numpy()
         if inside.size:
@@ -122,7 +124,7 @@ def survey(dataset: Dataset, *, most: int | None = None, skipped: Skipped | None
             distinct = np.unique(inside)
             levels.append(len(distinct))
             steps.append(float(np.diff(distinct).min(initial=np.inf)))
-        else:
+        elif sample.target is None or not bool(sample.target.isfinite().all(0).any()):
             result.empty.append(sample.id)
     result.image_sizes, result.depth_sizes = dict(images), dict(depths)
     result.valid = float(np.mean(shares)) if shares else 0.0

@@ -6,6 +6,7 @@ which is meant.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,6 +21,9 @@ from fathom.errors import DataError, MissingExtraError, UsageError
 from fathom.sample import Grid
 
 Layout = Literal["hwc", "chw"]
+
+MOST_CHANNELS = 4096
+"""Bands or pages of a TIFF; a header can claim anything."""
 
 TARGET_SUFFIXES = frozenset({".npy", ".exr", ".tif", ".tiff", ".png", ".pgm"})
 
@@ -176,27 +180,38 @@ def _tiff(path: Path) -> np.ndarray:
 
 
 def _tiff_header(path: Path) -> bool:
-    """Whether the bands are interleaved; the size is checked before any pixel is decoded."""
+    """Whether the bands are interleaved; the sizes of all pages are checked before any pixel is decoded."""
     import struct
 
     from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
+    pages: list[tuple[int, int, int, int]] = []
     try:
-        with path.open("rb") as file:
+        with path.open("rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's remarks on odd tags; what matters is refused below
             start = file.read(8)
             directory = ImageFileDirectory_v2(start + file.read(8) if start[2:3] == b"\x2b" else start)
-            file.seek(directory.next)
-            directory.load(file)
-        width, height = int(directory[256]), int(directory[257])
-        bands, planar = int(directory.get(277, 1)), int(directory.get(284, 1))
+            while directory.next and len(pages) <= MOST_CHANNELS:
+                file.seek(directory.next)
+                directory.load(file)
+                width, height = int(directory[256]), int(directory[257])
+                pages.append((width, height, int(directory.get(277, 1)), int(directory.get(284, 1))))
     except FileNotFoundError:
         raise DataError(path, "does not exist", "check the name") from None
     except (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, struct.error) as error:
         raise DataError(path, f"is not a readable TIFF image ({error})", SKIP) from error
-    if width * height > MOST_PIXELS or bands > 4096:
+    if not pages:
+        raise DataError(path, "is not a readable TIFF image (it has no page)", SKIP)
+    width, height, bands, planar = pages[0]
+    if width * height > MOST_PIXELS or bands * len(pages) > MOST_CHANNELS:
         raise DataError(
-            path, f"claims {width}x{height} pixels of {bands} bands, beyond the limit of {MOST_PIXELS:,}", SKIP
+            path,
+            f"claims {width}x{height} pixels of {bands * len(pages)} channels, beyond the limits of {MOST_PIXELS:,} and "
+            f"{MOST_CHANNELS:,}",
+            SKIP,
         )
+    if len(set(pages)) > 1:
+        raise DataError(path, "has pages of different sizes or kinds", "store one map a file")
     return bands > 1 and planar == 1
 
 

@@ -17,6 +17,9 @@ Target = tuple[Float[Tensor, "C h w"], Bool[Tensor, "1 h w"]]
 TargetFunction = Callable[[Sample, Grid], Target]
 ToDepth = Callable[[Float[Tensor, "*shape"]], Float[Tensor, "*shape"]]
 
+LARGEST = 1e15
+"""Magnitude beyond which a value is refused: its square must fit float32 with room to spare."""
+
 
 def _shipped(sample: Sample, grid: Grid) -> Target:
     """Stands for "the shipped feature of this name" until `Feature` has looked it up."""
@@ -95,10 +98,11 @@ class Feature:
                 f"{tuple(valid.shape)}; wanted {(self.channels, *grid)} and {(1, *grid)}."
             )
         known = torch.where(valid, values, 0.0)
-        if not torch.isfinite(known).all():
+        if not bool((known.abs() <= LARGEST).all()):
+            size = "beyond ±1e15" if bool(torch.isfinite(known).all()) else "NaN or infinite"
             raise FathomError(
-                f"Feature '{self.name}' of frame {sample.id} is NaN or infinite in a cell that it calls valid; "
-                "make such cells invalid."
+                f"Feature '{self.name}' of frame {sample.id} is {size} in a cell that it calls valid; "
+                "make such cells invalid or choose another unit."
             )
         return known, valid
 

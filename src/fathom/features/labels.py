@@ -31,8 +31,9 @@ def labels_feature(classes: int) -> Feature:
         if sample.labels is None:
             raise UsageError(f"Frame {sample.id} has no labels; choose a source that gives some.")
         known = (sample.labels >= 0) & (sample.labels < classes)
-        one_hot = torch.nn.functional.one_hot(sample.labels[0].clamp(0, classes - 1), classes)
-        return masked_average(one_hot.permute(2, 0, 1).float(), known, grid)
+        one_hot = torch.zeros(classes, *sample.labels.shape[-2:])
+        one_hot.scatter_(0, sample.labels.clamp(0, classes - 1), 1.0)
+        return masked_average(one_hot, known, grid)
 
     return Feature("labels", classes, target, classes=True)
 

@@ -35,14 +35,20 @@ def target_feature(channels: int, unit: str = "") -> Feature:
 
 def describe_target(dataset: Dataset) -> tuple[int, str]:
     """Channels of the target of the first readable frame of `dataset`, and the unit that its source states."""
+    broken: DataError | None = None
     for position in range(len(dataset)):
         try:
             found = dataset[position].target
-        except DataError:
-            continue  # the pass over the data names it, or leaves it out where that was asked for
+        except DataError as error:
+            # The pass over the data names it, or leaves it out where that was asked for.
+            broken = broken or error
+            continue
         if found is None:
             break
         return int(found.shape[0]), dataset.source.facts.get("target unit", "")
+    else:
+        if broken is not None:
+            raise broken
     raise UsageError(
         f"{dataset.source.location} has no targets; put their maps in a folder target/ (docs/features.md)."
     )
