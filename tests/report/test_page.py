@@ -26,6 +26,7 @@ from fathom.report.thumbnails import LEVELS, album
 from fathom.report.wording import conclusions, headline
 from tests.report.material import EVERYTHING, NET, evidence, pictures
 
+NAN = float("nan")
 EVIL = '</script><img src=x onerror="alert(1)">&\'"<b>'
 
 
@@ -123,6 +124,16 @@ def test_sections_are_there_when_their_material_is() -> None:
         {"cues": [{"encoder": NET}], "label_curves": [{"encoder": NET}], "information": [{"encoder": NET}]},
         {"cues": [{"encoder": "gone", "feature": "depth", "cue": "grey", "change": 0.1, "base_mse": 1.0}]},
         {"label_curves": [{"encoder": "gone", "feature": "depth", "scenes": [2], "mse": [None]}]},
+        {
+            "label_curves": [
+                {"encoder": NET, "feature": "depth", "scenes": [2], "mse": [1.0], "low": [NAN], "high": [NAN]}
+            ]
+        },
+        {
+            "cues": [
+                {"encoder": NET, "feature": "depth", "change": NAN, "base_mse": 1.0, "low": NAN, "high": float("inf")}
+            ]
+        },
         {"information": [{"encoder": NET, "r2": {"estimate": None}, "code": None, "beyond": {"estimate": 0.1}}]},
     ],
 )

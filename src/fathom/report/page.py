@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -40,6 +41,10 @@ def write_report(evidence: Evidence, path: str | Path) -> Path:
 
 def page(evidence: Evidence) -> str:
     """The report as HTML."""
+    # As its JSON has it, so that a run and its folder give one page: what is not finite is unknown.
+    record = evidence.to_json()
+    known = {key: record[key] for key in evidence.extra}
+    evidence = replace(evidence, verdicts=record["verdicts"], extra=known)
     builder = _Page(evidence)
     body = "".join(
         (
