@@ -125,6 +125,15 @@ def test_file_cut_short_is_refused_by_name(
         Dataset.whole(open_nyu_mat(path))[4]
 
 
+def test_folder_that_holds_the_file_is_recognised(written: tuple[Path, dict[str, np.ndarray]], tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"nyu_depth_v2_labeled\.mat: does not exist; name nyu_depth_v2_labeled\.mat or"
+    ):
+        load(f"nyu-mat:{tmp_path}")
+    (tmp_path / "nyu_depth_v2_labeled.mat").symlink_to(written[0])
+    assert load(tmp_path).source.kind == "nyu-mat" and load(tmp_path).ids == load(written[0]).ids
+
+
 def test_foreign_hdf5_is_refused(tmp_path: Path) -> None:
     import h5py
 

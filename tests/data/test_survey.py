@@ -31,6 +31,14 @@ def test_eight_bit_depth_is_recognised_by_its_steps(tmp_path: Path) -> None:
     assert "steps of 4.0 cm: depth of 8 bits" in evidence
 
 
+def test_fine_depth_of_few_values_is_not_called_8_bits(tmp_path: Path) -> None:
+    picture(tmp_path / "rgb" / "a.png")
+    (tmp_path / "depth").mkdir()
+    np.save(tmp_path / "depth" / "a.npy", np.linspace(2, 2.1, 192, dtype=np.float32).reshape(12, 16))
+    evidence = survey(load(tmp_path)).unit_evidence()
+    assert "plausible as metres; about 192 distinct values" in evidence and "8 bits" not in evidence
+
+
 def test_millimetres_as_metres_are_called_doubtful(tmp_path: Path) -> None:
     picture(tmp_path / "rgb" / "a.png")
     (tmp_path / "depth").mkdir()

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import json as jsonlib
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -14,10 +20,20 @@ if TYPE_CHECKING:
     from fathom.data.loading import Skipped
     from fathom.data.members import DepthFormat, ImageFormat
     from fathom.data.survey import Survey
+    from fathom.sample import Sample
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, help="Look at, check, split, render, export and pack data."
 )
+
+
+@app.callback()
+def _before() -> None:
+    # A frame is called after its file, whose name need not be UTF-8: print it with escapes rather than not at all.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
 
 Data = Annotated[str, typer.Argument(help="DATA: rooms, KIND:PATH, or a path whose kind is recognised.")]
 Scale = Annotated[str | None, typer.Option("--depth-scale", help="Metres a count, or counts a metre.")]
@@ -27,6 +43,19 @@ def _open(data: str, depth_scale: str | None, skip_bad: bool = False) -> Dataset
     from fathom.data.sources import load
 
     return load(data, skip_bad=skip_bad, **({"depth_scale": depth_scale} if depth_scale is not None else {}))
+
+
+def _write_json(path: Path, record: dict[str, object]) -> None:
+    """As ASCII, so that a name that is not UTF-8 is an escape of JSON and comes back as it was."""
+    from fathom.atomic import write_text
+
+    write_text(path, jsonlib.dumps({"schema_version": 1, **record}, indent=2, allow_nan=False) + "\n")
+
+
+def _shown(sample: Sample) -> Sample:
+    """The sample under a name that fits above a picture and that every font can draw."""
+    name = sample.id.encode("utf-8", "backslashreplace").decode()
+    return replace(sample, id=name if len(name) <= 24 else "…" + name[-23:])
 
 
 def _report(dataset: Dataset, skipped: Skipped | None) -> None:
@@ -50,9 +79,10 @@ def info(
     """Print what DATA holds, and draw a contact sheet into --out."""
     from rich.console import Console
 
-    from fathom.atomic import write_json
+    from fathom.data.files import DepthUnitWarning
     from fathom.data.loading import Skipped
     from fathom.data.survey import examples, survey
+    from fathom.errors import DataError
     from fathom.progress import set_quiet
     from fathom.report.contact import contact_sheet
 
@@ -61,16 +91,32 @@ def info(
     skipped = Skipped() if skip_bad else None
     found = survey(dataset, most=frames or None, skipped=skipped)
     Console(width=140, soft_wrap=True).print(_table(dataset, found))
-    drawn = contact_sheet(
-        examples(dataset, 12), out / "contact.png", title=f"{dataset.source.location} ({dataset.source.kind})"
-    )
+    location = dataset.source.location
     if json:
-        record = {"kind": dataset.source.kind, "location": dataset.source.location, "facts": dict(dataset.source.facts)}
-        write_json(json, {"schema_version": 1, **record, **found.to_json()})
+        record = {"kind": dataset.source.kind, "location": location, "facts": dict(dataset.source.facts)}
+        _write_json(json, {**record, **found.to_json()})
     _report(dataset, skipped)
-    for warning in found.warnings[:3]:
+    for warning in [*found.warnings[:3], *_without_depth(dataset, found.empty)[:3]]:
         typer.echo(f"warning: {warning}", err=True)
-    typer.echo(f"Written: {drawn}")
+    if not found.read:
+        raise DataError(location, "has no frame that can be read", "see 'fathom data check'")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DepthUnitWarning)  # told above
+        samples = [_shown(sample) for sample in examples(dataset, 12)]
+    title = f"{location} ({dataset.source.kind})".encode("utf-8", "backslashreplace").decode()
+    typer.echo(f"Written: {contact_sheet(samples, out / 'contact.png', title=title)}")
+    if len(found.empty) == found.read:
+        raise DataError(location, "has no valid pixel in any frame that was read", "see what the files hold")
+
+
+def _without_depth(dataset: Dataset, ids: Sequence[str]) -> list[str]:
+    """A sentence for each frame without a valid pixel, naming the file that should hold some."""
+    frames = {frame.id: frame for frame in map(dataset.frame, range(len(dataset)))} if ids else {}
+    sentences = []
+    for id_ in ids:
+        files = frames[id_].files  # the image first, then what is known of it
+        sentences.append(f"{files[min(1, len(files) - 1)]}: has no valid depth in frame {id_}." if files else id_)
+    return sentences
 
 
 def _table(dataset: Dataset, found: Survey) -> object:
@@ -92,7 +138,8 @@ def _table(dataset: Dataset, found: Survey) -> object:
         "valid pixels": f"{100 * found.valid:.1f} %"
         + (f"; none in {', '.join(found.empty[:3])}" if found.empty else ""),
         "unit": found.unit_evidence(),
-        "also": f"intrinsics in {found.with_intrinsics}, labels in {found.with_labels}, normals in {found.with_normals} frames",
+        "also": f"intrinsics in {found.with_intrinsics}, labels in {found.with_labels}, normals in {found.with_normals}, "
+        f"targets in {found.with_targets} frames",
         **{f"source: {key}": value for key, value in dataset.source.facts.items()},
     }
     for name, part in dataset.source.official.items():
@@ -105,7 +152,6 @@ def _table(dataset: Dataset, found: Survey) -> object:
 @app.command()
 def check(data: Data, depth_scale: Scale = None, json: Json = None, quiet: Quiet = False) -> None:
     """Read every frame of DATA and list what is broken, by file; the exit code is 1 if anything is."""
-    from fathom.atomic import write_json
     from fathom.data.loading import Skipped
     from fathom.data.survey import survey
     from fathom.progress import set_quiet
@@ -114,12 +160,15 @@ def check(data: Data, depth_scale: Scale = None, json: Json = None, quiet: Quiet
     dataset = _open(data, depth_scale, skip_bad=True)
     found = survey(dataset, skipped=Skipped())
     problems = [reason for _, reason in found.broken]
-    problems += [f"{id_}: has no valid depth." for id_ in found.empty]
-    problems += [f"left out: {text}" for key, text in dataset.source.facts.items() if key == "left out"]
+    problems += _without_depth(dataset, found.empty)
+    incomplete = [f"{text}." for text in dataset.left_out]
+    if not incomplete and (told := dataset.source.facts.get("left out")):
+        incomplete = [f"left out {told}."]
+    problems += incomplete
     for problem in [*problems, *(f"warning: {text}" for text in found.warnings)]:
         typer.echo(problem)
     if json:
-        write_json(json, {"schema_version": 1, "problems": problems, **found.to_json()})
+        _write_json(json, {"problems": problems, **found.to_json()})
     typer.echo(
         f"{found.frames} frames, {len(found.broken)} broken, {len(found.empty)} without valid depth, "
         f"{len(found.warnings)} with a doubtful unit."
@@ -240,7 +289,6 @@ def pack(
     quiet: Quiet = False,
 ) -> None:
     """Write DATA as few large files with checksums; read them as packed:OUT, check them with 'fathom data verify'."""
-    from fathom.atomic import write_json
     from fathom.data.loading import Skipped
     from fathom.data.pack import pack as write
     from fathom.progress import set_quiet
@@ -263,7 +311,7 @@ def pack(
     if json:
         counts = {name: getattr(packed, name) for name in ("frames", "shards", "bytes", "kept")}
         left_out = [{"id": id_, "problem": problem} for id_, problem in packed.left_out]
-        write_json(json, {"schema_version": 1, "folder": str(out), **counts, "left_out": left_out})
+        _write_json(json, {"folder": str(out), **counts, "left_out": left_out})
     kept = f", {packed.kept} of them kept from before" if packed.kept else ""
     typer.echo(
         f"Written: {packed.frames} frames in {packed.shards} shards, {packed.bytes / 1e6:.1f} MB, to {out}{kept} "

@@ -86,7 +86,9 @@ class Dataset:
         return len(self.indices)
 
     def __getitem__(self, position: int) -> Sample:
-        return self.source.read(self.indices[position])
+        sample = self.source.read(self.indices[position])
+        _refuse_mismatch(sample, self.frame(position))
+        return sample
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[position] for position in range(len(self)))
@@ -134,6 +136,11 @@ class Dataset:
 
         return fraction_split(self, fraction, seed)
 
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """What the source left out as incomplete when it was opened with ``skip_bad``, a sentence for each frame."""
+        return tuple(getattr(self.source, "left_out", ()))
+
     def fingerprint(self) -> str:
         """Hex digest of what these frames are: ids, scenes, and the content of every file (of a large one, samples)."""
         digest = hashlib.sha256(f"{self.source.kind}\n{json.dumps(dict(self.source.facts))}".encode())
@@ -146,6 +153,20 @@ class Dataset:
                     contents[path] = _content_digest(path)
                 digest.update(contents[path])
         return digest.hexdigest()[:16]
+
+
+def _refuse_mismatch(sample: Sample, frame: Frame) -> None:
+    """Refuse an image and a depth map whose sides are in different proportion: they cannot show the same view."""
+    (height, width), (rows, columns) = sample.image_size, sample.depth_size
+    # A size rounded to whole pixels, or a border cut from both, moves a side by less than two.
+    if abs(columns * height / width - rows) < 2 or abs(rows * width / height - columns) < 2:
+        return
+    name = frame.files[0] if frame.files else frame.id
+    raise DataError(
+        name,
+        f"is {height}x{width} (height x width) and its depth map {rows}x{columns}, which cannot show the same view",
+        "check the pairing, or leave the frame out with --skip-bad",
+    )
 
 
 def _content_digest(path: Path, block: int = 1 << 16, blocks: int = 16) -> bytes:

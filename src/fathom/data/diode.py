@@ -34,6 +34,7 @@ class DiodeSource:
     facts: Mapping[str, str]
     official: Mapping[str, Sequence[int]] = field(default_factory=dict)
     kind: str = "diode"
+    left_out: Sequence[str] = ()
 
     def read(self, index: int) -> Sample:
         """One frame; the mask decides validity, beside NaN, infinities and zeros."""
@@ -92,7 +93,7 @@ def open_diode(
         if missing is not None:
             if not skip_bad:
                 raise DataError(missing, f"is missing beside {depth.name}", "complete the frame or use --skip-bad")
-            left_out.append(missing.name)
+            left_out.append(f"{missing}: is missing")
             continue
         scene = next((name for name in reversed(folders) if name.startswith("scene_")), f"scene_{image.stem[:5]}")
         files = [image, depth, beside(image, "_depth_mask.npy")]
@@ -115,10 +116,10 @@ def open_diode(
     if sides["val"]:
         facts["validation set"] = _which(len(sides["val"]), wanted is not None, where)
     if left_out:
-        facts["left out"] = f"{len(left_out)} incomplete, such as {left_out[0]}"
+        facts["left out"] = f"{len(left_out)} incomplete: {'; '.join(left_out[:3])}"
     # The validation set has scenes of its own and serves as the test set everywhere.
     official = {"train": sides["train"], "test": sides["val"]} if sides["train"] and sides["val"] else {}
-    return DiodeSource(str(path), images, frames, facts, official)
+    return DiodeSource(str(path), images, frames, facts, official, left_out=tuple(left_out))
 
 
 def _which(found: int, listed: bool, where: str) -> str:

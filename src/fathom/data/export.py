@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fathom.atomic import atomic_path, write_text
+from fathom.atomic import atomic_path
 from fathom.data.dataset import Dataset
 from fathom.data.loading import Skipped
 from fathom.errors import DataError
@@ -57,5 +57,7 @@ def export(dataset: Dataset, out: Path, *, skipped: Skipped | None = None) -> in
                 Image.fromarray(array).save(temporary)
         writer.writerow([sample.id, f"rgb/{name}.png", f"depth/{name}.png", sample.scene])
         written += 1
-    write_text(out / "index.csv", table.getvalue())
+    with atomic_path(out / "index.csv") as temporary:
+        # As `folder:` reads it: bytes of names that are not UTF-8 come back as they were.
+        temporary.write_text(table.getvalue(), encoding="utf-8", errors="surrogateescape")
     return written

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from fathom.errors import DataError
+from fathom.errors import DataError, UsageError
 
 MOST_PIXELS = 100_000_000
 """Larger images are refused before they are decoded: a header can claim anything."""
@@ -129,7 +130,7 @@ def read_npy(path: str | Path, channels: int = 1) -> np.ndarray:
         array = array[0] if shape[0] == 1 else array[..., 0]
     wanted = 2 if channels == 1 else 3
     if array.ndim != wanted or (channels > 1 and array.shape[-1] != channels) or 0 in array.shape:
-        raise DataError(path, f"has shape {shape}; wanted (H, W{f', {channels}' if channels > 1 else ''})")
+        raise DataError(path, f"has shape {shape}; wanted (H, W{f', {channels}' if channels > 1 else ''})", SKIP)
     return array
 
 
@@ -147,8 +148,10 @@ def read_metres(path: str | Path) -> np.ndarray:
         array = decode_image(path)
     if array.ndim != 2:
         raise DataError(path, f"has shape {array.shape}; wanted one depth map (H, W)")
-    if array.dtype.kind != "f":
+    if array.dtype.kind in "iu":
         raise DataError(path, f"holds {array.dtype} counts, whose unit is unknown", "give --depth-scale")
+    if array.dtype.kind != "f":
+        raise DataError(path, f"holds {array.dtype} values, no depth", SKIP)
     return array.astype(np.float32)
 
 
@@ -184,4 +187,6 @@ def clean_depth(
 
 def metres_per_count(scale: float) -> float:
     """Both conventions of a depth scale, told apart by size: below 1 metres a count (0.001), else counts a metre (1000)."""
+    if not 0 < scale < math.inf:
+        raise UsageError(f"A depth-scale of {scale:g} is no number above 0.")
     return scale if scale < 1 else 1 / scale

@@ -18,7 +18,7 @@ from fathom.data.dataset import Frame
 from fathom.data.files import clean_depth, metres_per_count, read_counts, read_rgb
 from fathom.data.nyu_mat import CAMERA, room_of
 from fathom.data.transforms import crop_border
-from fathom.errors import DataError, UsageError
+from fathom.errors import DataError
 from fathom.sample import Sample
 
 EIGHT_BIT_METRES = 10.0
@@ -51,6 +51,7 @@ class NyuFolderSource:
     facts: Mapping[str, str]
     official: Mapping[str, Sequence[int]]
     kind: str = "nyu-folder"
+    left_out: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         self.frames = tuple(Frame(e.id, e.scene, (e.image, e.depth)) for e in self.entries)
@@ -110,8 +111,7 @@ def open_nyu_folder(
         border: pixels cut from every side.
         skip_bad: leave out frames with a missing file.
     """
-    if depth_scale is not None and depth_scale <= 0:
-        raise UsageError(f"--depth-scale {depth_scale} is not above 0.")
+    scale = None if depth_scale is None else metres_per_count(depth_scale)
     left_out: list[str] | None = [] if skip_bad else None
     kaggle = _kaggle_root(path)
     form = "kaggle" if kaggle is not None else "bts"
@@ -133,8 +133,8 @@ def open_nyu_folder(
         twice = next(e.id for i, e in enumerate(entries) if e.id in {other.id for other in entries[:i]})
         raise DataError(path, f"lists frame '{twice}' twice", "remove one of the two")
     unit = (
-        f"{metres_per_count(depth_scale):.6g} m a count, as given"
-        if depth_scale is not None
+        f"{scale:.6g} m a count, as given"
+        if scale is not None
         else "16-bit millimetres" + (", or 8-bit with 255 = 10 m, told apart by file" if form == "kaggle" else "")
     )
     facts = {"depth": f"z-depth; {unit}", "form": form, "scene": "folder; parts a, b, c of one room are one scene"}
@@ -147,10 +147,11 @@ def open_nyu_folder(
         str(path),
         form,
         entries,
-        None if depth_scale is None else metres_per_count(depth_scale),
+        scale,
         border,
         facts,
         {part: tuple(indices) for part, indices in sides.items()} if all(sides.values()) else {},
+        left_out=tuple(left_out or ()),
     )
 
 
@@ -216,7 +217,7 @@ def _entry(image: Path, depth: Path, part: str, named_by: Path | str, left_out: 
         if left_out is None:
             problem = "is missing" + (f" ({named_by} it)" if isinstance(named_by, str) else f" beside {named_by.name}")
             raise DataError(missing, problem, "complete the data or use --skip-bad")
-        left_out.append(f"{missing.name} is missing")
+        left_out.append(f"{missing}: is missing")
         return
     folder = image.parent.name
     if folder.startswith("nyu2_test"):

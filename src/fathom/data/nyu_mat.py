@@ -23,6 +23,8 @@ from fathom.sample import Intrinsics, Sample
 if TYPE_CHECKING:
     import h5py
 
+LABELED = "nyu_depth_v2_labeled.mat"
+
 BORDER = 8
 """Pixels: the labelled images carry a white frame of about that width."""
 
@@ -118,13 +120,17 @@ def open_nyu_mat(
     """Open ``nyu_depth_v2_labeled.mat``.
 
     Args:
-        path: the file.
+        path: the file, or the folder that holds it.
         depth: ``in-painted`` (holes filled by colorisation) or ``raw`` (holes invalid), both projected to the colour
             camera.
         border: pixels cut from every side.
         splits: ``splits.mat``; one beside the file is found, and for the 1449 published frames it is built in.
         labels: whether to read the class of each pixel (0-based, -1 unlabelled).
     """
+    if path.is_dir():
+        path = path / LABELED
+    if not path.is_file():
+        raise DataError(path, "does not exist", f"name {LABELED} or the folder that holds it")
     file = _open_file(path)
     with _hdf5(path), file:
         missing = {"images", DEPTHS[depth], "scenes", *(["labels"] if labels else [])} - set(file)

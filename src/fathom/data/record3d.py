@@ -128,6 +128,7 @@ class Record3DSource:
     facts: Mapping[str, str]
     official: Mapping[str, Sequence[int]] = field(default_factory=dict)
     kind: str = "record3d"
+    left_out: Sequence[str] = ()
 
     def read(self, index: int) -> Sample:
         """One frame, colour and depth at their own sizes."""
@@ -194,7 +195,8 @@ def member(opened: zipfile.ZipFile, path: Path, name: str) -> bytes:
 
     try:
         return opened.read(info)
-    except zlib.error as error:
+    except (zlib.error, RuntimeError) as error:
+        # RuntimeError is what zipfile raises for an encrypted member.
         raise DataError(path, f"has a damaged member {name} ({error})", SKIP) from error
 
 
@@ -247,7 +249,7 @@ def open_record3d(
         except DataError as error:
             if not skip_bad or len(captures) == 1:
                 raise
-            left_out.append(str(error))
+            left_out.append(str(error).rstrip("."))
             continue
         for shot in found[::every]:
             files = (capture,) if capture.is_file() else (capture / shot.image, capture / shot.depth)
@@ -262,9 +264,9 @@ def open_record3d(
     if confidence:
         facts["confidence"] = f"pixels below level {confidence} are invalid where levels are stored"
     if left_out:
-        facts["left out"] = f"{len(left_out)}: {'; '.join(left_out[:3])}"
+        facts["left out"] = f"{len(left_out)} incomplete: {'; '.join(left_out[:3])}"
     scale = None if depth_scale is None else metres_per_count(depth_scale)
-    return Record3DSource(str(path), shots, frames, confidence, scale, facts)
+    return Record3DSource(str(path), shots, frames, confidence, scale, facts, left_out=tuple(left_out))
 
 
 def _captures(path: Path) -> list[Path]:
@@ -330,7 +332,7 @@ def _exported(path: Path, left_out: list[str] | None) -> list[Shot]:
         have, lack = ("image", "depth map") if number in images else ("depth map", "image")
         if left_out is None:
             raise DataError(path, f"has an {have} {number} without {lack}".replace("an depth", "a depth"), SKIP)
-        left_out.append(f"{path.name}/{number} has no {lack}")
+        left_out.append(f"{path / (images if number in images else depths)[number]}: has no {lack} beside it")
     shots = [Shot(capture, n, images[n], depths[n]) for n in sorted(images.keys() & depths.keys())]
     if not shots:
         raise DataError(path, "holds no pair rgb/N and depth/N", "export the capture again")

@@ -55,7 +55,9 @@ SOURCES: dict[str, Kind] = {
         needs_path=False,
     ),
     "nyu-mat": Kind(
-        "fathom.data.nyu_mat:open_nyu_mat", "nyu_depth_v2_labeled.mat", lambda path: path.suffix.lower() == ".mat"
+        "fathom.data.nyu_mat:open_nyu_mat",
+        "nyu_depth_v2_labeled.mat",
+        lambda path: path.suffix.lower() == ".mat" or _any(path, "nyu_depth_v2_labeled.mat"),
     ),
     "packed": Kind(
         "fathom.data.packed:open_packed",
@@ -177,6 +179,9 @@ def convert_options(kind: str, opener: Callable[..., Source], given: Mapping[str
     return converted
 
 
+_IN_WORDS = {bool: "true or false", int: "a whole number", float: "a number"}
+
+
 def _convert(kind: str, key: str, value: Any, hint: Any) -> Any:
     if not isinstance(value, str):
         return value
@@ -201,8 +206,8 @@ def _convert(kind: str, key: str, value: Any, hint: Any) -> Any:
     if value in literal:
         return value
     wanted = (
-        f"one of {', '.join(map(str, literal))}"
+        f"one of {', '.join(dict.fromkeys(map(str, literal)))}"
         if literal
-        else " or ".join(getattr(c, "__name__", str(c)) for c in choices)
+        else " or ".join(_IN_WORDS.get(choice, str(choice)) for choice in choices if choice is not type(None))
     )
     raise UsageError(f"{kind} option {key}={value} is not {wanted}.")

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from fathom.atomic import write_json
+from fathom.atomic import write_text
 from fathom.data.dataset import Dataset
 from fathom.errors import DataError, UsageError
 
@@ -98,7 +98,8 @@ def save_split(path: str | Path, parts: Mapping[str, Dataset], seed: int | None 
             for name, part in parts.items()
         },
     }
-    write_json(path, record)
+    # ASCII alone: names of files need not be UTF-8, and JSON's escapes carry what is not.
+    write_text(path, json.dumps(record, indent=2) + "\n")
 
 
 def load_split(path: str | Path, dataset: Dataset) -> dict[str, Dataset]:

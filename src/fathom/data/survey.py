@@ -64,7 +64,7 @@ class Survey:
         if self.warnings or not 0.1 <= median <= 200:
             return f"{spread}: hardly metres; check --depth-scale"
         step = f"; about {self.levels} distinct values a frame"
-        if self.levels <= 256:
+        if self.levels <= 256 and self.step >= 0.002:
             step += f" in steps of {self.step * 100:.1f} cm: depth of 8 bits or fewer"
         return f"{spread}: plausible as metres{step}"
 
