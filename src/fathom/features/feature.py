@@ -78,8 +78,6 @@ class Feature:
             unit: of the values; empty if they have none.
             classes: whether the channels are shares of classes, which adds accuracy and mIoU.
         """
-        if not callable(function):
-            raise UsageError(f"Feature '{name}' needs a function of a sample and a grid, not {function!r}.")
         return Feature(name, channels, function, unit, classes=classes)
 
     def of(self, sample: Sample, grid: Grid) -> Target:
@@ -110,7 +108,9 @@ class Feature:
 def _pair(made: Any, who: str) -> tuple[Tensor, Tensor]:
     """Values as float32 and validity, whatever a user's function returned."""
     if not isinstance(made, tuple) or len(made) != 2 or not all(isinstance(part, Tensor) for part in made):
-        kind = f"a tuple of {len(made)}" if isinstance(made, tuple) else type(made).__name__
+        kind = type(made).__name__
+        if isinstance(made, tuple):
+            kind = f"a tuple of ({', '.join(type(part).__name__ for part in made)})"
         raise FathomError(f"{who} is {kind}; wanted two tensors: values (C, h, w) and validity (1, h, w).")
     values, valid = made
     if valid.dtype != torch.bool:
