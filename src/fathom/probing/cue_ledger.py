@@ -31,6 +31,10 @@ LEVEL = 0.95
 """Of each interval; those a sentence rests on are widened so that all of one sentence hold together at this level."""
 
 
+MARGIN = 0.1
+"""A loss of less than a tenth of what the probe knows counts as none, and as little staying in place."""
+
+
 @dataclass(frozen=True)
 class Cue:
     """What one alteration does to one probe. Losses and `change` are in the square of the feature's unit, shifts in its unit.
@@ -45,7 +49,8 @@ class Cue:
         relative: change / base_mse.
         gain: loss of the training mean − base_mse: what the probe knows. gain_low: lower end of its 95 % interval.
         lost: change / gain, None where the gain, here or on whole frames, is not above zero by its interval.
-        lost_low, lost_high: its interval, widened to hold for all statements of a sentence at once.
+        sure_low, sure_high: interval of `change`, widened to hold for all statements of a sentence at once.
+        over_low, over_high: interval of change − `MARGIN` · gain, widened likewise; None where `lost` is.
         shift: mean change of the prediction where the image is the same; one-channel features only.
         shift_low, shift_high: its interval, widened likewise.
         in_place, in_place_low, in_place_high: the same against the prediction at the same cell of the frame.
@@ -73,8 +78,10 @@ class Cue:
     gain: float
     gain_low: float | None
     lost: float | None
-    lost_low: float | None
-    lost_high: float | None
+    sure_low: float | None
+    sure_high: float | None
+    over_low: float | None
+    over_high: float | None
     shift: float | None = None
     shift_low: float | None = None
     shift_high: float | None = None
@@ -223,8 +230,8 @@ class Ledger:
             made = [a for a in self.alterations if self.sums[position, one.name, a.name][3].sum() > 0]
             n, error, mean_error = self.whole[position, one.name].numpy()
             knows = scene_interval(mean_error - error, n, level=LEVEL).low > 0
-            # What one sentence may say: each deciding alteration; place, of those that move; brightness and size, two each.
-            said = sum(a.decides for a in made) + sum(a.decides and a.move is not None for a in made) + 4
+            # What one sentence may say: of each deciding alteration two things, of one that moves a third; brightness and size, two each.
+            said = sum(2 + (a.move is not None) for a in made if a.decides) + 4
             for alteration in made:
                 sums = self.sums[position, one.name, alteration.name].numpy()
                 named = dict(zip(SUMS + PRODUCTS, sums, strict=True))
@@ -263,7 +270,9 @@ def _cue(
     base_mse, mse = float(base.sum() / cells.sum()), float(s["error_after"].sum() / cells.sum())
     difference = scene_interval(change, cells, level=LEVEL)
     gain = scene_interval(known, cells, level=LEVEL)
-    lost = scene_interval(change, known, level=joint) if knows and gain.low > 0 else None
+    sure = scene_interval(change, cells, level=joint)
+    # Whether a ratio exceeds the margin is asked without dividing (Fieller 1954): the gain of few scenes is too uncertain for that.
+    over = scene_interval(change - MARGIN * known, cells, level=joint) if knows and gain.low > 0 else None
     numbers: dict[str, float | None] = {}
     if one.channels == 1:
         for name in ("shift", "in_place"):
@@ -291,9 +300,11 @@ def _cue(
         relative=difference.estimate / base_mse if base_mse > 0 else None,
         gain=gain.estimate,
         gain_low=_known(gain.low),
-        lost=_known(lost.estimate) if lost else None,
-        lost_low=_known(lost.low) if lost else None,
-        lost_high=_known(lost.high) if lost else None,
+        lost=difference.estimate / gain.estimate if over else None,
+        sure_low=_known(sure.low),
+        sure_high=_known(sure.high),
+        over_low=_known(over.low) if over else None,
+        over_high=_known(over.high) if over else None,
         **numbers,
     )
 
@@ -305,18 +316,16 @@ def place_of(products: Mapping[str, Array], level: float) -> dict[str, tuple[flo
     """
     from scipy import stats
 
-    pp, pq, qq, up, uq = (products[key] for key in PRODUCTS)
-    scenes = len(pp)
+    sums = np.stack([products[key] for key in PRODUCTS])
+    scenes, total = sums.shape[1], sums.sum(1, keepdims=True)
 
-    def solve(pp: Array, pq: Array, qq: Array, up: Array, uq: Array) -> Array:
-        determinant = pp * qq - pq * pq
-        return np.stack([up * qq - uq * pq, uq * pp - up * pq]) / determinant
+    def solve(sums: Array) -> Array:
+        pp, pq, qq, up, uq = sums
+        return np.asarray(np.stack([up * qq - uq * pq, uq * pp - up * pq]) / (pp * qq - pq * pq))
 
-    total = pp.sum(), pq.sum(), qq.sum(), up.sum(), uq.sum()
-    if total[0] * total[2] - total[1] ** 2 <= 1e-6 * total[0] * total[2] or scenes < LEAST_SCENES:
+    if scenes < LEAST_SCENES or total[0] * total[2] - total[1] ** 2 <= 1e-6 * total[0] * total[2]:
         return {}
-    estimate = solve(*total)
-    without = solve(*(whole - part for whole, part in zip(total, (pp, pq, qq, up, uq), strict=True)))
+    estimate, without = solve(total)[:, 0], solve(total - sums)
     se = np.sqrt((scenes - 1) / scenes * ((without - without.mean(1, keepdims=True)) ** 2).sum(1))
     half = float(stats.t.ppf((1 + level) / 2, scenes - 1)) * se
     return {

@@ -1,31 +1,30 @@
 """One sentence on what a probe goes by, by a written rule that claims no more than the intervals allow.
 
-For each group of alterations (colour, light, texture, shape, position), by the share `lost` of what the probe knows:
+For each group of alterations (colour, light, texture, shape, position), with the gain G of the probe over the training mean:
 
-    goes by it         some alteration of the group takes more than `MARGIN`: the lower end of its interval is above it; of position
-                       also asked: predictions stay in their place by more than `MARGIN` (`stays`), and are not merely disturbed
-    does without it    every alteration of the group takes less than `MARGIN`: all upper ends are below it
+    goes by it         some alteration of the group raises the loss by more than `MARGIN` · G; for position see below
+    does without it    every alteration of the group raises the loss by less than `MARGIN` · G
     open               neither
-    more A than B      the lower end of some alteration of A is above the upper ends of all of B
+    more A than B      some alteration of A raises the loss by more than any of B
 
+each by the ends of intervals: above is a lower end above, below an upper end below.
+
+To exchange the halves of a frame breaks what lies around the seam as well, so of position two things more are asked: predictions
+stay in their place by more than `MARGIN` (`stays`), which is more than being disturbed, and the exchange costs more than any
+exchange of surroundings alone (the group shape, where it was measured).
 The intervals are simultaneous (Bonferroni over the statements that one sentence may make), so that all of a sentence is right at
 95 %, whichever groups it names. docs/cues.md says what each group can and cannot show.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from fathom.probing.alterations import GROUPS, Group
+from fathom.probing.cue_ledger import MARGIN, Cue
 from fathom.probing.verdict import LEAST_SCENES
-
-if TYPE_CHECKING:
-    from fathom.probing.cue_ledger import Cue
-
-MARGIN = 0.1
-"""A loss of less than a tenth of what the probe knows is none."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Profile:
     """What the rule finds for one probe.
 
     Attributes:
-        goes_by: the alteration with the largest lower end for each group that it goes by, largest first.
+        goes_by: for each group that it goes by the alteration that surely costs most, the dearest first.
         without: groups that it does without. open: groups of which neither is shown.
         less: groups that it goes by less than by the first of `goes_by`.
     """
@@ -45,38 +44,51 @@ class Profile:
 
 
 def profile(cues: Iterable[Cue]) -> Profile:
-    """The rule, applied to the cues of one encoder and feature. Cues without an interval leave their group open."""
+    """The rule, applied to the cues of one encoder and feature. A group of which an interval is missing stays open."""
     deciding = [cue for cue in cues if cue.decides]
-    strongest: list[tuple[float, Cue]] = []
+    proven: list[Cue] = []
     without: list[Group] = []
     undecided: list[Group] = []
-    most: dict[Group, float] = {}
     for group in GROUPS:
         own = [cue for cue in deciding if cue.group == group]
-        bounds = [(cue.lost_low, cue.lost_high, cue) for cue in own]
-        known = [(low, high, cue) for low, high, cue in bounds if low is not None and high is not None]
+        costly = [cue for cue in own if _above(cue.over_low, 0.0) and (group != "position" or _placed(cue, deciding))]
         if not own:
             continue
-        if len(known) < len(own):
+        if any(cue.over_low is None for cue in own):
             undecided.append(group)
-            continue
-        most[group] = max(high for _, high, _ in known)
-        proven = [(low, cue) for low, _, cue in known if low > MARGIN and _placed(cue)]
-        if proven:
-            low, cue = max(proven, key=lambda pair: pair[0])
-            strongest.append((low, cue))
-        elif most[group] < MARGIN:
+        elif costly:
+            proven.append(max(costly, key=_surely))
+        elif all(_below(cue.over_high, 0.0) for cue in own):
             without.append(group)
         else:
             undecided.append(group)
-    strongest.sort(key=lambda pair: -pair[0])
-    less = [group for group in most if strongest and most[group] < strongest[0][0]]
-    return Profile(tuple(cue for _, cue in strongest), tuple(without), tuple(undecided), tuple(less))
+    proven.sort(key=_surely, reverse=True)
+    groups = dict.fromkeys(cue.group for cue in deciding)
+    less = [
+        group
+        for group in groups
+        if proven and all(_below(cue.sure_high, _surely(proven[0])) for cue in deciding if cue.group == group)
+    ]
+    return Profile(tuple(proven), tuple(without), tuple(undecided), tuple(less))
 
 
-def _placed(cue: Cue) -> bool:
-    """Of a move: whether predictions stay in their place in the frame. True of all else."""
-    return cue.group != "position" or (cue.stays_low is not None and cue.stays_low > MARGIN)
+def _above(end: float | None, bound: float) -> bool:
+    return end is not None and end > bound
+
+
+def _below(end: float | None, bound: float) -> bool:
+    return end is not None and end < bound
+
+
+def _surely(cue: Cue) -> float:
+    """The least that an alteration costs."""
+    return -math.inf if cue.sure_low is None else cue.sure_low
+
+
+def _placed(cue: Cue, deciding: Sequence[Cue]) -> bool:
+    """Whether it is the place that a move takes, and not the surroundings alone."""
+    others = (other for other in deciding if other.group == "shape")
+    return _above(cue.stays_low, MARGIN) and all(_below(other.sure_high, _surely(cue)) for other in others)
 
 
 def sentence(cues: Sequence[Cue]) -> str:

@@ -4,7 +4,7 @@ The probes stay as they are; the test frames are altered (`fathom.probing.altera
 against the same truth, moved where the image is moved. For an encoder, a feature and an alteration, over test scenes s:
 
     change   Σ(E'_s − E_s) / Σn_s           E, E' squared error on the original and on the altered frames, n cells
-    lost     Σ(E'_s − E_s) / Σ(M_s − E_s)   M the error of the training mean: the share of what the probe knows that goes
+    gain     Σ(M_s − E_s) / Σn_s            M the error of the training mean: what the probe knows; lost = change / gain
     shift    Σ(p' − p) / Σn                 mean change of the prediction at the same point of the scene
 
 with p' the prediction on the altered frame and p that on the original, moved as the image is. These are ratios of sums over scenes,
