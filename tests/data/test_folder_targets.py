@@ -242,7 +242,9 @@ def test_an_image_without_its_target_is_named_or_left_out(tmp_path: Path) -> Non
     (root / "target" / "b.npy").unlink()
     with pytest.raises(DataError, match=r"rgb/b\.png: has no target beside it"):
         load(root)
-    assert load(root, skip_bad=True).ids == ("a",)
+    lenient = load(root, skip_bad=True)
+    assert lenient.ids == ("a",)
+    assert lenient.source.left_out == (f"{root}/rgb/b.png: has no target beside it",)
     (root / "index.csv").write_text("image,target\nrgb/a.png,target/a.npy\nrgb/b.png,\n")
     with pytest.raises(DataError, match=r"index\.csv: line 3 lacks target"):
         load(root)

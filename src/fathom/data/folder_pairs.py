@@ -53,7 +53,7 @@ class Pairing:
 
     Attributes:
         pairs: in order. how: they were found. scene: what a scene is.
-        skipped: what was incomplete and left out, a sentence each.
+        skipped: what was incomplete and left out: file and problem, each.
     """
 
     pairs: tuple[Pair, ...]
@@ -140,7 +140,7 @@ def _pairs_from_table(
             )
             if skipped is None:
                 raise DataError(table, problem, "mend the table or use --skip-bad")
-            skipped.append(f"{table}: {problem}.")
+            skipped.append(f"{table}: {problem}")
             continue
         id_ = row.get("id") or str(Path(row["image"]).with_suffix(""))
         pairs.append(Pair(id_, row.get("scene", ""), **files))
@@ -157,7 +157,7 @@ def _name_scenes(
     if absent:
         if skipped is None:
             raise DataError(table, f"names frame '{absent[0]}', for which there is no image and ground truth")
-        skipped.extend(f"{table}: names frame '{id_}', for which there is no image and ground truth." for id_ in absent)
+        skipped.extend(f"{table}: names frame '{id_}', for which there is no image and ground truth" for id_ in absent)
     return [replace(pair, scene=scenes[stem]) for stem, pair in by_stem.items() if stem in scenes]
 
 
@@ -240,7 +240,7 @@ def _match(files: Mapping[str, Mapping[str, Path]], skipped: list[str] | None) -
             for stem in sorted(one.keys() - other.keys()):
                 if skipped is None:
                     raise DataError(one[stem], f"has no {what} beside it", "complete the pair or use --skip-bad")
-                skipped.append(f"{one[stem]}: has no {what} beside it.")
+                skipped.append(f"{one[stem]}: has no {what} beside it")
         whole &= files[kind].keys()
     return [
         Pair(
