@@ -30,7 +30,7 @@ def run(**changes: float) -> Evidence:
 
 def pair(found: Comparison, encoder: str, number: int, feature: str = "depth", same: bool = False) -> Pair:
     pairs = found.same_name if same else found.to_reference
-    return next(p for p in pairs if (p.entrant.encoder, p.entrant.run, p.feature) == (encoder, number, feature))
+    return next(p for p in pairs if (p.entrant.name, p.entrant.run, p.feature) == (encoder, number, feature))
 
 
 def test_a_known_difference_is_found_exactly() -> None:
@@ -63,8 +63,8 @@ def test_the_difference_is_the_paired_one_by_an_independent_computation() -> Non
 
 def test_the_same_run_twice_has_no_difference() -> None:
     found = compare([run(), run()], ["a", "a"])
-    pairs = [*found.same_name, *(item for item in found.to_reference if item.entrant.encoder == NET)]
-    assert {item.entrant.role for item in found.same_name} == {"floor", "encoder", "random", "ceiling"}
+    pairs = [*found.same_name, *(item for item in found.to_reference if item.entrant.name == NET)]
+    assert {item.entrant.role for item in found.same_name} == {"floor", "encoder", "head", "random", "ceiling"}
     for item in pairs:
         assert (item.difference.estimate, item.difference.low, item.difference.high) == (0, 0, 0)
         assert (item.finding, item.p, item.p_holm) == ("the same", None, None)
@@ -116,12 +116,13 @@ def test_everything_that_differs_is_named() -> None:
 def test_only_encoders_and_ceilings_are_tested_and_holm_counts_each_pair_once() -> None:
     found = compare([run(), run(net=0.0001, ceiling=0.6)], ["a", "b"])
     tested = {
-        (p.feature, p.entrant.run, p.entrant.encoder, p.against.run, p.against.encoder): p
+        (p.feature, p.entrant.run, p.entrant.name, p.against.run, p.against.name): p
         for p in (*found.to_reference, *found.same_name)
         if p.p is not None
     }
-    # Of each feature: the net and both ceilings against the net of run 1, and the ceilings with each other.
-    assert len(tested) == 8
+    # Of each feature: the net of run 2, both heads and both ceilings against the net of run 1, and the ceilings in pair; the
+    # heads are the same in both runs.
+    assert len(tested) == 12
     expected = dict(zip(tested, holm([p.p or 0.0 for p in tested.values()]), strict=True))
     assert {key: p.p_holm for key, p in tested.items()} == expected
     for item in (*found.to_reference, *found.same_name):
@@ -158,7 +159,7 @@ def test_with_few_scenes_nothing_is_tested() -> None:
 
 def test_seeds_of_a_control_stand_together_and_widen_the_interval() -> None:
     one = pair(compare([run()], ["a"]), f"random:{NET}", 1)
-    assert len(one.entrant.specs) == 3
+    assert len(one.entrant.seeds) == 3
     assert one.difference.estimate == pytest.approx(1.22 - 0.9)
     made = run()
     single = replace(made, rows=[r for r in made.rows if r.role != "random" or "seed=1" in r.encoder])

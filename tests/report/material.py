@@ -28,13 +28,13 @@ def row(
     role: str = "floor",
     scenes: int = len(SCENES),
     chosen: bool = True,
-    seed: int = 0,
+    scatter: int = 0,
     **more: Any,
 ) -> Row:
-    """A row whose scenes differ in size and difficulty, the same for all rows, and scatter a little by `seed`."""
+    """A row whose scenes differ in size and difficulty, the same for all rows, and scatter a little by `scatter`."""
     rooms = np.random.default_rng(5)
     cells = rooms.integers(2, 9, scenes) * 50.0
-    errors = cells * loss * rooms.lognormal(0, 0.5, scenes) * np.random.default_rng(seed).lognormal(0, 0.04, scenes)
+    errors = cells * loss * rooms.lognormal(0, 0.5, scenes) * np.random.default_rng(scatter).lognormal(0, 0.04, scenes)
     errors *= loss * cells.sum() / errors.sum()
     return Row(
         encoder=encoder, layer=layer, feature=feature, channels=3, penalty=1e-3, role=role, chosen=chosen,
@@ -48,16 +48,21 @@ def rows() -> list[Row]:
     for feature, scale in (("depth", 1.0), ("normals", 0.3)):
         floors = (("constant", 1.7), ("position", 1.4), ("pixels", 1.6))
         found += [
-            row(name, scale * loss, feature=feature, seed=i, control_r2=0.0) for i, (name, loss) in enumerate(floors)
+            row(name, scale * loss, feature=feature, scatter=i, control_r2=0.0) for i, (name, loss) in enumerate(floors)
         ]
         for layer, loss in (("conv1", 1.3), ("conv2", 1.0), ("all", 0.9)):
             more = {"layer": layer, "feature": feature, "chosen": layer == "all"}
-            found.append(row(NET, scale * loss, role="encoder", seed=11, control_r2=0.02, **more))
+            found.append(row(NET, scale * loss, role="encoder", scatter=11, control_r2=0.02, **more))
             for seed in range(3):
                 spec = f"random:{NET}&seed={seed}"
                 loss_here = scale * (loss + 0.3 + 0.02 * seed)
-                found.append(row(spec, loss_here, role="random", of=NET, seed=seed, control_r2=0.02, **more))
-        found.append(row("checkpoint:runs/ceiling", 0.4 * scale, role="ceiling", layer="out", feature=feature, seed=21))
+                found.append(
+                    row(spec, loss_here, role="random", of=NET, seed=seed, scatter=seed, control_r2=0.02, **more)
+                )
+        found.append(row(NET, 0.7 * scale, role="head", layer="mlp:all", feature=feature, of=NET, scatter=17))
+        found.append(
+            row("checkpoint:runs/ceiling", 0.4 * scale, role="ceiling", layer="out", feature=feature, scatter=21)
+        )
     first = [replace(item, abs_rel=0.2, delta1=0.7, rmse=0.9) if item.feature == "depth" else item for item in found]
     return first
 
@@ -68,7 +73,7 @@ def control_of(item: Row) -> Control | None:
     return None if item.role == "ceiling" else Control(2.0 * cells, 1.7 * cells, 2.0 * cells)
 
 
-def pictures(count: int = 2, encoders: Sequence[str] = ("constant", "position", NET)) -> list[Picture]:
+def pictures(count: int = 2, encoders: Sequence[str] = ("constant", "position", NET, f"{NET}, mlp")) -> list[Picture]:
     """Frames of 24 x 32 pixels, predictions on a grid of 3 x 4; the first has a camera, and a hole in its truth."""
     rng = np.random.default_rng(3)
     made = []

@@ -46,7 +46,7 @@ def test_the_ladder_has_a_rung_for_each_row_in_the_colour_of_its_role() -> None:
     assert encoder["error_x"]["array"] == pytest.approx([0.9 * 0.3])
     assert by_name(figure, "supervised ceiling")["x"] == [0.4]
     colours = {trace["name"]: trace["marker"]["color"] for trace in figure["data"] if trace["name"] != "single seeds"}
-    assert len(set(colours.values())) == 4
+    assert len(set(colours.values())) == 5
     assert figure["layout"]["xaxis"]["type"] == "linear"
 
 
@@ -60,10 +60,8 @@ def test_seeds_of_a_control_are_one_rung_whose_interval_takes_in_their_spread() 
     rung = next(item for item in ladder(evidence(), "depth") if item.role == "random")
     assert rung.seeds == pytest.approx((1.2, 1.22, 1.24))
     assert rung.mse == pytest.approx(1.22)
-    assert rung.name.endswith(", 3 seeds")
-    alone = replace(
-        evidence(), rows=[item for item in evidence().rows if item.seed is None and "seed=1" in item.encoder]
-    )
+    assert rung.name.endswith(" ×3")
+    alone = replace(evidence(), rows=[item for item in evidence().rows if "seed=1" in item.encoder])
     single = next(item for item in ladder(alone, "depth") if item.role == "random")
     assert rung.interval is not None and single.interval is not None and len(single.seeds) == 1
     apart = [item for item in evidence().rows if item.role == "random" and item.chosen and item.feature == "depth"]
@@ -72,6 +70,14 @@ def test_seeds_of_a_control_are_one_rung_whose_interval_takes_in_their_spread() 
     spread = next(iter(ladder(other, "depth"))).interval
     assert spread is not None
     assert spread[1] - spread[0] > 2 * (rung.interval[1] - rung.interval[0])
+
+
+def test_a_head_stands_by_itself_and_not_among_the_seeds_or_layers_of_its_encoder() -> None:
+    made = evidence()
+    rungs = {item.role: item for item in ladder(made, "depth")}
+    assert (rungs["head"].mse, rungs["encoder"].mse) == (0.7, 0.9)
+    assert rungs["head"].name == f"{rungs['encoder'].name}, mlp"
+    assert len(rungs["encoder"].seeds) == 1
 
 
 def test_two_encoders_never_share_a_name() -> None:

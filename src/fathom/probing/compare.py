@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from fathom.encoders.spec import short_name, short_names
 from fathom.errors import UsageError, nearest
 from fathom.probing.evidence import Evidence, Row
+from fathom.probing.pictures import prediction_name
 from fathom.probing.scene_interval import METHOD, scene_interval
 from fathom.probing.statistics import Interval, holm
 from fathom.probing.verdict import LEAST_SCENES, LEVEL, Floor
@@ -28,7 +29,7 @@ Array = NDArray[np.float64]
 Finding = Literal["less loss", "more loss", "no difference shown", "the same", ""]
 
 SCHEMA_VERSION = 1
-TESTED = ("encoder", "ceiling")
+TESTED = ("encoder", "head", "ceiling")
 """Roles whose differences are tested; floors and controls stand beside them for orientation."""
 
 
@@ -40,7 +41,7 @@ class Entrant:
         run: number of the run, from 1.
         encoder: its SPEC; of several seeds ``random:SPEC``.
         layer, role: of its row.
-        specs: of the seeds, in order.
+        seeds: (SPEC, seed of its weights) of each.
         errors: Σ of squared errors in each test scene, ``(S,)`` a seed. cells: valid cells, ``(S,)``.
         cv_mse: cross-validated on the run's training scenes, where known.
     """
@@ -49,10 +50,15 @@ class Entrant:
     encoder: str
     layer: str
     role: str
-    specs: tuple[str, ...]
+    seeds: tuple[tuple[str, int | None], ...]
     errors: tuple[Array, ...]
     cells: Array
     cv_mse: float | None
+
+    @property
+    def name(self) -> str:
+        """What it is called in every run: its SPEC, and for a head beyond linear which."""
+        return prediction_name(self.encoder, self.layer, self.role)
 
     @property
     def mse(self) -> float:
@@ -90,6 +96,7 @@ class Pair:
             "run": self.entrant.run,
             "encoder": self.entrant.encoder,
             "layer": self.entrant.layer,
+            "role": self.entrant.role,
             "mse": self.entrant.mse,
             "against_run": self.against.run,
             "against": self.against.encoder,
@@ -150,12 +157,12 @@ class Comparison:
         """
         names = short_names({item.encoder for items in self.entrants.values() for item in items}, 32)
         again = {
-            (pair.feature, pair.entrant.run, pair.entrant.encoder)
+            (pair.feature, pair.entrant.run, pair.entrant.name)
             for pair in self.same_name
             if pair.finding == "the same" and pair.entrant.role not in TESTED
         }
         fresh = [
-            [pair for pair in pairs if (pair.feature, pair.entrant.run, pair.entrant.encoder) not in again]
+            [pair for pair in pairs if (pair.feature, pair.entrant.run, pair.entrant.name) not in again]
             for pairs in (self.to_reference, self.same_name)
         ]
         tables = []
@@ -271,12 +278,15 @@ def _ordered(values: Sequence[float], scenes: Sequence[str], order: Sequence[str
 
 
 def _entrants(run: Evidence, number: int, feature: str, order: Sequence[str]) -> list[Entrant]:
-    groups: dict[str, list[Row]] = {}
+    groups: dict[tuple[str, str, str], list[Row]] = {}
     for row in run.rows:
         if row.feature == feature and row.chosen:
             seeded = row.of is not None and row.role in ("random", "permuted")
-            groups.setdefault(f"{row.role}:{row.of}" if seeded else row.encoder, []).append(row)
-    return [_entrant(name, group, run, number, order) for name, group in groups.items()]
+            groups.setdefault(
+                (row.role, f"{row.role}:{row.of}" if seeded else row.encoder, row.layer if row.role == "head" else ""),
+                [],
+            ).append(row)
+    return [_entrant(name, group, run, number, order) for (_, name, _), group in groups.items()]
 
 
 def _entrant(name: str, group: Sequence[Row], run: Evidence, number: int, order: Sequence[str]) -> Entrant:
@@ -287,7 +297,7 @@ def _entrant(name: str, group: Sequence[Row], run: Evidence, number: int, order:
         encoder=name if len(group) > 1 else first.encoder,
         layer=first.layer,
         role=first.role,
-        specs=tuple(row.encoder for row in group),
+        seeds=tuple((row.encoder, row.seed) for row in group),
         errors=tuple(_ordered(row.errors, run.test_scenes, order) for row in group),
         cells=_ordered(first.cells, run.test_scenes, order),
         cv_mse=float(np.mean(cv)) if len(cv) == len(group) else None,
@@ -310,7 +320,7 @@ def _reference(entrants: Sequence[Entrant], against: str | None) -> Entrant:
 
 def _earlier(item: Entrant, entrants: Sequence[Entrant]) -> Entrant | None:
     """The same encoder in the first run that has it, if that is an earlier one."""
-    return next((other for other in entrants if other.encoder == item.encoder and other.run < item.run), None)
+    return next((other for other in entrants if other.name == item.name and other.run < item.run), None)
 
 
 def _pair(feature: str, entrant: Entrant, against: Entrant) -> Pair:
@@ -336,7 +346,7 @@ def _same(first: Entrant, second: Entrant) -> bool:
 def _difference(entrant: Entrant, against: Entrant) -> Interval:
     """Interval of the difference of losses; seeds of a control vary as in the verdict, by one further draw."""
     cells = entrant.cells
-    if entrant.specs == against.specs and len(entrant.specs) > 1:
+    if entrant.seeds == against.seeds and len(entrant.seeds) > 1:
         # The same seeds on both sides: what varies is the difference of each.
         draws = tuple(a - b for a, b in zip(entrant.errors, against.errors, strict=True))
         variance, df = Floor("", draws).draw_variance(cells)
@@ -365,7 +375,7 @@ def _decide(to_reference: Sequence[Pair], same_name: Sequence[Pair]) -> tuple[li
 
 
 def _key(pair: Pair) -> tuple[str, int, str, int, str]:
-    return pair.feature, pair.entrant.run, pair.entrant.encoder, pair.against.run, pair.against.encoder
+    return pair.feature, pair.entrant.run, pair.entrant.name, pair.against.run, pair.against.name
 
 
 def _found(pair: Pair, p_holm: float | None) -> Pair:
@@ -406,7 +416,7 @@ def _table(title: str, pairs: Sequence[Pair], names: Mapping[str, str], *, named
     for pair in pairs:
         item, other = pair.entrant, pair.against
         low, high = pair.difference.low, pair.difference.high
-        seeds = f", {len(item.specs)} seeds" if len(item.specs) > 1 else ""
+        seeds = f", {len(item.seeds)} seeds" if len(item.seeds) > 1 else ""
         cells = [
             str(item.run),
             names[item.encoder] + seeds,

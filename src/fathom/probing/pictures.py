@@ -20,7 +20,7 @@ class Picture:
 
     Attributes:
         image: ``(3, H, W)`` in [0, 1]. depth: truth, ``(1, H, W)``. valid: ``(1, H, W)``.
-        predictions: depth maps by encoder, ``(h, w)``.
+        predictions: depth maps by `prediction_name`, ``(h, w)``; of several seeds of a control the first.
         intrinsics: camera of the image at this size, or None if unknown.
     """
 
@@ -31,6 +31,11 @@ class Picture:
     valid: Bool[Tensor, "1 H W"]
     predictions: dict[str, Float[Tensor, "h w"]]
     intrinsics: Intrinsics | None = None
+
+
+def prediction_name(encoder: str, layer: str, role: str) -> str:
+    """Of a candidate among the predictions of a picture: its encoder, and for a head beyond linear which."""
+    return f"{encoder}, {layer.partition(':')[0]}" if role == "head" else encoder
 
 
 @dataclass
@@ -50,12 +55,15 @@ class Pictures:
         first: dict[str, str] = {}
         for id_, scene in zip(test.ids, test.frame_scenes, strict=True):
             first.setdefault(scene, id_)
-        rows = []
+        rows: list[tuple[int, str, int, str]] = []
         for index, item in enumerate(candidates):
             for one in item.kind.features:
                 if one.to_depth is not None:
-                    column = output_columns(item, one.name, best_layer(item, one.name)).start
-                    rows.append((index, one.name, column, item.encoder))
+                    best = best_layer(item, one.name)
+                    column = output_columns(item, one.name, best).start
+                    name = prediction_name(item.encoder, item.layers[best].name, item.role.name)
+                    if all((one.name, name) != row[1::2] for row in rows):
+                        rows.append((index, one.name, column, name))
                     break
         shown = rows[0][1] if rows else ""
         return Pictures(

@@ -18,11 +18,27 @@ if TYPE_CHECKING:
 
 Figure = dict[str, Any]
 
-COLOURS = {"floor": "#8a9099", "random": "#d98c00", "permuted": "#c4699a", "encoder": "#2b7bba", "ceiling": "#009e73"}
+COLOURS = {
+    "floor": "#8a9099",
+    "random": "#d98c00",
+    "permuted": "#c4699a",
+    "encoder": "#2b7bba",
+    "head": "#56b4e9",
+    "ceiling": "#009e73",
+}
 """Of each role: the hues of Okabe & Ito, told apart by the colour-blind; the marks differ as well."""
-MARKS = {"floor": "circle", "random": "triangle-up", "permuted": "x", "encoder": "diamond", "ceiling": "square"}
+MARKS = {
+    "floor": "circle",
+    "random": "triangle-up",
+    "permuted": "x",
+    "encoder": "diamond",
+    "head": "star",
+    "ceiling": "square",
+}
 LINES = ("#2b7bba", "#d55e00", "#009e73", "#c4699a", "#d98c00", "#56b4e9", "#7a5ab8", "#8c6d31")
 """Of several encoders in one chart."""
+ASIDE = {"random": -0.1, "permuted": 0.1}
+"""How far controls stand beside their layer, so that intervals do not cover each other."""
 LOG_FROM = 30
 """Ratio of the largest to the least loss from which on a chart has a logarithmic axis."""
 
@@ -195,7 +211,7 @@ def gains_chart(verdict: Mapping[str, Any], names: Mapping[str, str]) -> Figure 
         if gain.get("estimate") is None:
             continue
         floor, seeds = str(gain.get("floor", "")), gain.get("seeds") or 1
-        label = "over " + names.get(floor, floor) + (f", {seeds} seeds" if seeds > 1 else "")
+        label = names.get(floor, floor) + (f" ×{seeds}" if seeds > 1 else "")
         interval = _bounds(gain)
         clear = interval is not None and interval[0] > 0
         rows.append(Dot(label, float(gain["estimate"]), interval, "clear" if clear else "open"))
@@ -215,12 +231,12 @@ def gains_chart(verdict: Mapping[str, Any], names: Mapping[str, str]) -> Figure 
 
 def layer_charts(evidence: Evidence, feature: str) -> list[tuple[str, Figure]]:
     """For each encoder of several layers, its loss by layer beside that of its controls: (SPEC, figure)."""
-    rows = [row for row in evidence.rows if row.feature == feature]
+    rows = [row for row in evidence.rows if row.feature == feature and row.role != "head"]
     charts, specs = [], {row.encoder for row in rows}
     # A control whose encoder is not in the run stands by itself.
     for encoder in dict.fromkeys(row.encoder for row in rows if row.of not in specs):
         own = [row for row in rows if row.encoder == encoder]
-        layers = [row.layer for row in own]
+        layers = list(dict.fromkeys(row.layer for row in own))
         if len(layers) < 2:
             continue
         controls = [row for row in rows if row.of == encoder and row.layer in layers]
@@ -238,7 +254,7 @@ def _layer_chart(evidence: Evidence, feature: str, rows: Sequence[Row], layers: 
                 seeds.setdefault(row.layer, []).append(row)
             # The rows of an encoder without seeds stand one by one, those of a control by layer.
             rungs = [rung(seeds[layer], names) for layer in layers if layer in seeds]
-            at = [layers.index(item.layer) for item in rungs]
+            at = [layers.index(item.layer) + ASIDE.get(role, 0.0) for item in rungs]
             colour, values = COLOURS[role], [item.mse for item in rungs]
             traces.append(
                 {
@@ -284,7 +300,7 @@ def _layer_chart(evidence: Evidence, feature: str, rows: Sequence[Row], layers: 
 
 def heat_map(evidence: Evidence, encoder: str) -> Figure | None:
     """R² of every layer and feature of one encoder; None with fewer than two of either."""
-    rows = [row for row in evidence.rows if row.encoder == encoder]
+    rows = [row for row in evidence.rows if row.encoder == encoder and row.role != "head"]
     layers, features = list(dict.fromkeys(row.layer for row in rows)), list(dict.fromkeys(row.feature for row in rows))
     if len(layers) < 2 or len(features) < 2:
         return None

@@ -75,7 +75,7 @@ def draw_cues(cues: Sequence[Mapping[str, Any]], path: str | Path, feature: str 
 
 
 def _label(record: Mapping[str, Any]) -> str:
-    return record["words"] + ("" if record["decides"] else " *")
+    return f"{record['words']}{'' if record['decides'] else ' *'}"
 
 
 def _places(lines: Sequence[tuple[str, str]]) -> dict[str, float]:
@@ -100,8 +100,9 @@ def _marks(axes: Axes, found: Sequence[tuple[float, Mapping[str, Any]]], rank: i
         y.append(at)
         below.append(max(record["change"] - low, 0) * unit)
         above.append(max(high - record["change"], 0) * unit)
-    style = {"color": COLOURS[rank], "fmt": MARKERS[rank], "markersize": 4, "elinewidth": 1.2, "capsize": 0}
-    axes.errorbar(x, y, xerr=[below, above], label=label, **style)
+    axes.errorbar(
+        x, y, xerr=[below, above], label=label, color=COLOURS[rank], fmt=MARKERS[rank], markersize=4, elinewidth=1.2
+    )
 
 
 def _backdrop(axes: Axes, lines: Sequence[tuple[str, str]], places: Mapping[str, float]) -> None:

@@ -101,7 +101,7 @@
       showbackground: false });
     const layout = { height: null, autosize: true, margin: { l: 0, r: 0, t: 0, b: 0 }, showlegend: false,
       scene: { aspectmode: "data", dragmode: "orbit", uirevision: choice.frame,
-        camera: { eye: { x: 0.45, y: -1.45, z: 0.5 }, center: { x: 0, y: 0, z: -0.2 } },
+        camera: { eye: { x: 0.45, y: -1.65, z: 0.45 }, center: { x: 0, y: 0, z: -0.16 } },
         xaxis: side("right, m", real.x), yaxis: side("forward, m", real.y), zaxis: side("up, m", real.z) } };
     return { traces, layout };
   }

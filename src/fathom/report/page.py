@@ -118,7 +118,8 @@ class _Page:
         parts = [
             "<h2>The ladder</h2>\n<p>Test loss of linear probes on a "
             f"{height} x {width} grid over {scenes} unseen scenes: lower is better. What is no better than a floor has shown "
-            "nothing. Bars are 95 % intervals over scenes; layers and penalties were chosen on training scenes.</p>\n"
+            "nothing. Bars are 95 % intervals over scenes; ×5 is the mean of five seeds, its bar that of one more. Layers and "
+            "penalties were chosen on training scenes.</p>\n"
         ]
         for feature in self.evidence.features:
             parts.append(self._heading(feature))
@@ -156,7 +157,8 @@ class _Page:
         if not lines and not maps:
             return ""
         return (
-            "<h2>Layers</h2>\n<p>Test loss of a probe on each layer, with 95 % intervals; <i>all</i> is all of them together."
+            "<h2>Layers</h2>\n<p>Test loss of a probe on each layer, with 95 % intervals; <i>all</i> is all of them together,"
+            " <i>banded</i> the same with a penalty for each layer."
             f'</p>\n<div class="pair">{"".join(lines + maps)}</div>\n'
         )
 
@@ -185,12 +187,23 @@ class _Page:
             figure = charts.label_chart(self.evidence, feature)
             if figure is not None:
                 parts.append(self._heading(feature) + self.chart(figure, "Loss by training scenes"))
+                parts += self._from_how_many(feature)
         if not parts:
             return ""
         return (
             "<h2>How many labels</h2>\n<p>Test loss of probes fitted on fewer training scenes, with 95 % intervals over test "
             f"scenes and draws of training scenes.</p>\n{''.join(parts)}"
         )
+
+    def _from_how_many(self, feature: str) -> list[str]:
+        """From how many training scenes on each encoder beats every floor, where the run says so."""
+        said = []
+        for curve in self.evidence.extra.get("label_curves") or []:
+            if curve.get("feature") == feature and curve.get("role") == "encoder" and "scenes_to_beat_floors" in curve:
+                count = curve["scenes_to_beat_floors"]
+                words = "at no number of scenes tried" if count is None else f"from {count:.0f} training scenes on"
+                said.append(f"<p>{self.name(curve.get('encoder'))} beats every floor {words}.</p>\n")
+        return said
 
     def information(self) -> str:
         table = information_table(self.evidence, self.names)

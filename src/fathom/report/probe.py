@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fathom.probing.pictures import prediction_name
 from fathom.report.figures import FrameRow, frame_grid
 from fathom.report.picture_store import save_pictures
 
 if TYPE_CHECKING:
-    from fathom.probing.evidence import Evidence
+    from fathom.probing.evidence import Evidence, Row
 
+MAIN = ("encoder", "head", "ceiling")
+"""Roles that a run is about; the others are what they are held against."""
 REPORT = "report.html"
 MOST_COLUMNS = 8
 """Predictions in the picture: the encoders first, then the floors from the best down."""
@@ -46,13 +49,16 @@ def draw_predictions(evidence: Evidence, path: Path) -> Path:
 
 
 def columns(evidence: Evidence) -> list[str]:
-    """Which candidates are drawn, floors first and the rest after, each from worst to best."""
+    """Which predictions are drawn, floors first and the rest after, each from worst to best."""
     drawn = set(evidence.pictures[0].predictions)
     # Pictures are of the first depth feature, the one with metrics at full resolution.
     feature = next((row.feature for row in evidence.rows if row.abs_rel is not None), evidence.features[0])
-    chosen = [row for row in evidence.rows if row.chosen and row.feature == feature and row.encoder in drawn]
-    chosen = list({row.encoder: row for row in chosen}.values())
-    ranked = sorted(chosen, key=lambda row: row.test_mse)
-    kept = [row for row in ranked if row.role not in ("floor", "random", "permuted")][:MOST_COLUMNS]
-    kept += [row for row in ranked if row not in kept and row.encoder != "constant"][: MOST_COLUMNS - len(kept)]
-    return [row.encoder for row in sorted(kept, key=lambda row: (row.role in ("encoder", "ceiling"), -row.test_mse))]
+    chosen: dict[str, Row] = {}
+    for row in evidence.rows:
+        name = prediction_name(row.encoder, row.layer, row.role)
+        if row.chosen and row.feature == feature and name in drawn:
+            chosen.setdefault(name, row)
+    ranked = sorted(chosen, key=lambda name: chosen[name].test_mse)
+    kept = [name for name in ranked if chosen[name].role not in ("floor", "random", "permuted")][:MOST_COLUMNS]
+    kept += [name for name in ranked if name not in kept and name != "constant"][: MOST_COLUMNS - len(kept)]
+    return sorted(kept, key=lambda name: (chosen[name].role in MAIN, -chosen[name].test_mse))

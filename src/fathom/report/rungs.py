@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fathom.encoders.spec import short_names
+from fathom.probing.pictures import prediction_name
 
 if TYPE_CHECKING:
     from fathom.probing.evidence import Evidence, Row
@@ -18,10 +19,13 @@ ROLES = {
     "random": "same architecture, random weights",
     "permuted": "same weights, permuted",
     "encoder": "encoder",
+    "head": "encoder, trained head beyond linear",
     "ceiling": "supervised ceiling",
 }
 """Role of a row -> what a reader is told, in the order of legends."""
 
+SEEDED = ("random", "permuted")
+"""Roles of which an encoder may have several, differently seeded."""
 MOST_LETTERS = 24
 """Of a name in a chart: what a phone shows beside a number and its interval."""
 
@@ -31,7 +35,7 @@ class Rung:
     """One line of a ladder: an encoder at one layer, or several seeds of one control.
 
     Attributes:
-        name: for the reader, shortened. spec: in full, of the first seed.
+        name: for the reader, shortened; of several seeds with their number. spec: in full, of the first seed.
         role: see `ROLES`.
         layer: read at.
         mse: on the test scenes, mean over seeds.
@@ -59,18 +63,18 @@ def grouped(rows: Sequence[Row]) -> list[list[Row]]:
     """Rows that are seeds of one control together, all others by themselves, in order of first appearance."""
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
-        seeded = row.of is not None and row.role in ("random", "permuted")
-        groups.setdefault((row.role, str(row.of)) if seeded else ("", row.encoder), []).append(row)
+        seeded = row.of is not None and row.role in SEEDED
+        groups.setdefault((row.role, str(row.of) if seeded else row.encoder), []).append(row)
     return list(groups.values())
 
 
 def rung(group: Sequence[Row], names: Mapping[str, str]) -> Rung:
     """The rung of one row, or of the seeds of one control."""
     first = group[0]
-    name, interval = names[first.encoder], first.interval
+    name, interval = names[prediction_name(first.encoder, first.layer, first.role)], first.interval
     losses = tuple(row.test_mse for row in group)
     if len(group) > 1:
-        name, interval = f"{names[f'{first.role}:{first.of}']}, {len(group)} seeds", seeds_interval(group)
+        name, interval = f"{names[f'{first.role}:{first.of}']} ×{len(group)}", seeds_interval(group)
     return Rung(name, first.encoder, first.role, first.layer, float(np.mean(losses)), interval, losses)
 
 
@@ -90,5 +94,10 @@ def seeds_interval(group: Sequence[Row]) -> tuple[float, float] | None:
 def display_names(evidence: Evidence) -> dict[str, str]:
     """Every SPEC of a run, and of its groups of controls, as charts show it: short, and no two alike."""
     specs = dict.fromkeys(row.encoder for row in evidence.rows)
-    specs |= dict.fromkeys(f"{row.role}:{row.of}" for row in evidence.rows if row.of is not None)
-    return short_names(specs, MOST_LETTERS)
+    specs |= dict.fromkeys(f"{row.role}:{row.of}" for row in evidence.rows if row.role in SEEDED and row.of is not None)
+    names = short_names(specs, MOST_LETTERS)
+    heads = [row for row in evidence.rows if row.role == "head"]
+    return names | {
+        prediction_name(row.encoder, row.layer, row.role): prediction_name(names[row.encoder], row.layer, row.role)
+        for row in heads
+    }

@@ -129,20 +129,20 @@ def _number(value: float | None, form: str = ".4g") -> str:
 _CELLS: tuple[tuple[str, Callable[[Row], str]], ...] = (
     ("role", lambda row: "" if row.role == "encoder" else row.role),
     ("seed", lambda row: "" if row.seed is None else str(row.seed)),
-    ("channels", lambda row: str(row.channels)),
-    ("λ", lambda row: f"{row.penalty:.0e}" if row.penalty else ""),
     ("MSE", lambda row: _number(row.test_mse)),
     ("95 % interval", lambda row: f"{row.interval[0]:.4g} to {row.interval[1]:.4g}" if row.interval else ""),
     ("RMSE", lambda row: _number(row.test_rmse)),
     ("of pixels'", lambda row: _number(row.ratio_to_pixels, ".4g")),
     ("R²", lambda row: _number(row.r2, ".3f")),
-    ("R², control", lambda row: _number(row.control_r2, ".3f")),
-    ("CV MSE", lambda row: _number(row.cv_mse)),
     ("AbsRel", lambda row: _number(row.abs_rel, ".3f")),
     ("δ1", lambda row: _number(row.delta1, ".3f")),
     ("full RMSE", lambda row: _number(row.rmse, ".3f")),
     ("accuracy", lambda row: _number(row.accuracy, ".3f")),
     ("mIoU", lambda row: _number(row.miou, ".3f")),
+    ("R², control", lambda row: _number(row.control_r2, ".3f")),
+    ("CV MSE", lambda row: _number(row.cv_mse)),
+    ("channels", lambda row: str(row.channels)),
+    ("λ", lambda row: f"{row.penalty:.0e}" if row.channels and row.penalty else ""),
 )
 """(head, what of a row) in the order of columns."""
 
