@@ -69,7 +69,7 @@ def test_the_page_needs_nothing_from_anywhere() -> None:
     for tag, attributes in parsed.tags:
         assert not {"href", "srcset", "data", "action", "poster"} & set(attributes), tag
         assert (attributes.get("src") or "data:image/").startswith("data:image/"), tag
-    assert len(parsed.named("img")) == 2 * (2 + 2 * 2)  # photograph, truth, three predictions with errors; no constant
+    assert len(parsed.named("img")) == 2 * (2 + 2 * 3)  # photograph, truth, three predictions with errors; no constant
     style = re.search(r"<style>(.*?)</style>", html, re.S)
     assert style is not None and "url(" not in style[1] and "@import" not in style[1]
     (policy,) = [item["content"] for item in parsed.named("meta") if "http-equiv" in item]
