@@ -41,7 +41,7 @@ def test_writes_table_evidence_split_and_picture(data: str, tmp_path: Path, caps
     assert "pixels+position" in said and "95 % interval" in said and "luminance" in said
     record = json.loads((out / "evidence.json").read_text())
     assert {row["encoder"] for row in record["rows"]} >= {"constant", "position", "pixels", spec, f"random:{spec}"}
-    assert {row["layer"] for row in record["rows"] if row["encoder"] == spec} == {"0", "2", "all"}
+    assert {row["layer"] for row in record["rows"] if row["encoder"] == spec} == {"0", "2", "all", "banded"}
     assert record["command"].startswith("fathom") and record["data"]["train"]["fingerprint"]
     assert json.loads((tmp_path / "e.json").read_text())["rows"] == record["rows"]
     assert set(json.loads((out / "split.json").read_text())["parts"]) == {"train", "test"}

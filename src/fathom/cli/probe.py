@@ -31,6 +31,31 @@ def probe(
     floors: Annotated[
         str | None, typer.Option("--floors", help="Comma-separated floors instead of the default ones.")
     ] = None,
+    controls: Annotated[
+        int, typer.Option("--controls", min=0, help="Random-weight seeds each encoder is held against; 0: none.")
+    ] = 5,
+    ceiling: Annotated[
+        str | None, typer.Option("--ceiling", help="Supervised checkpoint: the share of the gap refers to it.")
+    ] = None,
+    head: Annotated[
+        list[str] | None, typer.Option("--head", help="mlp or bins, trained beside the linear probes.")
+    ] = None,
+    cues: Annotated[bool, typer.Option("--cues", help="Test the probes on altered test images too.")] = False,
+    label_curve: Annotated[
+        bool | None,
+        typer.Option(
+            "--label-curve/--no-label-curve", help="Loss against training scenes; default: up to 512 channels."
+        ),
+    ] = None,
+    banded: Annotated[
+        bool | None,
+        typer.Option(
+            "--banded/--no-banded", help="A penalty for each layer of the concatenation; default: up to 512 channels."
+        ),
+    ] = None,
+    cache: Annotated[
+        Path | None, typer.Option("--cache", help="Folder that keeps moments and features for the next run.")
+    ] = None,
     size: Annotated[str | None, typer.Option("--size", help="Input height x width, such as 240x320.")] = None,
     grid: Annotated[str | None, typer.Option("--grid", help="Grid of the probe; default: input divided by 8.")] = None,
     protocol: Annotated[str | None, typer.Option("--protocol", help="Of AbsRel and δ1 at full resolution.")] = None,
@@ -49,7 +74,7 @@ def probe(
 ) -> None:
     """Fit exact linear probes from frozen encoders to features of DATA, and hold them against honest floors.
 
-    Writes evidence.json, split.json and predictions.png into --out and prints the table.
+    Writes evidence.json, report.html, predictions.png and split.json into --out; prints the table and the verdicts.
     """
     import shlex
     import sys
@@ -99,6 +124,13 @@ def probe(
         workers=workers,
         skip_bad=skip_bad,
         pictures=pictures,
+        controls=controls,
+        ceiling=ceiling,
+        label_curve=label_curve,
+        banded=banded,
+        heads=head or (),
+        cues=cues,
+        cache=cache,
         command=shlex.join(["fathom", *sys.argv[1:]]),
     )
     path = evidence.save(out)
@@ -110,6 +142,10 @@ def probe(
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     for name in evidence.features:
         console.print(evidence.table(name, layers=layers))
+    for verdict in evidence.verdicts:
+        console.print(f"{verdict['verdict']}: {verdict['sentence']}", soft_wrap=True)
+    for encoder_name, sentence in evidence.extra.get("cue_sentences", {}).items():
+        console.print(f"{encoder_name}: {sentence}", soft_wrap=True)
     for line in evidence.notes:
         console.print(f"note: {line}")
     console.print(f"Written: {path}" + "".join(f", {item}" for item in drawn), soft_wrap=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -18,7 +18,7 @@ from fathom.probing.controls import MeanMap
 from fathom.probing.design import Placed
 from fathom.probing.passes import Reading, Support
 from fathom.probing.ridge import Chosen
-from fathom.sample import Grid, Sample
+from fathom.sample import Sample
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class Layer:
         name: the layer, or what stands for one.
         channels: columns it was fitted on.
         penalty: λ of each output. cv_mse, train_mse: of each output, NaN where it was not fitted here.
+        bands: λ of each output for each of the layers it joins, where they have their own.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Layer:
     penalty: Float[Tensor, "q"]
     cv_mse: Float[Tensor, "q"]
     train_mse: Float[Tensor, "q"]
+    bands: Mapping[str, Float[Tensor, "q"]] | None = None
 
 
 @dataclass(frozen=True)
@@ -102,12 +104,30 @@ def output_columns(candidate: Candidate, feature: str, layer: int) -> slice:
 class FittedProbe:
     """All probes of one encoder and one support."""
 
-    def __init__(self, reading: Reading, kind: Support, role: Role, chosen: Mapping[str, Chosen], device: str) -> None:
+    def __init__(
+        self,
+        reading: Reading,
+        kind: Support,
+        role: Role,
+        chosen: Mapping[str, Chosen],
+        device: str,
+        columns: Mapping[str, slice] | None = None,
+        bands: Mapping[str, Mapping[str, Float[Tensor, "q"]]] | None = None,
+    ) -> None:
+        """`chosen` by name; `columns` says what each was fitted on, by default the layer of that name; `bands` the penalties
+        of those that have several."""
         self.encoder, self.role, self.kind = reading.encoder.name, role, kind
         self.reading, self.chosen = reading, dict(chosen)
-        columns = reading.layers
+        self.columns = columns = dict(reading.layers if columns is None else columns)
         self.layers = tuple(
-            Layer(name, columns[name].stop - columns[name].start, fit.probe.penalty, fit.cv_mse, fit.train_mse)
+            Layer(
+                name,
+                columns[name].stop - columns[name].start,
+                fit.probe.penalty,
+                fit.cv_mse,
+                fit.train_mse,
+                (bands or {}).get(name),
+            )
             for name, fit in chosen.items()
         )
         assert reading.design is not None
@@ -147,23 +167,3 @@ class MeanMapGuess:
     def predict(self, batch: ReadBatch) -> Float[Tensor, "B _ h w"]:
         """The same map for every frame."""
         return self._map.expand(len(batch.samples), -1, -1, -1)
-
-
-class Ceiling:
-    """A supervised network: the feature of the depth it predicts, by the same code that makes it from true depth."""
-
-    role = Role("ceiling")
-
-    def __init__(self, path: str, predictor: Any, kind: Support, grid: Grid, device: str) -> None:
-        self.encoder, self.kind, self._grid, self._device = f"ceiling:{path}", kind, grid, device
-        self._predictor = predictor
-        unknown = torch.full((2 * kind.channels if kind.donors else kind.channels,), torch.nan, dtype=torch.float64)
-        self.layers = (Layer("prediction", 0, torch.zeros_like(unknown), unknown, unknown),)
-
-    def predict(self, batch: ReadBatch) -> Float[Tensor, "B _ h w"]:
-        """The feature of the predicted depth map; the control task is not the ceiling's to solve and repeats it."""
-        predictions = []
-        for original in batch.originals:
-            values, _ = self.kind.target(self._predictor(original), self._grid)
-            predictions.append(torch.cat([values, values]) if self.kind.donors else values)
-        return torch.stack(predictions).to(self._device)

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from fathom.data.dataset import Dataset
 from fathom.encoders.base import Encoder
+from fathom.encoders.module import ModuleEncoder
+from fathom.encoders.spec import parse
 from fathom.errors import UsageError
 from fathom.probing.candidates import Role
+from fathom.probing.ceiling import refuse_seen
 from fathom.sample import Grid
 
 FLOORS = ("constant", "position", "pixels", "pixels+position", "patch")
 """What every encoder is held against unless told otherwise, beside the mean map: see docs/method.md."""
+
+CONTROLS = 5
+"""Seeds of the same architecture with random weights, each an encoder of its own in the run."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +38,13 @@ def enter(
     size: Grid,
     seed: int,
     device: str,
+    controls: int = 0,
 ) -> list[Entrant]:
-    """Open everything that takes part. A floor that is also named as an encoder takes part once."""
+    """Open everything that takes part. A floor that is also named as an encoder takes part once.
+
+    With `controls`, every encoder that has weights is joined by that many copies of its architecture with random weights,
+    seeds `seed`, `seed` + 1 ..., and by one copy with its own weights permuted. One that was named takes part once.
+    """
     from fathom.encoders import open_encoder
 
     def ready(given: str | Encoder) -> Encoder:
@@ -47,12 +60,50 @@ def enter(
     for name in names:
         if names.count(name) > 1:
             raise UsageError(f"Encoder {name} is named twice.")
-    return [Entrant(encoder, role_of(encoder)) for encoder in opened]
+    entrants = [Entrant(encoder, role_of(encoder, seed)) for encoder in opened]
+    taken = {(entrant.encoder.name, entrant.role.seed) for entrant in entrants}
+    for entrant in list(entrants):
+        if controls and entrant.role.name == "encoder" and isinstance(entrant.encoder, ModuleEncoder):
+            entrants += [
+                control
+                for control in _controls(entrant.encoder, controls, seed)
+                if (control.encoder.name, control.role.seed) not in taken
+            ]
+    return entrants
 
 
-def role_of(encoder: Encoder) -> Role:
+def _controls(encoder: ModuleEncoder, count: int, seed: int) -> Iterator[Entrant]:
+    """The same architecture without what was learned, in copies: the weights are read once."""
+    from fathom.encoders.randomised import randomised
+
+    kinds = [("random", seed + step) for step in range(count)] + [("permuted", seed)]
+    for kind, own in kinds:
+        control = randomised(copy.deepcopy(encoder), f"{kind}:{encoder.name}", own, permute=kind == "permuted")
+        yield Entrant(control, Role(kind, encoder.name, own))
+
+
+def role_of(encoder: Encoder, seed: int) -> Role:
     """What an encoder that was named takes part as: a floor, a random control, or itself."""
     kind, _, inner = encoder.name.partition(":")
     if kind in ("random", "permuted"):
-        return Role(kind, inner)
+        return Role(kind, inner, int(parse(inner).options.get("seed", seed)))
     return Role("floor" if encoder.floor else "encoder")
+
+
+def check_fair(entrants: Sequence[Entrant], test: Dataset) -> list[str]:
+    """Notes on encoders that have seen test images; raises `UsageError` on one that was trained with their depth."""
+    notes = []
+    for entrant in entrants:
+        scenes: tuple[str, ...] = getattr(entrant.encoder, "train_scenes", ())
+        if entrant.role.name != "encoder" or not scenes:
+            continue
+        assert isinstance(entrant.encoder, ModuleEncoder)
+        name = entrant.encoder.name
+        if getattr(entrant.encoder.module, "predicts", "") != "image":
+            refuse_seen(f"Encoder {name}", scenes, test)
+            notes.append(f"{name} was trained with depth on other scenes: it is no evidence of implicit learning.")
+        elif seen := set(scenes) & set(test.scenes):
+            notes.append(
+                f"{name} was trained on the images, not the depth, of {len(seen)} of the {len(test.scenes)} test scenes."
+            )
+    return notes

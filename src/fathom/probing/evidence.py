@@ -46,6 +46,8 @@ class Row:
         control_r2: the same for the control task (targets of other rooms); `r2` less this is the selectivity.
         abs_rel, delta1, rmse: full resolution, under the run's protocol; for depth features of chosen layers.
         accuracy, miou: for class features, of the largest output.
+        bands: λ of each layer, where the joined layers have their own; `penalty` is then their geometric mean.
+        parameters: of the head, where it is not linear.
         errors: Σ of squared errors in each test scene, in the order of `Evidence.test_scenes`.
         cells: valid cells in each test scene.
     """
@@ -74,6 +76,8 @@ class Row:
     rmse: float | None = None
     accuracy: float | None = None
     miou: float | None = None
+    bands: dict[str, float] | None = None
+    parameters: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         record = asdict(self)
@@ -208,8 +212,6 @@ class Evidence:
         """The ladder: one line an encoder at its chosen layer (or one a layer), worst first."""
         from rich.table import Table
 
-        from fathom.encoders.spec import short_name
-
         name = feature or self.features[0]
         rows = [row for row in self.rows if row.feature == name and (layers or row.chosen)]
         depth = any(row.abs_rel is not None for row in rows)
@@ -221,22 +223,8 @@ class Evidence:
         heads = ["channels", "λ", "MSE", "95 % interval", "RMSE", "/ pixels", "R²"]
         for head in heads + (["AbsRel", "δ1"] if depth else []) + (["accuracy", "mIoU"] if classes else []):
             table.add_column(head, justify="right")
-        for row in sorted(rows, key=lambda row: -row.test_mse):
-            interval = f"{row.interval[0]:.4g} – {row.interval[1]:.4g}" if row.interval else "too few scenes"
-            cells = [
-                short_name(row.encoder, 32),
-                row.layer + ("*" if layers and row.chosen else ""),
-                str(row.channels),
-                f"{row.penalty:.0e}" if row.channels else "",
-                f"{row.test_mse:.4g}",
-                interval,
-                f"{row.test_rmse:.4g}",
-                _number(row.ratio_to_pixels, 3),
-                _number(row.r2, 3),
-            ]
-            cells += [_number(row.abs_rel, 3), _number(row.delta1, 3)] if depth else []
-            cells += [_number(row.accuracy, 3), _number(row.miou, 3)] if classes else []
-            table.add_row(*cells, style=STYLES.get(row.role))
+        for group in _by_seed(sorted(rows, key=lambda row: -row.test_mse)):
+            table.add_row(*_cells(group, layers, depth, classes), style=STYLES.get(group[0].role))
         return table
 
     def _caption(self, depth: bool) -> str:
@@ -245,6 +233,46 @@ class Evidence:
         if depth:
             words += f" AbsRel and δ1 at full resolution, protocol {self.protocol['name']}."
         return words
+
+
+def _by_seed(rows: Sequence[Row]) -> list[list[Row]]:
+    """Rows of the same control that differ in the seed of the weights alone, together, where the first of them stands."""
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        alone = () if row.role == "random" and row.chosen else (row.layer, str(row.seed))
+        groups.setdefault((row.encoder, *alone), []).append(row)
+    return list(groups.values())
+
+
+def _cells(group: Sequence[Row], layers: bool, depth: bool, classes: bool) -> list[str]:
+    """One line of the table; of several seeds the means, and their range in place of the interval."""
+    from fathom.encoders.spec import short_name
+
+    row, seeds = group[0], len(group)
+
+    def mean(name: str) -> float | None:
+        values = [getattr(item, name) for item in group]
+        return None if None in values else math.fsum(values) / seeds
+
+    mse = [item.test_mse for item in group]
+    interval = f"{row.interval[0]:.4g} – {row.interval[1]:.4g}" if row.interval else "too few scenes"
+    if seeds > 1:
+        interval = f"{seeds} seeds: {min(mse):.4g} – {max(mse):.4g}"
+    chosen = list(dict.fromkeys(item.layer for item in group))
+    loss = math.fsum(mse) / seeds
+    cells = [
+        short_name(row.encoder, 32),
+        "/".join(chosen) + ("*" if layers and row.chosen else ""),
+        str(row.channels),
+        f"{row.penalty:.0e}" if row.channels and row.penalty and seeds == 1 else "",
+        f"{loss:.4g}",
+        interval,
+        f"{loss**0.5:.4g}",
+        _number(mean("ratio_to_pixels"), 3),
+        _number(mean("r2"), 3),
+    ]
+    cells += [_number(mean("abs_rel"), 3), _number(mean("delta1"), 3)] if depth else []
+    return cells + ([_number(mean("accuracy"), 3), _number(mean("miou"), 3)] if classes else [])
 
 
 def _number(value: float | None, digits: int) -> str:

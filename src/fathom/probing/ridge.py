@@ -75,8 +75,25 @@ class Decomposition:
         return 1 / (self.eigenvalues.clamp(min=0)[:, None] + lam).clamp(min=1e-300)
 
 
-def decompose(moments: Moments) -> Decomposition:
-    """Standardise and decompose the (single) group of `moments`.
+@dataclass(frozen=True)
+class Standardised:
+    """Second moments of one training set over standardised inputs.
+
+    Attributes:
+        mean_x: ``(p,)``. scale: 1/σ of each channel, 0 where constant, ``(p,)``. mean_y: ``(q,)``.
+        correlation: R, ``(p, p)``. cross: r, ``(p, q)``. variance_y: ``(q,)``.
+    """
+
+    mean_x: Float[Tensor, "p"]
+    scale: Float[Tensor, "p"]
+    mean_y: Float[Tensor, "q"]
+    correlation: Float[Tensor, "p p"]
+    cross: Float[Tensor, "p q"]
+    variance_y: Float[Tensor, "q"]
+
+
+def standardise(moments: Moments) -> Standardised:
+    """Standardise the (single) group of `moments`.
 
     Raises `FathomError` if there is no pixel or a moment is not finite.
     """
@@ -92,16 +109,29 @@ def decompose(moments: Moments) -> Decomposition:
     offset = (mean_x + moments.shift_x).square()
     floor = CONSTANT * torch.maximum(offset, variance.max() if len(variance) else variance.new_zeros(()))
     scale = torch.where(variance > floor, variance.clamp(min=1e-300).rsqrt(), 0.0)
-    eigenvalues, vectors = torch.linalg.eigh(scale[:, None] * covariance * scale)
-    lowest = float(eigenvalues.min()) if len(eigenvalues) else 0.0
-    return Decomposition(
+    return Standardised(
         mean_x=mean_x + moments.shift_x,
         scale=scale,
         mean_y=mean_y + moments.shift_y,
+        correlation=scale[:, None] * covariance * scale,
+        cross=scale[:, None] * cross,
+        variance_y=(moments.yy[0] / n - mean_y.square()).clamp(min=0),
+    )
+
+
+def decompose(moments: Moments) -> Decomposition:
+    """Standardise and decompose the (single) group of `moments`; raises as `standardise` does."""
+    ready = standardise(moments)
+    eigenvalues, vectors = torch.linalg.eigh(ready.correlation)
+    lowest = float(eigenvalues.min()) if len(eigenvalues) else 0.0
+    return Decomposition(
+        mean_x=ready.mean_x,
+        scale=ready.scale,
+        mean_y=ready.mean_y,
         eigenvalues=eigenvalues,
         vectors=vectors,
-        rotated=vectors.T @ (scale[:, None] * cross),
-        variance_y=(moments.yy[0] / n - mean_y.square()).clamp(min=0),
+        rotated=vectors.T @ ready.cross,
+        variance_y=ready.variance_y,
         noise=max(0.0, -4 * lowest),
     )
 

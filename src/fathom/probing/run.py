@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,13 +17,18 @@ from fathom.data.loading import first_frame, readable
 from fathom.encoders.base import Encoder
 from fathom.errors import FathomError, UsageError, nearest
 from fathom.features import Feature, feature
-from fathom.probing.candidates import Candidate, FittedProbe, MeanMapGuess, ReadBatch, best_layer
+from fathom.probing.banded import BANDED, banded_ridge
+from fathom.probing.bits import information
+from fathom.probing.candidates import Candidate, FittedProbe, MeanMapGuess, ReadBatch
+from fathom.probing.cases import cases
+from fathom.probing.ceiling import Ceiling, is_from_depth, open_ceiling
 from fathom.probing.controls import donor_positions
-from fathom.probing.entrants import FLOORS, Entrant, enter
+from fathom.probing.entrants import CONTROLS, FLOORS, Entrant, check_fair, enter
 from fathom.probing.evidence import Evidence, Row
+from fathom.probing.few_labels import WIDE, LabelProbes, label_curves, label_probes
 from fathom.probing.passes import (
+    ALL,
     Reading,
-    SceneErrors,
     Support,
     add_errors,
     empty_errors,
@@ -34,13 +40,16 @@ from fathom.probing.passes import (
 from fathom.probing.pictures import Picture, Pictures
 from fathom.probing.plan import Blocks, default_grid, default_size, plan_blocks
 from fathom.probing.ridge import PATH, cross_validate
+from fathom.probing.rows import Measured, controls, evidence_rows
 from fathom.probing.scores import ClassScores, DepthScores
-from fathom.probing.statistics import METHOD, ratio_interval
+from fathom.probing.statistics import METHOD
+from fathom.probing.verdict import verdicts
 from fathom.progress import note, track
 from fathom.sample import Grid, Sample
 
 if TYPE_CHECKING:
     from fathom.evaluation.protocols import Protocol
+    from fathom.training.checkpoint import Trained
 
 DONORS = 32
 """Frames whose targets serve as the control task: enough that none repeats often, few enough to read at the start."""
@@ -60,6 +69,10 @@ class Settings:
     workers: int = 0
     skip_bad: bool = False
     pictures: int = 4
+    label_curve: bool | None = None
+    banded: bool | None = None
+    heads: tuple[str, ...] = ()
+    cache: str | None = None
 
 
 def probe(
@@ -80,6 +93,13 @@ def probe(
     workers: int = 0,
     skip_bad: bool = False,
     pictures: int = 4,
+    controls: int = CONTROLS,
+    ceiling: str | Path | Trained | None = None,
+    label_curve: bool | None = None,
+    banded: bool | None = None,
+    heads: Sequence[str] = (),
+    cues: bool | Sequence[str] = False,
+    cache: str | Path | None = None,
     command: str = "",
 ) -> Evidence:
     """Fit exact linear probes from frozen encoders to features and measure them on unseen scenes.
@@ -100,6 +120,14 @@ def probe(
         device, workers: where it is computed, and how many processes read.
         skip_bad: leave out frames that cannot be read, and say so in the notes.
         pictures: test frames to keep predictions of, for the picture.
+        controls: seeds of each encoder's architecture with random weights that it is held against; 0 for none, nor permuted
+            weights, which makes a verdict weaker.
+        ceiling: a supervised checkpoint of Fathom's whose loss the share of the gap refers to.
+        label_curve: loss against the number of training scenes, and description length; None for layers of up to 512 channels.
+        banded: the concatenation of layers with a penalty for each; None where there are up to 512 channels.
+        heads: ``mlp`` or ``bins``, trained beside the linear probes; see docs/heads.md.
+        cues: test every probe on altered test images: all alterations, or those named; see docs/cues.md.
+        cache: folder in which features for the heads are kept for the next run.
         command: recorded in the evidence.
 
     Returns:
@@ -128,15 +156,29 @@ def probe(
         workers,
         skip_bad,
         pictures,
+        label_curve,
+        banded,
+        tuple(heads),
+        str(cache) if cache is not None else None,
     )
     given = [encoder] if isinstance(encoder, str) or not isinstance(encoder, Sequence) else list(encoder)
-    entrants = enter(given, floors, settings.grid, size=size, seed=seed, device=device)
+    entrants = enter(given, floors, settings.grid, size=size, seed=seed, device=device, controls=controls)
     chosen_protocol = PROTOCOLS[protocol] if protocol else choose_protocol(test)
     run = _Run(settings, entrants, supports(features))
+    run.notes += check_fair(entrants, test)
+    supervised = open_ceiling(ceiling, test) if ceiling is not None else None
     candidates = run.fit(train)
-    rows, frames = run.measure(candidates, test, chosen_protocol)
+    if supervised is not None:
+        candidates += run.ceilings(*supervised)
+    found = run.measure(candidates, test, chosen_protocol)
+    if cues:
+        from fathom.probing.cues import measure_cues
+
+        names = None if cues is True else list(cues)
+        profile = measure_cues(candidates, run.readings, test, settings, names=names)
+        found.extra |= {"cues": profile.to_json(), "cue_sentences": profile.sentences()}
     return Evidence(
-        rows=rows,
+        rows=found.rows,
         data={"train": _describe(train), "test": _describe(test)},
         test_scenes=test.scenes,
         protocol={"name": chosen_protocol.name, "description": chosen_protocol.description},
@@ -149,11 +191,14 @@ def probe(
             "penalties": list(penalties),
             "device": device,
             "interval_method": METHOD,
+            "controls": controls,
         },
         versions=versions(),
         command=command,
         notes=run.notes,
-        pictures=frames,
+        verdicts=found.verdicts,
+        pictures=found.pictures,
+        extra=found.extra,
     )
 
 
@@ -179,6 +224,16 @@ def _features(given: str | Feature | Sequence[str | Feature], train: Dataset) ->
     return made
 
 
+@dataclass
+class _Found:
+    """What a test pass gives the evidence."""
+
+    rows: list[Row]
+    verdicts: list[dict[str, Any]]
+    pictures: list[Picture]
+    extra: dict[str, Any]
+
+
 class _Run:
     """The state of one run: encoders being read, and what was left out."""
 
@@ -188,6 +243,7 @@ class _Run:
         self.roles = {id(reading): entrant.role for reading, entrant in zip(self.readings, entrants, strict=True)}
         self.kinds = kinds
         self.notes: list[str] = []
+        self.labels: list[LabelProbes] = []
 
     def fit(self, train: Dataset) -> list[Candidate]:
         """The training pass, then every probe in closed form."""
@@ -208,14 +264,77 @@ class _Run:
             MeanMapGuess(mean_maps[kind.name], kind, blocks.folds, settings.device) for kind in self.kinds
         ]
         pairs = [(reading, kind) for reading in self.readings for kind in self.kinds]
-        for reading, kind in track(pairs, "solving probes"):
-            moments = reading.moments[kind.name]
-            chosen = {
-                layer: cross_validate(moments.select(columns), blocks.folds, settings.penalties, kind.ties)
-                for layer, columns in reading.layers.items()
-            }
-            candidates.append(FittedProbe(reading, kind, self.roles[id(reading)], chosen, settings.device))
-        return candidates
+        probes = [self._solve(reading, kind, blocks) for reading, kind in track(pairs, "solving probes")]
+        self.labels = label_probes(
+            list(track(probes, "solving label curves")),
+            blocks,
+            settings.penalties,
+            settings.seed,
+            settings.device,
+            settings.label_curve,
+            self.notes,
+        )
+        return [*candidates, *probes, *self._heads(train)]
+
+    def _solve(self, reading: Reading, kind: Support, blocks: Blocks) -> FittedProbe:
+        """Every layer's probe of one encoder and one support."""
+        settings, moments, layers = self.settings, reading.moments[kind.name], reading.layers
+        role = self.roles[id(reading)]
+        chosen = {
+            layer: cross_validate(moments.select(columns), blocks.folds, settings.penalties, kind.ties)
+            for layer, columns in layers.items()
+        }
+        columns, bands = dict(layers), {}
+        wide = settings.banded is None and ALL in layers and layers[ALL].stop > WIDE
+        if (
+            ALL in layers
+            and settings.banded is not False
+            and not wide
+            and role.name in ("encoder", "random", "permuted")
+        ):
+            own = {layer: part for layer, part in layers.items() if layer != ALL}
+            found = banded_ridge(moments, blocks.folds, own, chosen[ALL], kind.ties)
+            chosen[BANDED], columns[BANDED] = found.chosen, layers[ALL]
+            bands[BANDED] = dict(zip(own, found.penalties, strict=True))
+        return FittedProbe(reading, kind, role, chosen, settings.device, columns, bands)
+
+    def _heads(self, train: Dataset) -> list[Candidate]:
+        """Heads beyond linear for the encoders named, where any were asked for."""
+        settings = self.settings
+        if not settings.heads:
+            return []
+        from fathom.probing.head_training import HeadSettings, train_heads
+
+        return [
+            *train_heads(
+                [reading for reading in self.readings if self.roles[id(reading)].name == "encoder"],
+                self.roles,
+                self.kinds,
+                train,
+                [HeadSettings(kind=kind) for kind in settings.heads],
+                size=settings.size,
+                grid=settings.grid,
+                seed=settings.seed,
+                batch_size=settings.batch_size,
+                workers=settings.workers,
+                device=settings.device,
+                skip_bad=settings.skip_bad,
+                cache=settings.cache,
+            )
+        ]
+
+    def ceilings(self, name: str, trained: Trained) -> list[Candidate]:
+        """The supervised network as a candidate for every support that a depth map gives."""
+        settings, made = self.settings, []
+        for kind in self.kinds:
+            if all(is_from_depth(one) for one in kind.features):
+                made.append(Ceiling(name, trained, kind, settings.size, settings.grid, settings.device))
+            else:
+                names = ", ".join(one.name for one in kind.features)
+                self.notes.append(
+                    f"The ceiling predicts depth, which does not give {names}; no share is reported there."
+                )
+        return [*made]
 
     def _blocks(self, train: Dataset) -> Blocks:
         """Blocks of scenes, as many as memory allows: one frame is encoded to learn how wide the encoders are."""
@@ -257,13 +376,12 @@ class _Run:
             self.notes.append(f"{len(skipped)} frames could not be read and were left out: {skipped.describe()}")
             note(self.notes[-1])
 
-    def measure(
-        self, candidates: Sequence[Candidate], test: Dataset, protocol: Protocol
-    ) -> tuple[list[Row], list[Picture]]:
-        """The test pass: losses by scene, full-resolution metrics and pictures out of one forward pass."""
+    def measure(self, candidates: Sequence[Candidate], test: Dataset, protocol: Protocol) -> _Found:
+        """The test pass: losses by scene, full-resolution metrics and pictures out of one forward pass; then the verdicts."""
         settings = self.settings
         scenes = {scene: index for index, scene in enumerate(test.scenes)}
-        errors = [empty_errors(len(scenes), len(c.layers), len(c.layers[0].penalty)) for c in candidates]
+        every: list[Candidate] = [*candidates, *self.labels]
+        measured = [Measured(c, empty_errors(len(scenes), len(c.layers), len(c.layers[0].penalty))) for c in every]
         means = {guess.kind.name: guess.mean_target for guess in candidates if isinstance(guess, MeanMapGuess)}
         depth, classes = DepthScores(candidates, protocol), ClassScores()
         pictures = Pictures.plan(candidates, test, settings.pictures)
@@ -271,17 +389,26 @@ class _Run:
             batch = self._read(pairs)
             index = [scenes[sample.scene] for sample in batch.samples]
             predicted = []
-            for candidate, sums in zip(candidates, errors, strict=True):
-                prediction = candidate.predict(batch)
-                Y, valid = batch.targets[candidate.kind.name]
-                add_errors(sums, prediction, Y, valid, means[candidate.kind.name], index)
-                classes.add(candidate, prediction, Y, valid)
-                predicted.append(prediction)
+            for item in measured:
+                prediction = item.candidate.predict(batch)
+                Y, valid = batch.targets[item.candidate.kind.name]
+                add_errors(item.sums, prediction, Y, valid, means[item.candidate.kind.name], index)
+                if not isinstance(item.candidate, LabelProbes):
+                    classes.add(item.candidate, prediction, Y, valid)
+                    predicted.append(prediction)
             depth.add(predicted, batch.originals)
             pictures.add(predicted, batch.samples)
         if depth.refused:
             self.notes.append(depth.refused)
-        return evidence_rows(candidates, errors, depth, classes), pictures.frames
+        main, labels = measured[: len(candidates)], measured[len(candidates) :]
+        rows = evidence_rows(main, depth, classes)
+        decided = [verdict.to_json() for verdict in verdicts(cases(rows, controls(main)))]
+        floors = {verdict["feature"]: verdict["floor"] for verdict in decided}
+        extra: dict[str, Any] = {
+            "information": information(main, floors, settings.seed, all_widths=bool(settings.label_curve)),
+            "label_curves": label_curves(labels),
+        }
+        return _Found(rows, decided, pictures.frames, extra)
 
     def _read(self, pairs: Sequence[tuple[Sample, Sample]]) -> ReadBatch:
         settings = self.settings
@@ -293,80 +420,6 @@ class _Run:
             targets[kind.name] = (values.to(settings.device), valid.to(settings.device))
         placed = {id(reading): reading.place(images, settings.grid) for reading in self.readings}
         return ReadBatch(samples, [original for _, original in pairs], placed, targets)
-
-
-def evidence_rows(
-    candidates: Sequence[Candidate], errors: Sequence[SceneErrors], depth: DepthScores, classes: ClassScores
-) -> list[Row]:
-    """A row for each candidate, layer and feature."""
-    rows: list[Row] = []
-    for candidate, sums in zip(candidates, errors, strict=True):
-        for one in candidate.kind.features:
-            best = best_layer(candidate, one.name)
-            for position in range(len(candidate.layers)):
-                scores = {**classes.of(candidate, one.name, position)}
-                if position == best:
-                    scores.update(depth.of(candidate, one.name))
-                rows.append(_row(candidate, one.name, position, position == best, sums, scores))
-    pixels = {row.feature: row.test_mse for row in rows if row.encoder == "pixels"}
-    return [
-        replace(row, ratio_to_pixels=row.test_mse / pixels[row.feature]) if pixels.get(row.feature) else row
-        for row in rows
-    ]
-
-
-def _row(
-    candidate: Candidate,
-    feature: str,
-    position: int,
-    chosen: bool,
-    sums: SceneErrors,
-    scores: Mapping[str, float | None],
-) -> Row:
-    layer, outputs = candidate.layers[position], candidate.kind.outputs[feature]
-    squared, cells = sums.squared[:, position, outputs].sum(1).numpy(), sums.cells.numpy()
-    if not cells.sum():
-        raise FathomError(f"No test frame has a valid cell of {feature}; nothing can be measured.")
-    mse = float(squared.sum() / cells.sum())
-    low, high = _bounds(squared, cells)
-    return Row(
-        encoder=candidate.encoder,
-        layer=layer.name,
-        feature=feature,
-        channels=layer.channels,
-        penalty=float(layer.penalty[outputs][0]),
-        role=candidate.role.name,
-        of=candidate.role.of,
-        seed=candidate.role.seed,
-        chosen=chosen,
-        cv_mse=_known(float(layer.cv_mse[outputs].sum())),
-        train_mse=_known(float(layer.train_mse[outputs].sum())),
-        test_mse=mse,
-        test_rmse=mse**0.5,
-        interval=(low, high) if np.isfinite([low, high]).all() else None,
-        ratio_to_pixels=None,
-        r2=_r2(sums, position, outputs),
-        control_r2=_r2(sums, position, candidate.kind.control(feature))
-        if candidate.kind.donors is not None and candidate.role.name != "ceiling"
-        else None,
-        errors=tuple(squared.tolist()),
-        cells=tuple(cells.tolist()),
-        **scores,
-    )
-
-
-def _bounds(squared: np.ndarray, cells: np.ndarray) -> tuple[float, float]:
-    interval = ratio_interval(squared, cells)
-    return float(interval.low), float(interval.high)
-
-
-def _r2(sums: SceneErrors, position: int, outputs: slice) -> float | None:
-    around = float(sums.target[:, outputs].sum())
-    return 1 - float(sums.squared[:, position, outputs].sum()) / around if around > 0 else None
-
-
-def _known(value: float) -> float | None:
-    return value if np.isfinite(value) else None
 
 
 def _describe(dataset: Dataset) -> dict[str, Any]:

@@ -1,0 +1,203 @@
+"""What a run holds its encoders against: random and permuted weights, the ceiling, few labels; and the verdict from it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from fathom.data.dataset import Dataset
+from fathom.data.sources import load
+from fathom.data.transforms import fit
+from fathom.encoders.module import ModuleEncoder
+from fathom.errors import UsageError
+from fathom.inference.predict import predict
+from fathom.probing.cases import cases
+from fathom.probing.evidence import Evidence
+from fathom.probing.run import probe
+from fathom.probing.verdict import weigh
+from fathom.training.checkpoint import Trained
+from fathom.training.recipe import load_recipe
+from fathom.training.session import build_network
+
+GRID, SIZE = (3, 4), (24, 32)
+
+
+def striped(root: Path, scenes: int = 30) -> Path:
+    """Pairs whose depth is the strength of upright stripes in each cell, in the dark about which are its mean and level stripes.
+
+    No average over cells knows it, so no floor does.
+    """
+    rng = np.random.default_rng(3)
+    across, down = (-1.0) ** np.arange(32), (-1.0) ** np.arange(24)[:, None]
+    for scene in range(scenes):
+        mean, upright, level = (
+            rng.uniform(low, high, GRID).repeat(8, 0).repeat(8, 1) for low, high in ((80, 175), (5, 20), (5, 60))
+        )
+        image = (mean + upright * across + level * down)[..., None].repeat(3, -1)
+        depth = 1000 + 200 * upright + rng.normal(0, 400, GRID).repeat(8, 0).repeat(8, 1)
+        for folder, array in (("rgb", image.astype(np.uint8)), ("depth", depth.clip(1).astype(np.uint16))):
+            path = root / folder / f"scene{scene}" / "0.png"
+            path.parent.mkdir(parents=True)
+            Image.fromarray(array).save(path)
+    return root
+
+
+class Net(nn.Module):
+    """Two layers: rectified differences of neighbours across, and their sum over a cell."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Sequential(nn.Conv2d(3, 1, 2, 2), nn.ReLU()), nn.Conv2d(1, 2, 4, 4)
+        with torch.no_grad():
+            self.first[0].weight[:] = torch.tensor([[1.0, -1.0], [1.0, -1.0]])
+            self.first[0].bias.zero_()
+            self.second.weight.fill_(1 / 16)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.second(self.first(image))
+
+
+def encoder() -> ModuleEncoder:
+    return ModuleEncoder("module:net", Net(), ("first", "second"), None, SIZE)
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Dataset, Dataset]:
+    root = striped(tmp_path_factory.mktemp("pairs"))
+    return load(f"{root}?depth-scale=1000").split(0.4, seed=1)
+
+
+@pytest.fixture(scope="module")
+def found(parts: tuple[Dataset, Dataset]) -> Evidence:
+    return probe(encoder(), ["depth", "luminance"], *parts, size=SIZE, grid=GRID, pictures=0)
+
+
+def supervised(scenes: tuple[str, ...] = ()) -> Trained:
+    recipe = load_recipe("tiny-plain_cnn", ["data.size=24x32", "model.filters=[4,4,4,4,4,4,4]"])
+    return Trained(build_network(recipe).eval(), recipe.model.name, recipe, SIZE, scenes, {}, Path("net"))
+
+
+def test_each_encoder_meets_its_own_architecture_without_what_it_learned(found: Evidence) -> None:
+    roles = {(row.role, row.of, row.seed) for row in found.rows}
+    assert {("random", "module:net", 0), ("random", "module:net", 4), ("permuted", "module:net", 0)} <= roles
+    losses = {row.seed: row.test_mse for row in found.rows if row.role == "random" and row.chosen}
+    assert len(set(losses.values())) == 5
+
+
+def test_what_was_planted_is_called_implicit(found: Evidence) -> None:
+    verdict = next(item for item in found.verdicts if item["feature"] == "depth")
+    assert verdict["verdict"] == "implicit", verdict["sentence"]
+    assert {gain["floor"] for gain in verdict["gains"]} >= {
+        "pixels",
+        "mean-map",
+        "random:module:net",
+        "permuted:module:net",
+    }
+    assert next(gain["seeds"] for gain in verdict["gains"] if gain["floor"] == "random:module:net") == 5
+    assert verdict["share"] is None and found.verdict == "implicit"
+
+
+def test_an_untrained_encoder_is_not_called_implicit(parts: tuple[Dataset, Dataset]) -> None:
+    torch.manual_seed(0)
+    untrained = ModuleEncoder("module:fresh", nn.Sequential(nn.Conv2d(3, 2, 8, 8)), ("0",), None, SIZE)
+    evidence = probe(untrained, "depth", *parts, size=SIZE, grid=GRID, pictures=0)
+    assert evidence.verdict in ("not shown", "absent")
+
+
+def test_table_shows_seeds_in_one_line(found: Evidence) -> None:
+    table = found.table("depth")
+    assert sum("random net" in str(cell) for cell in table.columns[0].cells) == 1
+    assert any("5 seeds:" in str(cell) for cell in table.columns[5].cells)
+
+
+def test_banded_concatenation_has_a_penalty_for_each_layer(found: Evidence) -> None:
+    row = found.row("module:net", "depth", "banded")
+    assert row.bands is not None and set(row.bands) == {"first", "second"} and row.channels == 3
+    assert row.cv_mse <= found.row("module:net", "depth", "all").cv_mse * (1 + 1e-9)
+
+
+def test_label_curve_ends_at_the_loss_of_the_run(found: Evidence) -> None:
+    curves = {(curve["encoder"], curve["feature"]): curve for curve in found.extra["label_curves"]}
+    for name in ("module:net", "pixels", "position"):
+        curve = curves[name, "depth"]
+        row = found.row(name, "depth", curve["layer"])
+        assert curve["mse"][-1] == pytest.approx(row.test_mse, rel=1e-6) and curve["scenes"][-1] == 18
+        assert curve["scenes"] == sorted(curve["scenes"]) and len(curve["scenes"]) > 3
+    mine = curves["module:net", "depth"]
+    assert mine["mse"][0] > mine["mse"][-1] and mine["scenes_to_beat_floors"] is not None
+
+
+def test_bits_say_what_the_losses_say(found: Evidence) -> None:
+    entry = next(
+        item for item in found.extra["information"] if (item["encoder"], item["feature"]) == ("module:net", "depth")
+    )
+    row = found.row("module:net", "depth")
+    assert entry["r2"]["estimate"] == pytest.approx(row.r2)
+    assert entry["v_information"]["estimate"] == pytest.approx(-0.5 * np.log2(1 - row.r2))
+    assert entry["beyond"]["low"] > 0 and entry["code"]["saved_per_cell"] > 0
+    json.dumps(found.to_json(), allow_nan=False)
+
+
+def test_ceiling_is_measured_as_the_network_predicts(parts: tuple[Dataset, Dataset]) -> None:
+    train, test = parts
+    network = supervised()
+    evidence = probe([], ["depth", "luminance"], train, test, size=SIZE, grid=GRID, pictures=0, ceiling=network)
+    row = next(row for row in evidence.rows if row.role == "ceiling")
+    total, cells = 0.0, 0
+    for sample in test:
+        depth = torch.from_numpy(predict(network, sample.image).depth)[None, None]
+        truth = fit(sample, SIZE).depth[None]
+        difference = nn.functional.adaptive_avg_pool2d(depth - truth, GRID)
+        total, cells = total + float(difference.double().square().sum()), cells + difference.numel()
+    assert row.test_mse == pytest.approx(total / cells, rel=1e-4)
+    assert [item.feature for item in evidence.rows if item.role == "ceiling"] == ["depth"]
+    assert any("does not give luminance" in text for text in evidence.notes)
+
+
+def test_share_of_the_gap_refers_to_the_ceiling_if_it_beats_the_floor(parts: tuple[Dataset, Dataset]) -> None:
+    network = supervised()
+    evidence = probe(encoder(), "depth", *parts, size=SIZE, grid=GRID, pictures=0, controls=1, ceiling=network)
+    ceiling = next(row for row in evidence.rows if row.role == "ceiling")
+    assert (
+        ceiling.test_mse > evidence.verdicts[0]["floor_mse"] and evidence.share is None
+    )  # untrained: no gap, no share
+    rows = [
+        row if row.role != "ceiling" else replace(row, errors=tuple(e / 1e3 for e in row.errors))
+        for row in evidence.rows
+    ]
+    case = cases(rows, lambda row: None)[0]
+    share = weigh(case).share
+    best = evidence.verdicts[0]["floor_mse"]
+    expected = (best - evidence.verdicts[0]["encoder_mse"]) / (best - ceiling.test_mse / 1e3)
+    assert share is not None and share.estimate == pytest.approx(expected)
+
+
+def test_ceiling_that_saw_test_scenes_is_refused(parts: tuple[Dataset, Dataset]) -> None:
+    train, test = parts
+    with pytest.raises(UsageError, match=r"ceiling was trained on 1 of the 12 test scenes \(such as 'scene"):
+        probe([], "depth", train, test, size=SIZE, grid=GRID, ceiling=supervised((*train.scenes, test.scenes[0])))
+
+
+def test_supervised_encoder_that_saw_test_scenes_is_refused(parts: tuple[Dataset, Dataset]) -> None:
+    from fathom.encoders.checkpoint import CheckpointEncoder
+
+    train, test = parts
+    seen = CheckpointEncoder("checkpoint:net", supervised().model, (), (test.scenes[0],))
+    with pytest.raises(UsageError, match="Encoder checkpoint:net was trained on 1 of the 12 test scenes"):
+        probe(seen, "depth", train, test, size=SIZE, grid=GRID)
+    fair = CheckpointEncoder("checkpoint:net", supervised().model, (), train.scenes)
+    evidence = probe(fair, "depth", train, test, size=SIZE, grid=GRID, pictures=0, controls=0)
+    assert any("no evidence of implicit learning" in text for text in evidence.notes)
+
+
+def test_heads_stand_in_the_same_table(parts: tuple[Dataset, Dataset]) -> None:
+    evidence = probe(encoder(), "depth", *parts, size=SIZE, grid=GRID, pictures=0, controls=0, heads=["mlp"])
+    row = next(row for row in evidence.rows if row.layer.startswith("mlp"))
+    assert row.parameters is not None and row.parameters > 100 and np.isfinite(row.test_mse)
