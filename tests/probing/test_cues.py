@@ -22,7 +22,7 @@ from fathom.data.sources import load
 from fathom.encoders.floors import FLOORS, Columns, Floor, pixels
 from fathom.errors import UsageError
 from fathom.features import Feature
-from fathom.probing.alterations import ALTERATIONS
+from fathom.probing.alterations import ALTERATIONS, rendered
 from fathom.probing.candidates import Candidate, Role
 from fathom.probing.cue_ledger import Cue, place_of
 from fathom.probing.cue_rule import MARGIN, profile, sentence
@@ -311,12 +311,15 @@ def test_variants_of_rooms_are_the_same_frames_in_the_same_order() -> None:
         assert other.ids == tuple(test.ids[position] for position in chosen) and len(other)
         first, same = test[chosen[0]], other[0]
         assert torch.equal(first.depth, same.depth) and not torch.equal(first.image, same.image)
+    # One grey everywhere takes texture with colour: nothing is concluded from it.
+    decides = {variant: rendered(variant, frames, SIZE).decides for variant, frames in found.items()}
+    assert decides == {"colours": True, "light": True, "textures": True, "grey": False}
     assert variants_of(load("rooms?variant=grey")) == {} and variants_of(Dataset.whole(World("light"))) == {}
 
 
 def test_re_rendered_rooms_change_nothing_for_a_probe_by_position() -> None:
     train, test = load("rooms").official_split()
-    ids = set(variants_of(test)["grey"].ids)
+    ids = set(variants_of(test)["colours"].ids)
     of_variant = [position for position, id_ in enumerate(test.ids) if id_ in ids][::4]
     without = [position for position, id_ in enumerate(test.ids) if id_ not in ids][:4]
     few = test.subset([*without, *of_variant])
@@ -324,14 +327,14 @@ def test_re_rendered_rooms_change_nothing_for_a_probe_by_position() -> None:
     run = _Run(Settings((48, 64), (6, 8)), entrants, supports([Feature("depth")]))
     candidates = run.fit(train.subset(range(0, 48, 2)))
     cues = measure_cues(
-        candidates, run.readings, few, run.settings, names=["rendered-grey", "rendered-light"], roles=["encoder"]
+        candidates, run.readings, few, run.settings, names=["rendered-colours", "rendered-light"], roles=["encoder"]
     )
     exact = {(cue.encoder, cue.alteration): cue for cue in cues.cues}
     assert len(exact) == 4 and all(cue.exact and cue.scenes == 20 for cue in cues.cues)
-    for name in ("rendered-grey", "rendered-light"):
+    for name in ("rendered-colours", "rendered-light"):
         assert exact["position", name].change == 0 and exact["position", name].shift == 0
         assert abs(exact["pixels", name].change) > 1e-4
-    assert exact["pixels", "rendered-grey"].group == "colour"
+    assert exact["pixels", "rendered-colours"].group == "colour"
 
 
 # The rule

@@ -265,13 +265,14 @@ def exchange_pieces(
     return out, stays
 
 
-RENDERED: dict[str, tuple[Group, str]] = {
-    "colours": ("colour", "rendered in other colours"),
-    "grey": ("colour", "rendered without colour"),
-    "light": ("light", "rendered in other light"),
-    "textures": ("texture", "rendered with other textures"),
+RENDERED: dict[str, tuple[Group, str, bool]] = {
+    "colours": ("colour", "rendered in other colours", True),
+    "light": ("light", "rendered in other light", True),
+    "textures": ("texture", "rendered with other textures", True),
+    # One grey everywhere: colours, their lightness and all texture go at once.
+    "grey": ("colour", "rendered in one grey", False),
 }
-"""What each re-rendering of ``rooms`` changes. Geometry and camera are the same to the last bit."""
+"""What each re-rendering of ``rooms`` changes, and whether that is one cue. Geometry and camera are the same to the last bit."""
 
 
 def rendered(variant: str, frames: Dataset, size: Grid) -> Alteration:
@@ -281,8 +282,8 @@ def rendered(variant: str, frames: Dataset, size: Grid) -> Alteration:
     def apply(sample: Sample, draw: Draw, grid: Grid) -> Altered | None:
         return Altered(fit(frames[by_id[sample.id]], size)) if sample.id in by_id else None
 
-    group, words = RENDERED[variant]
-    return Alteration(f"rendered-{variant}", group, words, apply, exact=True)
+    group, words, decides = RENDERED[variant]
+    return Alteration(f"rendered-{variant}", group, words, apply, decides=decides, exact=True)
 
 
 ALTERATIONS: dict[str, Alteration] = {
