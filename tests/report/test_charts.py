@@ -142,6 +142,11 @@ def test_cues_are_in_percent_of_the_loss_and_marked_where_they_decide_nothing() 
     assert place["error_x"]["array"] == [0]  # no interval
     labels = [note["text"] for note in figure["layout"]["annotations"] if note["x"] == 0]
     assert labels == ["without colour", "upside down *"]
+    numbers = [note["text"] for note in figure["layout"]["annotations"] if note["x"] == 1]
+    assert numbers == ["20.0 (10.0 to 40.0)", "200.0"]
+    of_floor = [{**cue, "encoder": "position"} for cue in CUES]
+    charted = charts.cue_charts(evidence(extra={"cues": of_floor + CUES}))
+    assert [name for name, *_ in charted] == [NET, "position"]
 
 
 def test_label_curves_keep_points_whose_interval_is_unknown() -> None:

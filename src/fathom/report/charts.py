@@ -45,13 +45,18 @@ LOG_FROM = 30
 
 @dataclass(frozen=True)
 class Dot:
-    """One line of a dot chart: a value with its interval."""
+    """One line of a dot chart: a value with its interval, and how its number is written (`digits`, of a format)."""
 
     label: str
     value: float
     interval: tuple[float, float] | None
     kind: str
     single: tuple[float, ...] = ()
+    digits: str = ".3g"
+
+    @property
+    def text(self) -> str:
+        return with_interval(self.value, self.interval, self.digits)
 
 
 def unit(feature: str) -> str:
@@ -83,13 +88,15 @@ def axis(title: str, **more: Any) -> Figure:
     }
 
 
-def number(value: float) -> str:
-    """Three digits, with a true minus."""
-    return f"{value:.3g}".replace("-", "−")
+def number(value: float, digits: str = ".3g") -> str:
+    """Three digits unless told otherwise, with a true minus."""
+    return format(value, digits).replace("-", "−")
 
 
-def with_interval(value: float, interval: tuple[float, float] | None) -> str:
-    return number(value) + (f" ({number(interval[0])} to {number(interval[1])})" if interval else "")
+def with_interval(value: float, interval: tuple[float, float] | None, digits: str = ".3g") -> str:
+    """A number, and its interval where it has one."""
+    bounds = f" ({number(interval[0], digits)} to {number(interval[1], digits)})" if interval else ""
+    return number(value, digits) + bounds
 
 
 def bars(values: Sequence[float], intervals: Sequence[tuple[float, float] | None]) -> Figure:
@@ -138,7 +145,7 @@ def dots(
                 "y": [index for index, _ in own],
                 "error_x": bars(values, [row.interval for _, row in own]) | {"color": colour},
                 "marker": {"color": colour, "symbol": mark, "size": 10},
-                "text": [f"{escape(row.label)}<br>{with_interval(row.value, row.interval)}" for _, row in own],
+                "text": [f"{escape(row.label)}<br>{row.text}" for _, row in own],
                 "hoverinfo": "text",
             }
         )
@@ -160,7 +167,7 @@ def dots(
         {"xref": "paper", "yref": "y", "x": x, "xanchor": anchor, "y": index, "yshift": 16, "showarrow": False,
          "text": text, "font": {"size": 12}}
         for index, row in enumerate(rows)
-        for x, anchor, text in ((0, "left", escape(row.label)), (1, "right", with_interval(row.value, row.interval)))
+        for x, anchor, text in ((0, "left", escape(row.label)), (1, "right", row.text))
     ]  # fmt: skip
     shapes = [
         {"type": "line", "xref": "x", "yref": "paper", "x0": at, "x1": at, "y0": 0, "y1": 1, "layer": "below",
@@ -342,7 +349,9 @@ def heat_map(evidence: Evidence, encoder: str) -> Figure | None:
 def cue_charts(evidence: Evidence) -> list[tuple[str, str, Figure]]:
     """Change of loss under each alteration of the test images: (SPEC, feature, figure), one for each encoder and feature."""
     charts: list[tuple[str, str, Figure]] = []
+    floors = {row.encoder for row in evidence.rows if row.role == "floor"}
     cues = [cue for cue in evidence.extra.get("cues") or [] if cue.get("change") is not None and cue.get("base_mse")]
+    cues.sort(key=lambda cue: cue.get("encoder") in floors)  # floors last
     groups = list(dict.fromkeys(str(cue.get("group") or "") for cue in cues))
     kinds = {name: (name or "cue", LINES[index % len(LINES)], "diamond") for index, name in enumerate(groups)}
     for encoder, feature in dict.fromkeys((str(cue.get("encoder")), str(cue.get("feature"))) for cue in cues):
@@ -362,6 +371,7 @@ def _cue(cue: Mapping[str, Any]) -> Dot:
         percent * float(cue["change"]),
         None if bounds is None else (percent * bounds[0], percent * bounds[1]),
         str(cue.get("group") or ""),
+        digits=".1f",
     )
 
 

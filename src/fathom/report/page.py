@@ -168,7 +168,9 @@ class _Page:
             for encoder, feature, figure in charts.cue_charts(self.evidence)
         ]
         cues, said = self.evidence.extra.get("cues") or [], self.evidence.extra.get("cue_sentences") or {}
-        words = [f"<p><b>{self.name(spec)}</b>: {escape(str(text))}</p>\n" for spec, text in said.items()]
+        floors = {row.encoder for row in self.evidence.rows if row.role == "floor"}
+        ordered = sorted(said, key=lambda spec: spec in floors)
+        words = [f"<p><b>{self.name(spec)}</b>: {escape(str(said[spec]))}</p>\n" for spec in ordered]
         if not parts and not words:
             return ""
         return (
