@@ -29,7 +29,7 @@ from fathom.probing.cue_rule import MARGIN, profile, sentence
 from fathom.probing.cues import Cues, measure_cues
 from fathom.probing.entrants import Entrant
 from fathom.probing.passes import supports
-from fathom.probing.run import Settings, _Run
+from fathom.probing.session import Session, Settings
 from fathom.report.cues import draw_cues
 from fathom.sample import Grid, Sample
 
@@ -88,7 +88,7 @@ class World:
 
     cue: str
     scenes: int = 40
-    views: int = 2
+    views: int = 1
     kind: str = "world"
     location: str = "world"
     facts: Mapping[str, str] = field(default_factory=dict)
@@ -114,11 +114,11 @@ class World:
 
 def fitted(
     cue: str, encoders: Mapping[str, Columns], batch_size: int = 16, scenes: int = 40
-) -> tuple[_Run, list[Candidate], Dataset]:
+) -> tuple[Session, list[Candidate], Dataset]:
     data = Dataset.whole(World(cue, scenes))
     train, test = data.split(0.5, seed=0)
     entrants = [Entrant(Floor(name, columns, GRID), Role("encoder")) for name, columns in encoders.items()]
-    run = _Run(Settings(SIZE, GRID, batch_size=batch_size), entrants, supports([Feature("depth")]))
+    run = Session(Settings(SIZE, GRID, batch_size=batch_size), entrants, supports([Feature("depth")]))
     return run, run.fit(train), test
 
 
@@ -274,7 +274,7 @@ def test_what_is_not_known_is_not_said() -> None:
 def test_the_mean_map_goes_by_position_and_constant_is_left_out() -> None:
     run, candidates, test = fitted("position", {})
     named = replace(Floor("constant", FLOORS["constant"]), cells=GRID)
-    other = _Run(run.settings, [Entrant(named, Role("floor"))], supports([Feature("depth")]))
+    other = Session(run.settings, [Entrant(named, Role("floor"))], supports([Feature("depth")]))
     candidates = other.fit(Dataset.whole(World("position")).split(0.5, seed=0)[0])
     cues = measure_cues(candidates, other.readings, test, run.settings, names=["grey", "halves-upright"])
     assert {cue.encoder for cue in cues.cues} == {"mean-map"}
@@ -324,7 +324,7 @@ def test_re_rendered_rooms_change_nothing_for_a_probe_by_position() -> None:
     without = [position for position, id_ in enumerate(test.ids) if id_ not in ids][:4]
     few = test.subset([*without, *of_variant])
     entrants = [Entrant(Floor(name, FLOORS[name], (6, 8)), Role("encoder")) for name in ("position", "pixels")]
-    run = _Run(Settings((48, 64), (6, 8)), entrants, supports([Feature("depth")]))
+    run = Session(Settings((48, 64), (6, 8)), entrants, supports([Feature("depth")]))
     candidates = run.fit(train.subset(range(0, 48, 2)))
     cues = measure_cues(
         candidates, run.readings, few, run.settings, names=["rendered-colours", "rendered-light"], roles=["encoder"]
