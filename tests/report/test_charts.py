@@ -149,11 +149,17 @@ def test_cues_are_in_percent_of_the_loss_and_marked_where_they_decide_nothing() 
     assert [name for name, *_ in charted] == [NET, "position"]
 
 
+def test_numbers_have_a_true_minus_and_nothing_no_sign() -> None:
+    assert charts.with_interval(-0.5, (-1.25e-7, 2.0)) == "−0.5 (−1.25e−07 to 2)"
+    assert charts.with_interval(-0.04, None, ".1f") == "0.0"
+
+
 def test_label_curves_keep_points_whose_interval_is_unknown() -> None:
     figure = charts.label_chart(evidence(extra=EVERYTHING), "depth")
     assert figure is not None
     trace = figure["data"][0]
     assert trace["x"] == [3, 6, 12]
     assert trace["error_y"]["array"] == pytest.approx([0.6, 0.4, 0])
+    assert trace["line"]["dash"] == "solid" and figure["data"][1]["line"]["dash"] == "dot"  # encoder, floor
     assert figure["layout"]["xaxis"]["type"] == "log"
     assert charts.label_chart(evidence(extra=EVERYTHING), "normals") is None

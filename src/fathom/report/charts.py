@@ -90,7 +90,8 @@ def axis(title: str, **more: Any) -> Figure:
 
 def number(value: float, digits: str = ".3g") -> str:
     """Three digits unless told otherwise, with a true minus."""
-    return format(value, digits).replace("-", "−")
+    text = format(value, digits)
+    return (text.lstrip("-") if float(text) == 0 else text).replace("-", "−")
 
 
 def with_interval(value: float, interval: tuple[float, float] | None, digits: str = ".3g") -> str:
@@ -130,7 +131,9 @@ def dots(
         log: logarithmic values.
     """
     traces: list[Figure] = []
-    height = 92 + 42 * len(rows)
+    # Long charts are drawn closer, so that one of twenty lines fits on a sheet of paper.
+    step, above = (42, 16) if len(rows) <= 12 else (36, 14)
+    height = 92 + step * len(rows)
     for kind, (legend, colour, mark) in kinds.items():
         own = [(index, row) for index, row in enumerate(rows) if row.kind == kind]
         if not own:
@@ -164,7 +167,7 @@ def dots(
                 }
             )
     notes = [
-        {"xref": "paper", "yref": "y", "x": x, "xanchor": anchor, "y": index, "yshift": 16, "showarrow": False,
+        {"xref": "paper", "yref": "y", "x": x, "xanchor": anchor, "y": index, "yshift": above, "showarrow": False,
          "text": text, "font": {"size": 12}}
         for index, row in enumerate(rows)
         for x, anchor, text in ((0, "left", escape(row.label)), (1, "right", row.text))
@@ -384,7 +387,8 @@ def label_chart(evidence: Evidence, feature: str) -> Figure | None:
     ]
     if not curves:
         return None
-    names, roles = display_names(evidence), {row.encoder: row.role for row in evidence.rows}
+    names = display_names(evidence)
+    roles = {row.encoder: row.role for row in evidence.rows if row.role != "head"}
     traces: list[Figure] = []
     fresh = 0
     for curve in curves:

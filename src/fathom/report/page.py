@@ -138,7 +138,8 @@ class _Page:
             return ""
         return (
             "<h2>Gain over each floor</h2>\n<p>What the verdict stands on: the floor's loss less the encoder's on the same "
-            "scenes, with 95 % intervals. To be implicit, every one must lie clearly right of 0.</p>\n"
+            "scenes, with 95 % intervals. Implicit takes a gain over every one, each tested one-sided after Holm, and "
+            "selectivity besides.</p>\n"
             f'<div class="pair">{"".join(parts)}</div>\n{verdicts_table(self.evidence, self.names)}'
         )
 
