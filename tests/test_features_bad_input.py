@@ -71,10 +71,9 @@ def test_a_feature_without_a_valid_cell_in_training_or_in_test_says_so(split: tu
         run(split, lambda sample, grid: (red(sample, grid)[0], everywhere(grid) & (sample.scene in known)))
 
 
-def test_nobody_is_said_to_know_a_constant_feature(split: tuple[Dataset, Dataset]) -> None:
-    evidence = run(split, lambda sample, grid: (torch.full((1, *grid), 2.5), everywhere(grid)))
-    assert evidence.rows and all(row.r2 is None and row.test_mse < 1e-9 for row in evidence.rows)
-    assert not any(verdict["verdict"] == "implicit" for verdict in evidence.verdicts)
+def test_constant_feature_is_refused(split: tuple[Dataset, Dataset]) -> None:
+    with pytest.raises(FathomError, match="mine has the same value in every valid cell of the training frames"):
+        run(split, lambda sample, grid: (torch.full((1, *grid), 2.5), everywhere(grid)))
 
 
 def test_nan_in_a_valid_cell_stops_the_run_and_in_an_invalid_one_does_nothing(split: tuple[Dataset, Dataset]) -> None:

@@ -55,6 +55,11 @@ class MeanMap:
         """Mean of the target over all cells of all frames."""
         return self.sums.sum(dim=(0, 2, 3)) / self.counts.sum().clamp(min=1)
 
+    def variance(self) -> Float[Tensor, "q"]:
+        """Variance of the target over all cells of all frames."""
+        squares = self.squares.sum(dim=(0, 2, 3)) / self.counts.sum().clamp(min=1)
+        return (squares - self.mean().square()).clamp(min=0)
+
     def losses(self, folds: Sequence[Sequence[int]]) -> tuple[Float[Tensor, "q"], Float[Tensor, "q"]]:
         """Mean squared error of each output: cross-validated over folds of blocks, and in sample."""
         every = range(len(self.counts))

@@ -23,7 +23,7 @@ from fathom.sample import Sample
 
 if TYPE_CHECKING:
     from fathom.features import Feature
-    from fathom.probing.run import Settings
+    from fathom.probing.session import Settings
 
 Array = NDArray[np.float64]
 

@@ -35,7 +35,7 @@ from fathom.sample import Grid, Sample
 
 if TYPE_CHECKING:
     from fathom.data.dataset import Dataset
-    from fathom.probing.run import Settings
+    from fathom.probing.session import Settings
 
 LOOKS = 32
 """Frames whose colours and light are lent to others, each of another test scene."""

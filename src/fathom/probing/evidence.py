@@ -31,7 +31,7 @@ class Row:
     Attributes:
         encoder: the SPEC as given.
         layer: its name, or ``all`` for the concatenation.
-        feature: what was probed for.
+        feature: what was probed for. unit: of it, empty if it has none.
         channels: columns of the probe, intercept not counted.
         penalty: λ, chosen by cross-validation over training scenes (key ``lambda`` in JSON).
         role: ``encoder``, ``floor``, ``random`` or ``permuted`` (the same architecture without what was learned), or
@@ -41,7 +41,7 @@ class Row:
         cv_mse: cross-validated on the training scenes. train_mse: in sample.
         test_mse: mean over the valid grid cells of the test frames, summed over outputs. test_rmse: its root.
         interval: 95 % interval of `test_mse` over scenes, or None with fewer scenes than it takes.
-        ratio_to_pixels: `test_mse` over that of the null model ``pixels``, or None without it.
+        ratio_to_pixels: `test_mse` over that of the null model ``pixels``, or None without it or where it knows all.
         r2: share of the variance around the training mean that is explained on the test frames.
         control_r2: the same for the control task (targets of other rooms); `r2` less this is the selectivity.
         abs_rel, delta1, rmse: full resolution, under the run's protocol; for depth features of chosen layers.
@@ -78,6 +78,7 @@ class Row:
     miou: float | None = None
     bands: dict[str, float] | None = None
     parameters: int | None = None
+    unit: str = ""
 
     def to_json(self) -> dict[str, Any]:
         record = asdict(self)
@@ -216,7 +217,10 @@ class Evidence:
         rows = [row for row in self.rows if row.feature == name and (layers or row.chosen)]
         depth = any(row.abs_rel is not None for row in rows)
         classes = any(row.miou is not None for row in rows)
-        title = f"{name}: test loss on a {self.grid[0]}x{self.grid[1]} grid, {len(self.test_scenes)} unseen scenes"
+        unit = f" ({rows[0].unit})" if rows and rows[0].unit else ""
+        title = (
+            f"{name}{unit}: test loss on a {self.grid[0]}x{self.grid[1]} grid, {len(self.test_scenes)} unseen scenes"
+        )
         table = Table(title=title, title_justify="left", caption=self._caption(depth), caption_justify="left")
         table.add_column("encoder", overflow="fold")
         table.add_column("layer")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,9 @@ from fathom.probing.passes import SceneErrors
 from fathom.probing.scores import ClassScores, DepthScores
 from fathom.probing.statistics import ratio_interval
 from fathom.probing.verdict import Control
+
+PERFECT = 1 - 1e-9
+"""R² from which on what is left is rounding."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +38,12 @@ def evidence_rows(measured: Sequence[Measured], depth: DepthScores, classes: Cla
                 scores = {**classes.of(item.candidate, one.name, position)}
                 if position == best:
                     scores.update(depth.of(item.candidate, one.name))
-                rows.append(_row(item, one.name, position, position == best, scores))
-    pixels = {row.feature: row.test_mse for row in rows if row.encoder == "pixels"}
+                rows.append(_row(item, one.name, position, position == best, {"unit": one.unit, **scores}))
+    pixels = {
+        row.feature: row.test_mse
+        for row in rows
+        if row.encoder == "pixels" and (row.r2 is None or row.r2 < PERFECT)  # a ratio to rounding says nothing
+    }
     return [
         replace(row, ratio_to_pixels=row.test_mse / pixels[row.feature]) if pixels.get(row.feature) else row
         for row in rows
@@ -61,7 +69,7 @@ def controls(measured: Sequence[Measured]) -> Callable[[Row], Control | None]:
     return lambda row: found.get((row.encoder, row.seed, row.layer, row.feature))
 
 
-def _row(item: Measured, feature: str, position: int, chosen: bool, scores: Mapping[str, float | None]) -> Row:
+def _row(item: Measured, feature: str, position: int, chosen: bool, scores: Mapping[str, Any]) -> Row:
     candidate, sums = item.candidate, item.sums
     layer, outputs = candidate.layers[position], candidate.kind.outputs[feature]
     squared, cells = sums.squared[:, position, outputs].sum(1).numpy(), sums.cells.numpy()
