@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 
 from fathom.training import checkpoint, journal
 from fathom.training.checkpoint import read_json
-from fathom.training.feed import Portion, draws
+from fathom.training.feed import Portion
+from fathom.training.order import Order
 from fathom.training.scoring import in_batches
 
 
@@ -23,7 +24,7 @@ from fathom.training.scoring import in_batches
 def test_processes_and_parts_share_every_step_without_loss_or_double(world: int, accumulate: int) -> None:
     batch, frames = 7, 23
     for step in range(10):
-        drawn = draws(step, batch, frames, seed=3)
+        drawn = Order(frames, seed=3).draws(step, batch)
         shares = [Portion(batch, accumulate, rank, world).parts(drawn) for rank in range(world)]
         together = [draw for share in shares for part in share for draw in part]
         assert sorted(together) == sorted(drawn)

@@ -11,23 +11,9 @@ import torch
 
 from fathom.sample import Batch, Sample
 from fathom.training.augment import AugmentConfig, augment
-from fathom.training.feed import Frames, Portion, draws, feed, keep_in_memory
+from fathom.training.feed import Frames, Portion, feed, keep_in_memory
 
 SIZE = (painted.H, painted.W)
-
-
-def test_every_epoch_shows_every_frame_once_in_another_order() -> None:
-    order = [position for step in range(9) for position, _ in draws(step, 7, 21, seed=0)]
-    epochs = [order[i : i + 21] for i in range(0, 63, 21)]
-    assert all(sorted(epoch) == list(range(21)) for epoch in epochs)
-    assert len({tuple(epoch) for epoch in epochs}) == 3
-    assert [p for s in range(9) for p, _ in draws(s, 7, 21, seed=1)] != order
-
-
-def test_a_batch_may_hold_more_than_one_epoch() -> None:
-    drawn = draws(1, 10, 4, seed=0)
-    assert [number for _, number in drawn] == list(range(10, 20))
-    assert sorted(position for position, _ in drawn[2:6]) == list(range(4))
 
 
 def collect(frames: Frames, steps: range, **options: object) -> list[Batch]:

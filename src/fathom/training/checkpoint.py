@@ -217,7 +217,7 @@ def find_checkpoint(path: str | Path) -> tuple[Path, list[str]]:
                 return chosen, []
     found, notes = latest(path)
     if found is None:
-        raise CheckpointError(path, "holds no whole checkpoint" + "".join(f" ({note})" for note in notes))
+        raise CheckpointError(path, "holds no whole checkpoint" + "".join(f" ({note.rstrip('.')})" for note in notes))
     return found, notes
 
 

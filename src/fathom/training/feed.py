@@ -1,4 +1,4 @@
-"""Batches for the loop, in an order that is a function of the seed and the step alone.
+"""Batches for the loop, read ahead in the order of `fathom.training.order`.
 
 Whatever the number of workers, threads or processes, and wherever a run was interrupted: step `s` sees the
 same frames with the same augmentation. Nothing about the order needs saving but the step.
@@ -19,39 +19,9 @@ from torch.utils.data import Dataset as TorchDataset
 from fathom.data.dataset import Dataset
 from fathom.progress import track
 from fathom.sample import Batch, Grid, Sample
+from fathom.training.order import Draw, Order, generator
 
 Augment = Callable[[Sample, torch.Generator], Sample]
-Draw = tuple[int, int]
-"""Position in the data set, and how many frames the training drew before this one."""
-
-
-def draws(step: int, batch: int, frames: int, seed: int) -> list[Draw]:
-    """The frames of step `step`: epochs follow one another without a gap, each a fresh permutation."""
-    first = step * batch
-    return [(int(_order(frames, n // frames, seed)[n % frames]), n) for n in range(first, first + batch)]
-
-
-_last_order: tuple[tuple[int, int, int], torch.Tensor] | None = None
-
-
-def _order(frames: int, epoch: int, seed: int) -> torch.Tensor:
-    """The permutation of `epoch`; the last one is kept, since a step asks for it many times."""
-    global _last_order
-    key = (frames, epoch, seed)
-    cached = _last_order
-    if cached is None or cached[0] != key:
-        cached = key, torch.randperm(frames, generator=_generator(seed, epoch))
-        _last_order = cached
-    return cached[1]
-
-
-def _generator(seed: int, number: int) -> torch.Generator:
-    """A generator for the pair; neighbouring pairs are unrelated (splitmix64's finaliser mixes the bits)."""
-    mask = (1 << 64) - 1
-    z = (seed * 0x9E3779B97F4A7C15 + number * 0xD1B54A32D192ED03 + 0x8CB92BA72F3D8DD7) & mask
-    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & mask
-    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
-    return torch.Generator().manual_seed(z ^ (z >> 31))
 
 
 @dataclass(frozen=True)
@@ -146,7 +116,7 @@ class _Drawn(TorchDataset[Sample]):
         if self.augment is None:
             return sample
         # Offset, so that no augmentation shares its generator with an epoch's order.
-        return self.augment(sample, _generator(self.seed + 1, number))
+        return self.augment(sample, generator(self.seed + 1, number))
 
 
 def feed(
@@ -154,6 +124,7 @@ def feed(
     portion: Portion,
     steps: range,
     *,
+    order: Order | None = None,
     seed: int = 0,
     augment: Augment | None = None,
     workers: int = 0,
@@ -161,11 +132,13 @@ def feed(
 ) -> Iterator[list[Batch]]:
     """The parts of each step's batch that this process computes, prepared ahead of time.
 
+    `order` is the mixed one of `seed` unless given; `seed` draws the augmentation too.
     Frames in memory are prepared by a thread, since decoding is done; others by `workers` processes, or by
     the thread where there are none.
     """
     drawn = _Drawn(frames, augment, seed)
-    plan = (portion.parts(draws(step, portion.batch, len(frames), seed)) for step in steps)
+    ordered = Order(len(frames), seed) if order is None else order
+    plan = (portion.parts(ordered.draws(step, portion.batch)) for step in steps)
     if frames.kept is not None or workers == 0:
         return _ahead((_stack(drawn, parts, pin) for parts in plan), depth=3)
     return _from_workers(drawn, plan, portion, workers, pin)

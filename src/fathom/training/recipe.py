@@ -38,11 +38,13 @@ class DataSection:
         cache: keep fitted frames in memory: `auto` when they take less than `cache_mb`, or `always`, or
             `never`.
         cache_mb: the most that `auto` may take.
+        stream: read packed data from front to back (`fathom.training.order`), for disks that seek slowly.
     """
 
     size: tuple[int, int] = (96, 128)
     cache: Literal["auto", "always", "never"] = "auto"
     cache_mb: int = 4096
+    stream: bool = False
 
 
 @dataclass(frozen=True, slots=True)

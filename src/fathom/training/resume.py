@@ -11,7 +11,10 @@ from fathom.progress import note
 from fathom.training import checkpoint as checkpoints
 from fathom.training.devices import rank
 from fathom.training.holdout import Parts
-from fathom.training.recipe import Recipe
+from fathom.training.recipe import Recipe, from_table
+
+SHOWN = 4
+"""Differing settings that a message names."""
 
 
 def prepare_run(recipe: Recipe, run: Path, resume: bool) -> Path | None:
@@ -31,7 +34,8 @@ def prepare_run(recipe: Recipe, run: Path, resume: bool) -> Path | None:
         note(f"{run} holds no checkpoint yet; starting from the beginning.")
         return None
     saved = checkpoints.read_config(found).get("recipe", {})
-    _same_recipe(recipe.table(), saved, run)
+    # Read as a recipe, so that a setting younger than the checkpoint has its default there.
+    _same_recipe(recipe.table(), from_table(saved, str(found)).table(), run)
     return found
 
 
@@ -44,7 +48,10 @@ FREE_ON_RESUME = {
 
 
 def _same_recipe(given: Mapping[str, Any], saved: Mapping[str, Any], run: Path) -> None:
-    """Refuse to resume by another recipe, and name what differs."""
+    """Refuse to resume by another recipe, and name what differs, at most `SHOWN` settings."""
+    name, old_name = given["model"]["name"], saved.get("model", {}).get("name")
+    if name != old_name:
+        raise UsageError(f"{run} holds a training of '{old_name}', not of '{name}'; choose another --out.")
     differing = []
     for section, values in given.items():
         if not isinstance(values, dict):
@@ -56,7 +63,8 @@ def _same_recipe(given: Mapping[str, Any], saved: Mapping[str, Any], run: Path) 
             if f"{section}.{key}" not in FREE_ON_RESUME and old.get(key) != value
         ]
     if differing:
-        raise UsageError(f"{run} was trained by another recipe: {'; '.join(differing)}; choose another --out.")
+        listed = "; ".join(differing[:SHOWN]) + (f" and {more} more" if (more := len(differing) - SHOWN) > 0 else "")
+        raise UsageError(f"{run} was trained by another recipe: {listed}; choose another --out.")
 
 
 def same_data(found: Path, parts: Parts) -> None:

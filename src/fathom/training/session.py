@@ -31,6 +31,7 @@ from fathom.training.feed import Augment, Frames, Portion, feed, keep_in_memory
 from fathom.training.holdout import Parts, divide
 from fathom.training.journal import Journal
 from fathom.training.loop import Loop
+from fathom.training.order import Order, shards_of
 from fathom.training.pictures import draw
 from fathom.training.recipe import Recipe, to_plain
 from fathom.training.resume import prepare_run, same_data
@@ -59,6 +60,7 @@ class Session:
     network: Network
     state: State
     floor: scoring.MeanMap
+    order: Order
     workers: int
     notes: list[str]
 
@@ -85,6 +87,8 @@ class Session:
             seed=recipe.train.seed,
         )
         notes = list(parts.notes)
+        shards = shards_of(parts.train) if recipe.data.stream else None
+        order = Order(len(parts.train), recipe.train.seed, shards)
         frames = {
             "train": Frames(parts.train, recipe.data.size),
             "unseen": Frames(parts.unseen, recipe.data.size),
@@ -114,7 +118,7 @@ class Session:
             note(f"Resuming after step {state.step} of {recipe.train.steps}: {found}")
         if fabric.is_global_zero:
             write_text(run / "recipe.toml", recipe.to_toml())
-        return cls(recipe, run, fabric, data, parts, frames, network, state, floor, workers, notes)
+        return cls(recipe, run, fabric, data, parts, frames, network, state, floor, order, workers, notes)
 
     def train(self, request: Request) -> Trained:
         """Train to the end, score, write the report; returns the network of the chosen checkpoint."""
@@ -164,6 +168,7 @@ class Session:
             self.frames["train"],
             portion,
             range(self.state.step, train.steps),
+            order=self.order,
             seed=train.seed,
             augment=make_augment(self.recipe),
             workers=self.workers,
