@@ -204,14 +204,21 @@ def test_what_is_held_out_does_not_train() -> None:
     assert plain.networks[0].history[0].validation_mse != turned.networks[0].history[0].validation_mse
 
 
-def test_training_stops_early_and_keeps_the_best_weights(split: tuple[Dataset, Dataset]) -> None:
-    settings = replace(QUICK, epochs=200, patience=1, drops=1, rate=0.05)
+@pytest.mark.parametrize(
+    ("settings", "rates"),
+    [
+        (replace(QUICK, epochs=200, patience=1, drops=1, rate=0.05), {0.05, 0.01}),  # stops by itself
+        (replace(QUICK, epochs=5, patience=50, rate=0.3), {0.3}),  # is cut off
+    ],
+)
+def test_training_stops_early_and_keeps_the_best_weights(
+    split: tuple[Dataset, Dataset], settings: HeadSettings, rates: set[float]
+) -> None:
     (network,) = trained(split[0], settings).networks
     scores = [epoch.validation_mse for epoch in network.history]
-    assert len(scores) < 200 and network.best == scores.index(min(scores)) < len(scores) - 1
+    assert len(scores) <= min(settings.epochs, 100) and network.best == scores.index(min(scores)) < len(scores) - 1
     assert float(network.validation_mse.sum()) == pytest.approx(min(scores), rel=1e-6)
-    rates = {epoch.rate for epoch in network.history}
-    assert rates == {0.05, 0.01}
+    assert {epoch.rate for epoch in network.history} == rates
 
 
 @pytest.mark.parametrize("kind", ["mlp", "bins"])

@@ -82,7 +82,7 @@ class HeadSettings:
     rate: float = 1e-3
     decay: float = 1e-2
     frames: int = 16
-    cells: int = 256
+    cells: int = 128
 
     def __post_init__(self) -> None:
         check_head(self.kind)
