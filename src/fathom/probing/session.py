@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from jaxtyping import Float
+from torch import Tensor
 
 from fathom.data.dataset import Dataset
 from fathom.data.loading import first_frame, readable
@@ -85,17 +89,14 @@ class Session:
         self.kinds = kinds
         self.notes: list[str] = []
         self.labels: list[LabelProbes] = []
+        self.witnesses: dict[int, Float[Tensor, "p"]] = {}
 
     def fit(self, train: Dataset) -> list[Candidate]:
         """The training pass, then every probe in closed form."""
         settings = self.settings
         blocks = self._blocks(train)
         self.kinds = self._with_control(train)
-        ordered = train.subset(blocks.order(train))
-        batches = (
-            [fitted for fitted, _ in pairs] for pairs in self._batches(ordered, f"reading {len(train)} training frames")
-        )
-        mean_maps = train_pass(batches, self.readings, self.kinds, settings.grid, blocks, settings.device)
+        mean_maps = self._moments(train, blocks)
         for kind in self.kinds:
             self._check_target(kind, mean_maps.get(kind.name), train)
         candidates: list[Candidate] = [
@@ -113,6 +114,30 @@ class Session:
             self.notes,
         )
         return [*candidates, *probes, *self._heads(train)]
+
+    def _moments(self, train: Dataset, blocks: Blocks) -> dict[str, MeanMap]:
+        """The training pass, over the encoders whose moments no cache holds; returns the mean map of each support."""
+        settings, cache, missing = self.settings, None, list(self.readings)
+        if settings.cache is not None:
+            from fathom.probing.moments_cache import MomentsCache
+
+            cache = MomentsCache(
+                Path(settings.cache), train, settings.size, settings.grid, blocks, self.kinds, settings.skip_bad
+            )
+            missing, known = cache.load(self.readings, self.witnesses)
+            if not missing and len(known) == len(self.kinds):
+                note(
+                    f"The moments of all {len(self.readings)} encoders are in {settings.cache}; no training frame is read."
+                )
+                return known
+        ordered = train.subset(blocks.order(train))
+        batches = (
+            [fitted for fitted, _ in pairs] for pairs in self._batches(ordered, f"reading {len(train)} training frames")
+        )
+        made = train_pass(batches, missing, self.kinds, settings.grid, blocks, settings.device)
+        if cache is not None:
+            cache.save(missing, made)
+        return made
 
     @staticmethod
     def _check_target(kind: Support, average: MeanMap | None, train: Dataset) -> None:
@@ -196,7 +221,9 @@ class Session:
         settings = self.settings
         images = images_of([fit(first_frame(train, settings.skip_bad), settings.size)], settings.device)
         for reading in self.readings:
-            reading.place(images, settings.grid)
+            placed = reading.place(images, settings.grid)
+            assert reading.design is not None
+            self.witnesses[id(reading)] = reading.design.means(placed).cpu()
         widest = max((reading.design.channels for reading in self.readings if reading.design is not None), default=0)
         wide = sum(not reading.encoder.floor for reading in self.readings)
         return plan_blocks(
