@@ -1,0 +1,111 @@
+"""The code of docs/extending.md, run as it stands there: each file, and its one line in the registry."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import fathom
+from fathom.data.sources import SOURCES, Kind, _any, load
+from fathom.encoders import ENCODERS, open_encoder
+from fathom.errors import DataError
+from fathom.evaluation.protocols import PROTOCOLS, Protocol
+from fathom.features import FEATURES, Feature
+from fathom.models import MODELS, build
+from fathom.training.losses import LOSSES, WeightedSum
+from tests.data.formats import pairs
+
+PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
+BLOCKS = dict(re.findall(r"```python\n# (in \w+|\S+)[^\n]*\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL))
+"""Code by what its first line names: a file, or ``in REGISTRY``."""
+
+
+def module(path: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The page's file as a module of its name."""
+    name = path.removeprefix("src/").removesuffix(".py").replace("/", ".")
+    made = ModuleType(name)
+    monkeypatch.setitem(sys.modules, name, made)
+    exec(compile(BLOCKS[path], path, "exec", dont_inherit=True), made.__dict__)
+    return made
+
+
+def entry(registry: str, **names: Any) -> Any:
+    """The page's line for a registry: a dict of one entry, or the value itself."""
+    line = BLOCKS[f"in {registry}"].strip().rstrip(",")
+    return eval(f"{{{line}}}" if line.startswith('"') else line, names)
+
+
+def test_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module("src/fathom/data/npz.py", monkeypatch)
+    for name, kind in entry("SOURCES", Kind=Kind, _any=_any).items():
+        monkeypatch.setitem(SOURCES, name, kind)
+    for scene in ("a", "b"):
+        (tmp_path / scene).mkdir()
+        for frame in range(4):
+            image = np.full((6, 8, 3), 10 * frame, np.uint8)
+            np.savez(tmp_path / scene / f"{frame}.npz", image=image, depth=np.full((6, 8), 1 + frame, np.float32))
+    data = load(tmp_path)
+    assert data.source.kind == "npz" and data.scenes == ("a", "b") and len(data) == 8
+    assert float(data[2].depth.mean()) == 3 and int(data[2].image.max()) == 20
+    assert len(load(f"npz:{tmp_path}?every=2")) == 4
+    (tmp_path / "a" / "1.npz").write_bytes(b"PK")
+    with pytest.raises(DataError, match=r"a/1\.npz: is no frame"):
+        data[1]
+
+
+def test_encoder_and_feature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module("src/fathom/encoders/edges.py", monkeypatch)
+    for name, opener in entry("ENCODERS").items():
+        monkeypatch.setitem(ENCODERS, name, opener)
+    saturation = module("src/fathom/features/saturation.py", monkeypatch).saturation
+    feature = entry("FEATURES", Feature=Feature, saturation=saturation)
+    monkeypatch.setitem(FEATURES, feature.name, feature)
+    maps = open_encoder("edges:8").encode(torch.rand(2, 3, 24, 32))
+    assert {name: tuple(values.shape) for name, values in maps.items()} == {
+        "fine": (2, 6, 6, 8),
+        "coarse": (2, 6, 3, 4),
+    }
+    data = load(f"{pairs(tmp_path, planted=True)}?depth-scale=1000")
+    values, valid = feature.target(data[0], (3, 4))
+    image = data[0].float_image()
+    expected = (image.amax(0) - image.amin(0)).reshape(3, 8, 4, 8).mean((1, 3))
+    assert torch.allclose(values[0], expected, atol=1e-5) and valid.all()
+    train, test = data.split(0.5)
+    found = fathom.probe(encoder="edges:8", feature="saturation", train=train, test=test, size=(24, 32))
+    assert "edges:8" in {row.encoder for row in found.rows} and {row.feature for row in found.rows} == {"saturation"}
+
+
+def test_network_and_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    shallow = module("src/fathom/models/shallow.py", monkeypatch).Shallow
+    for name, model in entry("MODELS", Shallow=shallow).items():
+        monkeypatch.setitem(MODELS, name, model)
+    charbonnier = module("src/fathom/training/charbonnier.py", monkeypatch).charbonnier
+    for name, loss in entry("LOSSES", charbonnier=charbonnier).items():
+        monkeypatch.setitem(LOSSES, name, loss)
+    network = build("shallow", {"width": 8})
+    prediction = network(torch.rand(2, 3, 25, 32))
+    assert prediction.shape == (2, 1, 13, 16) and network.output_size((25, 32)) == (13, 16)
+    # Five pixels of two convolutions, one more for the pooling.
+    assert network.receptive_field == 6
+    target, valid = torch.full_like(prediction, torch.nan), torch.zeros_like(prediction, dtype=torch.bool)
+    target[:, :, :5], valid[:, :, :5] = 2.0, True
+    total, terms = WeightedSum({"charbonnier": 1.0})(prediction, target, valid)
+    expected = ((prediction[:, :, :5] - 2) ** 2 + 1e-4).sqrt().mean()
+    assert torch.allclose(total, expected) and torch.allclose(terms["charbonnier"], expected)
+    total.backward()
+    assert all(bool(p.grad is not None and p.grad.isfinite().all()) for p in network.parameters())
+
+
+def test_protocol(tmp_path: Path) -> None:
+    protocol = entry("PROTOCOLS", Protocol=Protocol)
+    assert protocol.name not in PROTOCOLS
+    sample = load(f"{pairs(tmp_path, 1)}?depth-scale=1000")[0]
+    region = protocol.apply(torch.full((24, 32), 9.0), sample)
+    assert torch.equal(region.valid, sample.valid[0] & (sample.depth[0] < 3)) and float(region.predictions.max()) == 3
