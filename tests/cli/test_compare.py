@@ -36,7 +36,7 @@ def test_it_prints_the_table_and_writes_json(
     said = capsys.readouterr().out
     for words in (f"run 1: {runs[0]}", f"run 2: {runs[1]}", "depth, 24 test scenes", "normals", "+0.25", "more loss"):
         assert words in said, words
-    assert said.count("pixels") == 2  # of two features; those of run 2 are the same to the last bit
+    assert said.count("pixels") == 2  # of two features; those of run 2 are the same
     record = json.loads((tmp_path / "c.json").read_text())
     assert (record["schema_version"], record["runs"]) == (1, list(runs))
     assert record["references"]["depth"] == {"run": 1, "encoder": NET, "layer": "all", "mse": pytest.approx(0.9)}

@@ -70,6 +70,15 @@ def test_the_same_run_twice_has_no_difference() -> None:
         assert (item.finding, item.p, item.p_holm) == ("the same", None, None)
 
 
+def test_rounding_is_no_difference() -> None:
+    rows = [
+        replace(r, errors=tuple(e * (1 + 2e-5 * (i % 2)) for i, e in enumerate(r.errors))) if r.role == "encoder" else r
+        for r in run().rows
+    ]
+    assert pair(compare([run(), replace(run(), rows=rows)], ["a", "b"]), NET, 2).finding == "the same"
+    assert pair(compare([run(), run(net=0.001)], ["a", "b"]), NET, 2).finding == "more loss"
+
+
 def test_scenes_in_another_order_are_put_in_order() -> None:
     made = run(net=0.1)
     order = np.random.default_rng(0).permutation(len(SCENES))

@@ -32,6 +32,9 @@ SCHEMA_VERSION = 1
 TESTED = ("encoder", "head", "ceiling")
 """Roles whose differences are tested; floors and controls stand beside them for orientation."""
 
+ROUNDING = 1e-4
+"""Relative difference of a scene's error that float32, other devices and other batches explain."""
+
 
 @dataclass(frozen=True)
 class Entrant:
@@ -75,7 +78,7 @@ class Pair:
         entrant, against: which.
         difference: below 0 where `entrant` has the smaller loss.
         relative: the difference as a share of the loss of `against`.
-        p: two-sided, of "no difference"; None where nothing is tested (floors, controls, too few scenes, equal to the last bit).
+        p: two-sided, of "no difference"; None where nothing is tested (floors, controls, too few scenes, equal up to rounding).
         p_holm: the same after Holm over all pairs tested.
         finding: in words.
     """
@@ -153,7 +156,7 @@ class Comparison:
     def tables(self) -> list[Table]:
         """For each feature a table against the reference, and one of the encoders that several runs share.
 
-        Floors and controls of a later run that equal those of an earlier one to the last bit are left out.
+        Floors and controls of a later run that equal those of an earlier one up to rounding are left out.
         """
         names = short_names({item.encoder for items in self.entrants.values() for item in items}, 32)
         again = {
@@ -337,9 +340,9 @@ def _pair(feature: str, entrant: Entrant, against: Entrant) -> Pair:
 
 
 def _same(first: Entrant, second: Entrant) -> bool:
-    """Equal to the last bit: the same probe twice, which is no comparison."""
+    """Equal in every scene up to rounding: the same probe twice, which is no comparison."""
     return len(first.errors) == len(second.errors) and all(
-        np.array_equal(a, b) for a, b in zip(first.errors, second.errors, strict=True)
+        np.allclose(a, b, rtol=ROUNDING, atol=0) for a, b in zip(first.errors, second.errors, strict=True)
     )
 
 
