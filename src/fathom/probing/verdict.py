@@ -27,7 +27,7 @@ docs/method.md discusses all of this, with sources and the error rates measured 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -325,21 +325,30 @@ def sentence(findings: Findings, kind: Kind) -> str:
     who, what, floor = findings.encoder, findings.feature, findings.reference.floor
     if kind == "too few scenes":
         return f"{findings.scenes} test scenes are too few for a verdict on {who} and {what}; it takes {LEAST_SCENES} or more."
-    gain = f"{_percent(findings.relative)} of the loss of {floor}"
+    effect = _effect(findings)
     closed = "" if findings.share is None else f", {_percent(findings.share)} of the way to the ceiling"
     if kind == "implicit":
         small = findings.relative.estimate < findings.margin
         also = f"; though real, this is under {100 * findings.margin:g} % of that loss" if small else ""
         return (
             f"{who} carries {what} that a linear probe reads out: on {findings.scenes} unseen scenes it beats every floor, "
-            f"removing {gain}{closed}{also}."
+            f"removing {_percent(findings.relative)} of the loss of {floor}{closed}{also}."
         )
     if kind == "absent":
         return (
-            f"A linear probe finds no {what} in {who} beyond {floor}: on {findings.scenes} unseen scenes it removes {gain}, "
-            f"less than the {100 * findings.margin:g} % that would count."
+            f"A linear probe finds no {what} in {who} beyond {floor}: on {findings.scenes} unseen scenes it {effect}, "
+            f"and a gain of {100 * findings.margin:g} % that would count is excluded."
         )
-    return f"It is not shown that {who} carries {what}: it removes {gain}{closed}, but {_obstacle(findings)}."
+    return f"It is not shown that {who} carries {what}: it {effect}{closed}, but {_obstacle(findings)}."
+
+
+def _effect(findings: Findings) -> str:
+    """What the encoder does to the loss of the reference floor."""
+    floor, relative = findings.reference.floor, findings.relative
+    if relative.estimate >= 0:
+        return f"removes {_percent(relative)} of the loss of {floor}"
+    above = replace(relative, estimate=-relative.estimate, low=-relative.high, high=-relative.low)
+    return f"has a loss {_percent(above)} above that of {floor}"
 
 
 def _obstacle(findings: Findings) -> str:
