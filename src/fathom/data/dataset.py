@@ -122,7 +122,9 @@ class Dataset:
     def official_split(self) -> tuple[Dataset, Dataset]:
         """The source's own (train, test); raises `UsageError` where it has none."""
         if "test" not in self.source.official or "train" not in self.source.official:
-            raise UsageError(f"{self.source.location} ({self.source.kind}) has no official split; split it by fraction or folds instead.")
+            raise UsageError(
+                f"{self.source.location} ({self.source.kind}) has no official split; split it by fraction or folds instead."
+            )
         chosen = set(self.indices)
         train, test = (
             Dataset(self.source, tuple(i for i in self.source.official[part] if i in chosen), part)
