@@ -17,7 +17,7 @@ from fathom.features import Feature
 from fathom.masked import masked_average
 from fathom.probing.candidates import Candidate, ReadBatch, Role
 from fathom.probing.fitted_head import FittedHead
-from fathom.probing.head_training import HeadSettings, train_heads, validation_scenes
+from fathom.probing.head_training import HeadSettings, train_heads
 from fathom.probing.heads import Architecture, BinsHead, MlpHead, Spread, build_head, parameter_count
 from fathom.probing.passes import Reading, Support, images_of, supports
 from fathom.sample import Sample
@@ -180,7 +180,6 @@ def test_stopping_looks_at_whole_training_scenes_and_never_at_test_frames() -> N
     assert set(world.reads) == set(train.ids) and not set(world.reads) & set(test.ids)
     held_out = set(head.validation_scenes)
     assert held_out and held_out < set(train.scenes)
-    assert held_out == set(validation_scenes(train, QUICK.validation, 0))
     # The numbers are of those scenes: the held-out ones, and the others.
     fitted = train.of_scenes([scene for scene in train.scenes if scene not in held_out])
     assert float(head.validation_mse[0]) == pytest.approx(
@@ -190,25 +189,45 @@ def test_stopping_looks_at_whole_training_scenes_and_never_at_test_frames() -> N
 
 
 def test_what_is_held_out_does_not_train() -> None:
-    """Depths of the held-out scenes are turned upside down: the first epoch's weights are the same, its score is not."""
+    """Depth maps of the held-out scenes are turned by 180 degrees: the weights are the same, their score is not."""
 
     class Turned(World):
+        turned: tuple[str, ...] = ()
+
         def read(self, index: int) -> Sample:
             sample = super().read(index)
-            turned = sample.scene in validation_scenes(Dataset.whole(World()), QUICK.validation, 0)
-            return replace(sample, depth=6 - sample.depth) if turned else sample
+            return replace(sample, depth=sample.depth.flip(1, 2)) if sample.scene in self.turned else sample
 
-    plain, turned = (trained(Dataset.whole(world), replace(QUICK, epochs=1)) for world in (World(), Turned()))
+    settings, world = replace(QUICK, epochs=1), Turned()
+    plain = trained(Dataset.whole(world), settings)
+    world.turned = plain.validation_scenes
+    turned = trained(Dataset.whole(world), settings)
+    assert turned.validation_scenes == plain.validation_scenes
     for one, other in zip(plain.networks[0].network.parameters(), turned.networks[0].network.parameters(), strict=True):
         assert torch.equal(one, other)
     assert plain.networks[0].history[0].validation_mse != turned.networks[0].history[0].validation_mse
+
+
+def test_scenes_that_are_held_out_have_depths_like_the_others() -> None:
+    """Every third scene is four times as deep: about a third of the held-out ones must be, whatever the seed."""
+
+    class Halls(World):
+        def read(self, index: int) -> Sample:
+            sample = super().read(index)
+            return replace(sample, depth=4 * sample.depth) if int(sample.scene[5:]) % 3 == 0 else sample
+
+    data = Dataset.whole(Halls(scenes=30, views=1))
+    for seed in range(4):
+        head = trained(data, replace(QUICK, epochs=1), seed=seed)
+        deep = sum(int(scene[5:]) % 3 == 0 for scene in head.validation_scenes)
+        assert len(head.validation_scenes) == 6 and deep == 2
 
 
 @pytest.mark.parametrize(
     ("settings", "rates"),
     [
         (replace(QUICK, epochs=200, patience=1, drops=1, rate=0.05), {0.05, 0.01}),  # stops by itself
-        (replace(QUICK, epochs=5, patience=50, rate=0.3), {0.3}),  # is cut off
+        (replace(QUICK, epochs=2, patience=50, rate=0.3), {0.3}),  # is cut off
     ],
 )
 def test_training_stops_early_and_keeps_the_best_weights(
@@ -299,20 +318,12 @@ def test_too_little_to_train_or_stop_on_is_said() -> None:
         trained(Dataset.whole(World(scenes=1)))
 
     class Blind(World):
-        hidden: tuple[str, ...] = ()
-
         def read(self, index: int) -> Sample:
             sample = super().read(index)
-            return replace(sample, valid=torch.zeros_like(sample.valid)) if sample.scene in self.hidden else sample
+            return sample if sample.scene == "scene1" else replace(sample, valid=torch.zeros_like(sample.valid))
 
-    world = Blind(scenes=4)
-    held_out = validation_scenes(Dataset.whole(world), QUICK.validation, 0)
-    world.hidden = held_out
-    with pytest.raises(FathomError, match=r"held-out training frames have no valid cell to stop the mlp head"):
-        trained(Dataset.whole(world))
-    world.hidden = tuple(frame.scene for frame in world.frames if frame.scene not in held_out)
-    with pytest.raises(FathomError, match=r"training frames have no valid cell to train the mlp head of colours"):
-        trained(Dataset.whole(world))
+    with pytest.raises(FathomError, match="mlp head for depth needs valid cells in at least two training scenes"):
+        trained(Dataset.whole(Blind(scenes=4)))
 
 
 def test_settings_that_cannot_be_meant_are_refused() -> None:

@@ -17,7 +17,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from fathom.errors import FathomError
 from fathom.probing.design import Design, Placed
 from fathom.probing.feature_cache import CachedFeatures, RowFile, mapped, row_file
 from fathom.probing.fitted_head import CHUNK, Inputs
@@ -60,6 +59,15 @@ class Targets:
         index = frames.numpy()
         return torch.from_numpy(self._maps[0][index]), torch.from_numpy(self._maps[1][index])
 
+    def sums_of_features(self, rows: int) -> Float[Tensor, "rows k"]:
+        """Of the valid cells of each of the first `rows` frames: n, Σy, Σy² of the features' outputs, the control's left out."""
+        parts = []
+        for frames in torch.split(torch.arange(rows), CHUNK):
+            Y, valid = self.of(frames)
+            inside = torch.where(valid, Y[:, : self.kind.channels], 0.0).double().flatten(2)
+            parts.append(torch.cat([valid.double().sum(dim=(2, 3)), inside.sum(2), inside.square().sum(2)], 1))
+        return torch.cat(parts)
+
 
 @dataclass(frozen=True)
 class Material:
@@ -67,13 +75,11 @@ class Material:
 
     Attributes:
         design: of the encoder. features: as stored. targets: of the same rows.
-        label: of messages.
     """
 
     design: Design
     features: CachedFeatures
     targets: Targets
-    label: str
 
     def draw(
         self, frames: Int[Tensor, "B"], count: int, generator: torch.Generator
@@ -93,15 +99,8 @@ class Material:
         for frames in torch.split(part, CHUNK):
             yield self.features.stored(self.design, frames), *self.targets.of(frames)
 
-    def valid_cells(self, part: Int[Tensor, "n"]) -> int:
-        """How many cells of some frames are valid."""
-        return sum(int(self.targets.of(frames)[1].sum()) for frames in torch.split(part, CHUNK))
-
     def spread(self, part: Int[Tensor, "n"]) -> Spread:
-        """Mean, deviation and range of each output over the valid cells of some frames.
-
-        Raises `FathomError` where there is none.
-        """
+        """Mean, deviation and range of each output over the valid cells of some frames, of which there are some."""
         count, parts = 0, []
         for frames in torch.split(part, CHUNK):
             Y, valid = self.targets.of(frames)
@@ -110,8 +109,6 @@ class Material:
                 mean = rows.mean(0)
                 parts.append((len(rows), mean, (rows - mean).square().sum(0), rows.amin(0), rows.amax(0)))
                 count += len(rows)
-        if not parts:
-            raise FathomError(f"The {len(part)} training frames have no valid cell to train the {self.label} on.")
         mean = torch.stack([n * m for n, m, *_ in parts]).sum(0) / count
         squares = torch.stack([within + n * (m - mean).square() for n, m, within, *_ in parts]).sum(0)
         low = torch.stack([part[3] for part in parts]).amin(0)

@@ -20,13 +20,13 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from fathom.data.dataset import Dataset
-from fathom.data.splits import fraction_split
 from fathom.encoders.spec import short_name
-from fathom.errors import FathomError, UsageError, nearest
+from fathom.errors import UsageError, nearest
 from fathom.probing.candidates import Role
 from fathom.probing.feature_cache import CachedFeatures, cache_features
 from fathom.probing.fitted_head import Epoch, FittedHead, Inputs, Trained, predict_maps
 from fathom.probing.head_data import Material, Targets
+from fathom.probing.head_holdout import hold_out
 from fathom.probing.heads import Architecture, Head, build_head, check_head
 from fathom.probing.passes import Reading, Support
 from fathom.progress import track
@@ -130,7 +130,7 @@ def train_heads(
         A candidate for each head, encoder and support.
 
     Raises:
-        FathomError: features are not finite, or there is no valid cell to train or to stop on.
+        FathomError: features are not finite, or fewer than two scenes have a valid cell.
         UsageError: fewer than two scenes; a loss that does not suit the feature.
     """
     chosen = [
@@ -163,19 +163,21 @@ def train_heads(
             )
         fitted = []
         for settings in heads:
-            held_out = validation_scenes(train, settings.validation, seed)
-            parts = _split(train, ids, held_out)
-            for reading, cached in zip(chosen, features, strict=True):
-                if reading.design is None or not reading.design.channels:
-                    continue
-                for kind in kinds:
-                    label = f"{settings.kind} head of {short_name(reading.encoder.name)} for {kind.name}"
-                    material = Material(reading.design, cached, targets[kind.name], label)
+            for kind in kinds:
+                stored = targets[kind.name]
+                label = f"{settings.kind} head for {kind.name}"
+                held_out, fit, kept_out = hold_out(train, ids, stored, settings.validation, seed, label)
+                for reading, cached in zip(chosen, features, strict=True):
+                    if reading.design is None or not reading.design.channels:
+                        continue
                     start = time.monotonic()
-                    session = _Session(material, kind, settings, *parts, f"{seed}:{settings.kind}:{kind.name}", device)
-                    networks, inputs = session.train(), in_units(session.inputs, cached).to(device)
+                    material = Material(reading.design, cached, stored)
+                    # The seed is of the task alone, so that what else is trained changes nothing.
+                    task = f"{seed}:{settings.kind}:{kind.name}"
+                    session = _Session(material, kind, settings, fit, kept_out, task, device)
+                    networks = session.train(f"training the {label} on {short_name(reading.encoder.name)}")
+                    inputs, role = in_units(session.inputs, cached).to(device), roles[id(reading)]
                     seconds = time.monotonic() - start
-                    role = roles[id(reading)]
                     fitted.append(FittedHead(reading, role, kind, settings.kind, networks, inputs, held_out, seconds))
         return fitted
 
@@ -183,19 +185,6 @@ def train_heads(
 def in_units(inputs: Inputs, cached: CachedFeatures) -> Inputs:
     """Inputs made of stored columns, as inputs made of the encoder's own."""
     return Inputs(cached.shift + cached.scale * inputs.mean, inputs.gain / cached.scale)
-
-
-def validation_scenes(train: Dataset, share: float, seed: int) -> tuple[str, ...]:
-    """The scenes of the training part that are held out to stop by."""
-    # Not the seed of the split that made the training part, or the scenes next in its order would be taken.
-    return fraction_split(train, share, seed + 1)[1].scenes
-
-
-def _split(train: Dataset, ids: Sequence[str], held_out: Sequence[str]) -> tuple[Int[Tensor, "n"], Int[Tensor, "m"]]:
-    """Rows of the frames that are fitted, and of those that are held out."""
-    scene_of = dict(zip(train.ids, train.frame_scenes, strict=True))
-    inside = torch.tensor([scene_of[id_] in set(held_out) for id_ in ids])
-    return (~inside).nonzero()[:, 0], inside.nonzero()[:, 0]
 
 
 @dataclass
@@ -232,21 +221,15 @@ class _Session:
     ) -> None:
         self.material, self.kind, self.settings, self.device = material, kind, settings, device
         self.fit, self.held_out = fit, held_out
-        # Of the seed and the task alone, so that what else is trained changes nothing.
         self._seed = seed
         self._order = torch.Generator().manual_seed(_number(seed))
         self.spread = material.spread(fit)
-        if not material.valid_cells(held_out):
-            raise FathomError(
-                f"The {len(held_out)} held-out training frames have no valid cell to stop the {material.label} by; "
-                "hold out another share, or use another seed."
-            )
         self.inputs = material.standardise(fit, settings.frames, settings.cells, self._order)
 
-    def train(self) -> list[Trained]:
+    def train(self, description: str) -> list[Trained]:
         """Train until every network has stopped; best weights."""
         trainees = [self._trainee(name, outputs) for name, outputs in self._tasks()]
-        for epoch in track(range(self.settings.epochs), f"training the {self.material.label}"):
+        for epoch in track(range(self.settings.epochs), description):
             active = [trainee for trainee in trainees if not trainee.done]
             if not active:
                 break
