@@ -1,11 +1,10 @@
-"""What the runs of origin_claims.py say: scores by frame, ratios with intervals over scenes and seeds, tables, pictures."""
+"""What the runs of origin_claims.py say: scores by frame, ratios with intervals over scenes and seeds."""
 
 from __future__ import annotations
 
 import json
 import platform
-import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,10 +13,10 @@ import numpy as np
 import torch
 
 from fathom import Evidence, load
-from fathom.atomic import write_json, write_text
+from fathom.atomic import write_json
 from fathom.data.dataset import Dataset
-from fathom.probing.statistics import METHOD, interval, mean_over_seeds
-from fathom.report.figures import FrameRow, frame_grid
+from fathom.probing.scene_interval import METHOD, scene_interval
+from fathom.probing.statistics import mean_over_seeds
 from fathom.sample import Batch
 from fathom.sobel import sobel
 from fathom.training.checkpoint import load_model
@@ -129,7 +128,7 @@ def as_found(estimate: float, low: float, high: float, seeds: int) -> Found:
 def mean_of(errors: Sequence[Array], counts: Array) -> Found:
     """A mean over frames and seeds; the interval holds scenes, and seeds where there are several."""
     mean, variance, freedom = mean_over_seeds(errors, counts)
-    found = interval(mean, counts, seed_variance=variance, seed_df=freedom)
+    found = scene_interval(mean, counts, log=True, seed_variance=variance, seed_df=freedom)
     return as_found(found.estimate, found.low, found.high, len(errors))
 
 
@@ -139,7 +138,7 @@ def ratio_of(first: Sequence[Array], second: Sequence[Array]) -> Found:
     ratios = np.array([a.sum() / b.sum() for a, b in pairs])
     variance = float(ratios.var(ddof=1) / len(ratios)) if len(ratios) > 1 else 0.0
     top, bottom = (np.mean([pair[side] for pair in pairs], axis=0) for side in (0, 1))
-    found = interval(top, bottom, log=True, seed_variance=variance, seed_df=len(ratios) - 1)
+    found = scene_interval(top, bottom, log=True, seed_variance=variance, seed_df=len(ratios) - 1)
     return as_found(found.estimate, found.low, found.high, len(pairs)) | {
         "by_seed": [round(float(r), 4) for r in ratios]
     }
@@ -179,7 +178,7 @@ class Results:
             frames = [frame for run in runs for frame in measure(run, self.plan)["parts"][part]]
             own, counts = by_scene(frames, metric)
             flat, _ = by_scene(frames, f"map_{metric}")
-            found = interval(own, flat, log=True)
+            found = scene_interval(own, flat, log=True)
             sides[part] = as_found(found.estimate, found.low, found.high, len(runs))
             sides[part] |= {
                 metric: round(float(own.sum() / counts.sum()), 4),
@@ -205,11 +204,19 @@ class Results:
             evidence = Evidence.load(folder / "evidence.json")
             names = {spec: name for name, spec in self.plan.encoders(seed).items()}
             order = np.argsort(evidence.test_scenes)
+            controls: dict[str, list[Array]] = {}
             for row in evidence.rows:
-                name = names.get(row.encoder, row.encoder)
-                if row.chosen and row.feature == "depth" and (name in names.values() or row.role == "floor"):
-                    rows.setdefault(name, []).append(np.array(row.errors)[order])
-                    layers[name], cells = row.layer, np.array(row.cells)[order]
+                if not row.chosen or row.feature != "depth":
+                    continue
+                errors, cells = np.array(row.errors)[order], np.array(row.cells)[order]
+                if row.of:
+                    controls.setdefault(f"{row.role} {names[row.of]}", []).append(errors)
+                else:
+                    name = names.get(row.encoder, row.encoder)
+                    rows.setdefault(name, []).append(errors)
+                    layers[name] = "" if row.role == "floor" else row.layer
+            for name, several in controls.items():  # random weights: the mean loss over their seeds
+                rows.setdefault(name, []).append(np.mean(several, axis=0))
         ceiling, frames = self.errors("residual_cnn", "mse")
         if folders and ceiling:
             assert np.allclose(frames * GRID[0] * GRID[1], cells), "the ceiling and the probes see other cells"
@@ -221,16 +228,31 @@ class Results:
             table[name]["over_autoencoder"] = ratio_of(errors, rows["autoencoder"])
         return table
 
+    def verdicts(self) -> dict[str, str]:
+        """What the probe of seed 0 says of each encoder by the rule of docs/method.md."""
+        folders = self.plan.finished("probe")
+        if not folders:
+            return {}
+        names = {spec: name for name, spec in self.plan.encoders(0).items()}
+        found = Evidence.load(folders[0] / "evidence.json").verdicts
+        return {names[item["encoder"]]: item["verdict"] for item in found}
+
     def sweep(self) -> list[dict[str, Any]]:
         """The runs of the sweep, with their score on the test rooms."""
         folder = self.plan.out / "sweep"
         if not (folder / "sweep.json").is_file():
             return []
         rows = json.loads((folder / "sweep.json").read_text())["runs"]
+        totals: dict[str, Array] = {}
         for row in rows:
             if row["value"] is not None:
                 total, count = by_scene(measure(folder / row["folder"], self.plan)["parts"]["test"], "rmse")
+                totals[row["folder"]] = total
                 row["test"] = mean_of([total], count)
+        for row in rows:
+            other = row["folder"].replace("=relu", "=tanh")
+            if other != row["folder"] and {row["folder"], other} <= totals.keys():
+                row["over_tanh"] = ratio_of([totals[row["folder"]]], [totals[other]])
         return list(rows)
 
     def to_json(self) -> dict[str, Any]:
@@ -248,6 +270,7 @@ class Results:
             "commands": [json.loads(log.read_text())["command"] for log in logs],
             "parameters": {name: measure(runs[0], self.plan)["parameters"] for name, runs in finished.items()},
             "probe": self.probes(),
+            "verdicts": self.verdicts(),
             "sweep": self.sweep(),
             "test": {name: self.scores(name) for name in finished},
             "ratios": {
@@ -259,160 +282,3 @@ class Results:
                 name: self.leak(name, "mse" if name in ("autoencoder", "gradient") else "rmse") for name in finished
             },
         }
-
-
-# Tables and pictures.
-
-
-def shown(found: Found | None, digits: int = 3) -> str:
-    """``1.234 (1.100 – 1.400)``."""
-    if found is None:
-        return "–"
-    text = f"{found['estimate']:.{digits}f}"
-    return text + (f" ({' – '.join(f'{x:.{digits}f}' for x in found['interval'])})" if found["interval"] else "")
-
-
-def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines)
-
-
-def probe_table(found: Mapping[str, Any]) -> str:
-    ranked = sorted(found["probe"].items(), key=lambda item: -item[1]["mse"]["estimate"])
-    return table(
-        ["", "layer", "test MSE, m² (95 %)", "over the null model", "over the autoencoder's probe", "seeds"],
-        (
-            [
-                *(name, row["layer"] or "–", shown(row["mse"]), shown(row["over_null"])),
-                *(shown(row["over_autoencoder"]), row["over_null"]["seeds"]),
-            ]
-            for name, row in ranked
-        ),
-    )
-
-
-def score_table(found: Mapping[str, Any], names: Sequence[str]) -> str:
-    present = [name for name in names if name in found["test"]]
-    return table(
-        ["", "parameters", "seeds", "RMSE, m (95 %)", "MAE, m", "AbsRel", "δ1", "edge error, m a pixel"],
-        (
-            [name, f"{found['parameters'][name]:,}", scores["rmse"]["seeds"], shown(scores["rmse"])]
-            + [f"{scores[metric]['estimate']:.3f}" for metric in ("mae", "absrel", "delta1")]
-            + [shown(scores.get("edges"), 4)]
-            for name in present
-            for scores in [found["test"][name]]
-        ),
-    )
-
-
-def ratio_table(found: Mapping[str, Any], titles: Sequence[str]) -> str:
-    metrics = ("rmse", "mae", "absrel", "edges")
-    return table(
-        ["", "RMSE", "MAE", "AbsRel", "edge error", "RMSE, seed by seed"],
-        (
-            [
-                title,
-                *(shown(ratios.get(metric)) for metric in metrics),
-                ", ".join(f"{value:.3f}" for value in ratios["rmse"]["by_seed"]),
-            ]
-            for title in titles
-            if (ratios := found["ratios"].get(title))
-        ),
-    )
-
-
-def sweep_table(found: Mapping[str, Any]) -> str:
-    cells: dict[str, dict[str, str]] = {}
-    for run in found["sweep"]:
-        settings = dict(item.split("=", 1) for item in run["settings"])
-        text = "diverged" if run["value"] is None else f"{run['value']:.3f} / {shown(run['test'])}"
-        cells.setdefault(settings["optim.lr"], {})[settings["model.activation"]] = text
-    return table(
-        ["learning rate", "relu: held-out rooms / test rooms", "tanh: held-out rooms / test rooms"],
-        ([rate, row.get("relu", "–"), row.get("tanh", "–")] for rate, row in cells.items()),
-    )
-
-
-def leak_table(found: Mapping[str, Any]) -> str:
-    return table(
-        [
-            "",
-            "error, seen rooms",
-            "error, test rooms",
-            "over mean map, seen",
-            "over mean map, test",
-            "leak (95 %)",
-            "seeds",
-        ],
-        (
-            [name, *(f"{row[part]['rmse' if 'rmse' in row[part] else 'mse']:.4f}" for part in ("seen", "test"))]
-            + [shown(row[part]) for part in ("seen", "test")]
-            + [shown(row["leak"], 2), row["leak"]["seeds"]]
-            for name, row in found["seen_and_unseen"].items()
-        ),
-    )
-
-
-def tables(found: Mapping[str, Any]) -> dict[str, str]:
-    edge = ["plain-relu", "plain-tanh", "finetune"]
-    return {
-        "probe": probe_table(found),
-        "edge": score_table(found, edge),
-        "edge-ratios": ratio_table(found, list(PAIRS)[:2]),
-        "sweep": sweep_table(found),
-        "unet": score_table(found, UNETS),
-        "unet-ratios": ratio_table(found, list(PAIRS)[2:]),
-        "leak": leak_table(found),
-    }
-
-
-@torch.no_grad()
-def picture(plan: Plan, names: Sequence[str], path: Path, count: int = 4) -> None:
-    """Test frames of different rooms with the prediction of each network, seed 0."""
-    runs = {name: load_model(found[0]) for name in names if (found := plan.finished(name))}
-    if not runs:
-        return
-    size = max((trained.input_size for trained in runs.values()), default=(0, 0))
-    frames = kept(plan.test, 0, "test", size)
-    rows = []
-    for position in (round((i + 0.5) * len(frames) / count) for i in range(count)):
-        sample = frames[position]
-        predictions = {}
-        for name, trained in runs.items():
-            own = kept(plan.test, 0, "test", trained.input_size)[position]
-            network: Any = trained.model.eval()
-            predictions[name] = network(Batch.of([own]).image)[0, 0].numpy()
-        truth = np.where(sample.valid[0].numpy(), sample.depth[0].numpy(), np.nan)
-        image = Batch.of([sample]).image[0].permute(1, 2, 0).numpy()
-        rows.append(FrameRow(f"{sample.scene} {sample.id}", image, truth, predictions))
-    frame_grid(rows, path, title="Test rooms, one scale; below each prediction its error")
-
-
-def report(results: Results, docs: Path) -> None:
-    """Write the JSON, the pictures, and what stands between the markers of docs/results-origin.md."""
-    found = results.to_json()
-    write_json(docs / "origin-claims.json", found)
-    images = docs / "images"
-    images.mkdir(parents=True, exist_ok=True)
-    picture(results.plan, NAMES[1:4] + NAMES[5:], images / "origin-networks.png")
-    out = results.plan.out
-    copies = {
-        "probe-0/predictions.png": "probe",
-        "autoencoder-0/pictures/unseen.png": "autoencoder",
-        "sweep/sweep.png": "sweep",
-    }
-    for source, name in copies.items():
-        if (out / source).is_file():
-            shutil.copyfile(out / source, images / f"origin-{name}.png")
-    page = docs / "results-origin.md"
-    text = page.read_text(encoding="utf-8") if page.is_file() else ""
-    for name, content in tables(found).items():
-        begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
-        if begin not in text:
-            print(f"{page} has no place for '{name}':\n{content}\n")
-            continue
-        replacement = f"{begin}\n{content}\n{end}"
-        # Not re.sub with the table as the template: its text is no pattern.
-        text = "".join([text.partition(begin)[0], replacement, text.partition(end)[2]])
-    if text:
-        write_text(page, text)
