@@ -51,6 +51,10 @@ MARGIN = 0.05
 """A gain under this share of the floor's loss counts as no better: a twentieth of the squared error."""
 
 
+HOPELESS = 100.0
+"""Times the floor's loss beyond which a number says no more: the floor knows the feature all but perfectly."""
+
+
 @dataclass(frozen=True)
 class Floor:
     """What the encoder must beat.
@@ -347,6 +351,8 @@ def _effect(findings: Findings) -> str:
     floor, relative = findings.reference.floor, findings.relative
     if relative.estimate >= 0:
         return f"removes {_percent(relative)} of the loss of {floor}"
+    if relative.estimate < -HOPELESS:
+        return f"has over {HOPELESS:g} times the loss of {floor}"
     above = replace(relative, estimate=-relative.estimate, low=-relative.high, high=-relative.low)
     return f"has a loss {_percent(above)} above that of {floor}"
 
