@@ -1,4 +1,4 @@
-"""Render the rooms that come with the package: the very command that made src/fathom/data/rooms_data.
+"""Render the rooms that come with the package: the command that made src/fathom/data/rooms_data (see docs/rooms.md for what may differ).
 
 python scripts/render_rooms.py src/fathom/data/rooms_data
 """
