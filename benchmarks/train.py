@@ -1,7 +1,9 @@
 """Speed of training: the step as the recipe runs it against plain eager float32, and the input against tensors in memory.
 
-Both sides of every comparison run in turns within one process, block by block, so that a busy machine slows both; the
-ratio reported is the median over the blocks of each block's ratio. Run it as
+Both sides of a comparison run in turns, block by block, so that a busy machine slows both; the ratio reported is the
+median over the blocks of each block's ratio. Steps are compared in a process each, since the recipe's step changes how
+its process allocates memory; the plain step is PyTorch's own, without Fabric. Processor time is given beside wall time:
+on a shared machine it says what the step costs by itself. Run it as
 
     python benchmarks/train.py --data rooms --json out.json
 
@@ -12,10 +14,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
+import os
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +35,7 @@ from fathom.training.loop import batch_gradient, objective
 from fathom.training.recipe import Recipe, load_recipe
 from fathom.training.session import make_augment
 from fathom.training.state import make_optimiser
+from fathom.training.targets import target_of
 
 CASES = {
     # The published widths take minutes a step on a small CPU; these are the same networks, narrower or on fewer images.
@@ -51,8 +57,7 @@ def stepper(recipe: Recipe, device: str) -> Callable[[Batch], None]:
     network.to(memory_format=layout)
     fabric = make_fabric(recipe, device)
     network.to(fabric.device)
-    fused = recipe.memory.channels_last  # the plain form is PyTorch's default optimiser
-    optimiser = make_optimiser(network, recipe.optim, fused)
+    optimiser = make_optimiser(network, recipe.optim, fused=True)
     made: Any = torch.compile(network) if recipe.train.compile else network
     model, wrapped = fabric.setup(made, optimiser)
     loss = objective(recipe.loss)
@@ -66,14 +71,32 @@ def stepper(recipe: Recipe, device: str) -> Callable[[Batch], None]:
     return step
 
 
-def plain(recipe: Recipe) -> Recipe:
-    """The same training in eager float32, channels first."""
-    return replace(
-        recipe,
-        precision=replace(recipe.precision, compute="float32"),
-        memory=replace(recipe.memory, channels_last=False),
-        train=replace(recipe.train, compile=False),
-    )
+def plain_stepper(recipe: Recipe, device: str) -> Callable[[Batch], None]:
+    """The same step as PyTorch has it: eager, float32, channels first, the default optimiser."""
+    torch.manual_seed(0)
+    network = MODELS[recipe.model.name](recipe.model.config).train().to(device)
+    optimiser = make_optimiser(network, recipe.optim, fused=False)
+    loss = objective(recipe.loss)
+
+    def step(batch: Batch) -> None:
+        optimiser.zero_grad()
+        image, depth, valid = batch.image.to(device), batch.depth.to(device), batch.valid.to(device)
+        value, _ = loss(network(image), *target_of(network, image, depth, valid))
+        value.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.optim.clip)
+        optimiser.step()
+
+    return step
+
+
+def serve(connection: Connection, recipe: Recipe, device: str, fast: bool) -> None:
+    """In a process of its own: take a step whenever asked, and answer its wall and processor seconds."""
+    batch = random_batch(recipe)
+    step = (stepper if fast else plain_stepper)(recipe, device)
+    while connection.recv():
+        processor = time.process_time()
+        wall = seconds(lambda: step(batch), device)
+        connection.send((wall, time.process_time() - processor))
 
 
 def random_batch(recipe: Recipe) -> Batch:
@@ -107,19 +130,36 @@ def paired(a: Callable[[], None], b: Callable[[], None], blocks: int, device: st
 
 
 def step_speed(name: str, settings: list[str], device: str, blocks: int) -> dict[str, Any]:
-    """Throughput of the recipe's step over that of plain eager float32."""
-    recipe = resolve_precision(load_recipe(name, ["precision.compute=auto", *settings]), device)
-    batch = random_batch(recipe)
-    fast, slow = stepper(recipe, device), stepper(plain(recipe), device)
-    result = paired(lambda: slow(batch), lambda: fast(batch), blocks, device)
+    """Throughput of the recipe's step over that of plain eager float32; the first two blocks warm up."""
+    recipe = resolve_precision(load_recipe(name, settings), device)
+    context = multiprocessing.get_context("spawn")
+    sides = []
+    for fast in (False, True):
+        here, there = context.Pipe()
+        process = context.Process(target=serve, args=(there, recipe, device, fast), daemon=True)
+        process.start()
+        sides.append((here, process))
+    times = [[_asked(connection) for connection, _ in sides] for _ in range(blocks + 2)][2:]
+    for connection, process in sides:
+        connection.send(False)
+        process.join()
+    print(f"{name}: {len(times)} blocks measured", file=sys.stderr, flush=True)
+    wall, processor = ([[side[i] for side in block] for block in times] for i in (0, 1))
     return {
         "recipe": name,
         "settings": settings,
         "precision": recipe.precision.compute,
-        "images_per_second": recipe.train.batch / result["b_seconds"],
-        "plain_images_per_second": recipe.train.batch / result["a_seconds"],
-        "speed_up": result["ratio"],
+        "images_per_second": recipe.train.batch / statistics.median(fast for _, fast in wall),
+        "plain_images_per_second": recipe.train.batch / statistics.median(plain for plain, _ in wall),
+        "speed_up": statistics.median(plain / fast for plain, fast in wall),
+        "processor_speed_up": statistics.median(plain / fast for plain, fast in processor),
     }
+
+
+def _asked(connection: Connection) -> tuple[float, float]:
+    connection.send(True)
+    wall, processor = connection.recv()
+    return float(wall), float(processor)
 
 
 def input_speed(name: str, data: str, device: str, blocks: int, cached: bool, workers: int) -> dict[str, Any]:
@@ -155,8 +195,12 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, default=9)
     parser.add_argument("--compile", action="store_true", help="compile the fast form too")
     parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=0, help="threads of the arithmetic; all cores unless given")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    if options.threads:
+        os.environ["OMP_NUM_THREADS"] = str(options.threads)  # for the processes of the steps
+        torch.set_num_threads(options.threads)
     device = resolve_device(options.device)
     cases = {**CASES, **FULL} if device.startswith("cuda") else CASES
     more = ["train.compile=true"] if options.compile else []

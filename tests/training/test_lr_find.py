@@ -43,5 +43,9 @@ def test_the_finder_separates_rates_that_work_from_rates_that_blow_up(tmp_path: 
     assert (tmp_path / "lr_find" / "lr_find.png").stat().st_size > 5000
     assert found["rates"][0] == pytest.approx(1e-6)
     assert 1e-5 < found["suggested"] < 1
+    reached = found["rates"][-1]
+    assert set(found["marked"]) == {name for name in ("0.0001", "0.01", "0.1") if float(name) <= reached}
+    near = min(found["rates"], key=lambda rate: abs(np.log(rate / 1e-4)))
+    assert found["marked"]["0.0001"] == found["losses"][found["rates"].index(near)]
     # A training may follow in the same folder: the finder leaves no checkpoint.
     assert not (tmp_path / "checkpoints").exists()

@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from fathom.atomic import json_text
 from fathom.errors import CheckpointError, UsageError
 from fathom.sample import Grid
+from fathom.training.shipped import shipped, shipped_folder
 
 if TYPE_CHECKING:
     from fathom.training.recipe import Recipe
@@ -115,7 +117,7 @@ def _write_file(path: Path, values: Mapping[str, Any]) -> dict[str, Any]:
 
         payload = save({name: tensor.detach().cpu().contiguous() for name, tensor in values.items()})
     else:
-        payload = (json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+        payload = json_text(values).encode()
     with path.open("wb") as file:
         file.write(payload)
         file.flush()
@@ -195,14 +197,16 @@ def sweep_leftovers(run: Path) -> None:
 
 
 def find_checkpoint(path: str | Path) -> tuple[Path, list[str]]:
-    """The checkpoint folder that `path` means (a run, a checkpoint, a model folder), and notes on torn ones.
+    """The checkpoint folder that `path` means (a run, a checkpoint, a model folder, the name of a shipped one), and notes on
+    torn ones.
 
     Of a finished run it is the one that its summary names (the best one where it stopped early, else the
     last), of an unfinished run the newest whole one.
     """
-    path = Path(path)
+    path = shipped_folder(path) or Path(path)
     if not path.exists():
-        raise CheckpointError(path, "does not exist", "name a run folder or a checkpoint folder")
+        known = f", or {' or '.join(shipped())}, which come with the package" if shipped() else ""
+        raise CheckpointError(path, "does not exist", f"name a run folder or a checkpoint folder{known}")
     _refuse_pickle(path)
     if path.is_file():
         path = path.parent

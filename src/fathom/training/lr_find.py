@@ -29,6 +29,8 @@ LOWEST, HIGHEST, STEPS = 1e-6, 1.0, 100
 SMOOTHING = 0.6
 BLOWN_UP = 4.0
 """The ramp ends when the loss exceeds this many times the first one."""
+MARKED = (1e-4, 1e-2, 1e-1)
+"""Rates whose loss is reported by itself: those that the edge-guided networks were first tried at."""
 PROBE_BATCHES = 3
 """Batches' worth of training frames whose loss is watched."""
 
@@ -48,8 +50,8 @@ def find_rate(
     Writes `lr_find.json` and `lr_find.png` in the folder `lr_find` of `out`.
 
     Returns:
-        ``rates``, ``losses`` (smoothed), ``raw``, ``suggested``, ``limit`` (the rate at which the loss turned
-        up, or None) and ``sentence``.
+        ``rates``, ``losses`` (smoothed), ``raw``, ``marked`` (the smoothed loss at the rates of `MARKED` that were
+        reached), ``suggested``, ``limit`` (the rate at which the loss turned up, or None) and ``sentence``.
     """
     if world_size() > 1:
         raise UsageError("--find-lr runs in one process; start it without torchrun.")
@@ -62,8 +64,10 @@ def find_rate(
     with explained(resolved):
         session = Session.open(resolved, whole, None, out, False, device, workers)
         rates, raw = ramp(session, steps)
-    found = suggest(rates, smooth(raw))
-    result = {"recipe": resolved.name, "rates": rates, "raw": raw, "losses": smooth(raw), **found}
+    losses = smooth(raw)
+    found = suggest(rates, losses)
+    result = {"recipe": resolved.name, "rates": rates, "raw": raw, "losses": losses, **found}
+    result["marked"] = {f"{rate:g}": losses[nearest_rate(rates, rate)] for rate in MARKED if rate <= rates[-1] * 1.01}
     write_json(out / "lr_find.json", result)
     _draw(result, out / "lr_find.png")
     return result
@@ -127,6 +131,11 @@ def smooth(losses: Sequence[float]) -> list[float]:
     return smoothed
 
 
+def nearest_rate(rates: Sequence[float], rate: float) -> int:
+    """Where in `rates` the one nearest to `rate` stands, by ratio."""
+    return min(range(len(rates)), key=lambda i: abs(math.log(rates[i] / rate)))
+
+
 def suggest(rates: Sequence[float], losses: Sequence[float]) -> dict[str, Any]:
     """The rate of steepest descent of the smoothed loss over log rate, before its least; where it turns up
     again.
@@ -167,6 +176,8 @@ def _draw(result: dict[str, Any], path: Path) -> None:
         axis.axvline(result["suggested"], color="tab:green", label=f"suggested {result['suggested']:g}")
     if result["limit"] is not None:
         axis.axvline(result["limit"], color="tab:red", linestyle="--", label=f"rises above {result['limit']:.1e}")
+    for rate, loss in result["marked"].items():
+        axis.axvline(float(rate), color="0.6", linestyle=":", label=f"loss {loss:.3g} at {rate}")
     low = min(result["losses"])
     axis.set_ylim(low - 0.1 * abs(low), 1.3 * max(result["losses"][:5]))
     axis.set(xscale="log", xlabel="learning rate", ylabel="loss", title=f"{result['recipe']}: rate finder")
