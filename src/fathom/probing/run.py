@@ -123,6 +123,8 @@ def probe(
     chosen_protocol = PROTOCOLS[protocol] if protocol else choose_protocol(test)
     run = Session(settings, entrants, supports(features))
     run.notes += check_fair(entrants, test)
+    if not controls and any(entrant.role.name == "encoder" for entrant in entrants):
+        run.notes.append("No encoder was held against its own architecture with random weights (controls 0).")
     supervised = open_ceiling(ceiling, test) if ceiling is not None else None
     candidates = run.fit(train)
     if supervised is not None:
