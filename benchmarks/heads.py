@@ -38,7 +38,7 @@ from fathom.probing.passes import (
 )
 from fathom.probing.plan import default_grid, default_size, plan_blocks
 from fathom.probing.ridge import cross_validate
-from fathom.probing.statistics import ratio_interval
+from fathom.probing.scene_interval import loss_interval
 from fathom.progress import set_quiet
 from fathom.sample import Grid
 
@@ -81,7 +81,7 @@ def measure(
         rows = []
         for layer in range(errors.squared.shape[1]):
             squared, cells = errors.squared[:, layer, own].sum(1).numpy(), errors.cells.numpy()
-            interval = ratio_interval(squared, cells)
+            interval = loss_interval(squared, cells)
             rows.append({
                 "test_mse": float(squared.sum() / cells.sum()),
                 "interval": [float(interval.low), float(interval.high)],

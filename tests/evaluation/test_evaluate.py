@@ -183,11 +183,11 @@ def test_intervals_come_from_scenes_and_enclose_the_mean(network: Trained) -> No
 
 
 def test_a_share_of_good_pixels_has_the_interval_of_its_complement(network: Trained) -> None:
-    from fathom.probing.statistics import ratio_interval
+    from fathom.probing.scene_interval import loss_interval
 
     found = evaluate(network, Dataset.whole(Walls()), pictures=0)
     bad = np.array([1 - image.metrics["delta1"] for image in found.images]).reshape(7, 2).sum(1)
-    expected = ratio_interval(bad, np.full(7, 2.0))
+    expected = loss_interval(bad, np.full(7, 2.0))
     assert found.mean("delta1").interval == pytest.approx((1 - expected.high, 1 - expected.low))
 
 

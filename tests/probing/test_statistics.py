@@ -6,16 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fathom.probing.statistics import (
-    LEAST_SCENES,
-    holm,
-    interval,
-    linearised,
-    mean_over_seeds,
-    paired_interval,
-    ratio_interval,
-    share_interval,
-)
+from fathom.probing.scene_interval import loss_interval, scene_interval
+from fathom.probing.statistics import LEAST_SCENES, holm, linearised, mean_over_seeds
 
 
 def worlds(scenes: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -29,7 +21,7 @@ def coverage(scenes: int, repeats: int = 400) -> float:
     hits = 0
     for _ in range(repeats):
         errors, counts = worlds(scenes, rng)
-        found = ratio_interval(errors, counts, resamples=1000)
+        found = loss_interval(errors, counts, resamples=1000)
         hits += found.low <= 1.0 <= found.high
     return hits / repeats
 
@@ -63,7 +55,7 @@ def test_standard_error_equals_the_jackknife_for_many_scenes() -> None:
 
 def test_of_normal_values_of_equal_weight_it_is_students_interval() -> None:
     values = np.random.default_rng(2).normal(3.0, 1.0, 60)
-    found = interval(values, np.ones(60))
+    found = scene_interval(values, np.ones(60))
     half = stats.t.ppf(0.975, 59) * values.std(ddof=1) / np.sqrt(60)
     assert found.low == pytest.approx(values.mean() - half, abs=0.06)
     assert found.high == pytest.approx(values.mean() + half, abs=0.06)
@@ -74,9 +66,9 @@ def test_pairing_removes_what_rooms_share() -> None:
     rng = np.random.default_rng(3)
     errors, counts = worlds(40, rng)
     better = errors * 0.95 + counts * rng.normal(0, 0.005, 40)
-    paired = paired_interval(errors, better, counts)
+    paired = scene_interval(errors - better, counts)
     assert paired.low > 0
-    alone = ratio_interval(errors, counts)
+    alone = loss_interval(errors, counts)
     assert paired.high - paired.low < (alone.high - alone.low) / 5
 
 
@@ -85,28 +77,28 @@ def test_share_of_the_gap() -> None:
     floor, _ = worlds(60, rng)
     ceiling = floor * 0.4
     encoder = floor - 0.25 * (floor - ceiling) * rng.normal(1, 0.1, 60)
-    found = share_interval(floor, encoder, ceiling)
+    found = scene_interval(floor - encoder, floor - ceiling)
     assert found.low < 0.25 < found.high
     assert found.high - found.low < 0.1
 
 
 def test_too_few_scenes_give_no_interval_and_one_scene_does_not_crash() -> None:
     for scenes in (1, LEAST_SCENES - 1):
-        found = ratio_interval(np.ones(scenes), np.ones(scenes))
+        found = loss_interval(np.ones(scenes), np.ones(scenes))
         assert np.isnan(found.low)
         assert found.estimate == 1
 
 
 def test_identical_scenes_give_a_point() -> None:
-    found = paired_interval(np.full(10, 2.0), np.full(10, 2.0), np.ones(10))
+    found = scene_interval(np.zeros(10), np.ones(10))
     assert (found.low, found.high) == (0, 0)
     assert found.p_above == 1
 
 
 def test_a_scene_without_cells_does_not_count() -> None:
     errors, counts = worlds(20, np.random.default_rng(5))
-    padded = ratio_interval(np.append(errors, 0.0), np.append(counts, 0.0))
-    plain = ratio_interval(errors, counts)
+    padded = loss_interval(np.append(errors, 0.0), np.append(counts, 0.0))
+    plain = loss_interval(errors, counts)
     assert (padded.low, padded.high, padded.se) == (plain.low, plain.high, plain.se)
 
 
@@ -118,8 +110,8 @@ def test_spread_over_seeds_widens_the_interval() -> None:
     np.testing.assert_allclose(mean, errors)
     losses = [r.sum() / counts.sum() for r in randoms]
     assert variance == pytest.approx(np.var(losses, ddof=1) / 5)
-    narrow = paired_interval(mean, errors * 0.9, counts)
-    wide = paired_interval(mean, errors * 0.9, counts, seed_variance=variance, seed_df=df)
+    narrow = scene_interval(mean - errors * 0.9, counts)
+    wide = scene_interval(mean - errors * 0.9, counts, seed_variance=variance, seed_df=df)
     assert wide.low < narrow.low
     assert wide.high > narrow.high
     assert wide.p_above > narrow.p_above

@@ -24,16 +24,3 @@ def parse_size(text: str) -> tuple[int, int]:
     if not (height.isdigit() and width.isdigit() and int(height) > 0 and int(width) > 0):
         raise UsageError(f"'{text}' is not a size; write height x width, such as 240x320.")
     return int(height), int(width)
-
-
-def resolve_device(name: str) -> str:
-    """`name` itself, or for ``auto`` the best device at hand."""
-    import torch
-
-    if name == "auto":
-        if torch.cuda.is_available():
-            return "cuda"
-        return "mps" if torch.backends.mps.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise UsageError(f"--device {name}: this PyTorch sees no GPU; use --device cpu.")
-    return name

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fathom.cli.options import Device, Json, Out, Quiet, Seed, SkipBad, Workers, parse_size, resolve_device
+from fathom.cli.options import Device, Json, Out, Quiet, Seed, SkipBad, Workers, parse_size
 
 WIDTH = 140
 """Of tables where no terminal says how wide it is."""
@@ -89,6 +89,7 @@ def probe(
     from fathom.probing.run import probe as run
     from fathom.progress import note, set_quiet
     from fathom.report.probe import draw
+    from fathom.training.devices import resolve_device
 
     set_quiet(quiet)
     options = {"depth_scale": depth_scale} if depth_scale is not None else {}

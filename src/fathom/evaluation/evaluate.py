@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fathom.data.dataset import Dataset
 from fathom.data.loading import Pair, Skipped, batches
-from fathom.errors import CheckpointError, DataError, FathomError, UsageError, nearest
+from fathom.errors import DataError, FathomError, UsageError, nearest
 from fathom.evaluation.align import ALIGNMENTS, Align
 from fathom.evaluation.by_depth import ErrorByDepth
 from fathom.evaluation.held_out import Split, choose_frames
@@ -70,10 +70,11 @@ def evaluate(
         DataError: data that cannot be read, or of which no pixel counts.
     """
     from fathom.data.sources import load
+    from fathom.inference.predict import open_depth_model
     from fathom.training.devices import resolve_device
 
     fitting = None if align in (None, "none") else named("alignment", align, ALIGNMENTS)
-    trained = _depth_model(checkpoint)
+    trained = open_depth_model(checkpoint)
     if isinstance(data, Dataset):
         part, sentence = choose_frames(data, trained, split or "all")
     else:
@@ -212,7 +213,7 @@ class Measure:
 
     def settings(self) -> dict[str, Any]:
         """For the summary."""
-        from fathom.probing.statistics import METHOD
+        from fathom.probing.scene_interval import METHOD
 
         return {
             "flip": self.flip,
@@ -221,21 +222,6 @@ class Measure:
             "interval_method": METHOD,
             "interval_level": 0.95,
         }
-
-
-def _depth_model(checkpoint: Trained | str | Path) -> Trained:
-    from fathom.training.checkpoint import Trained, load_model
-
-    trained = checkpoint if isinstance(checkpoint, Trained) else load_model(checkpoint)
-    predicts = getattr(trained.model, "predicts", None)
-    if predicts != "depth":
-        what = {"image": "images", "depth_edges": "edges of depth maps"}.get(str(predicts), "something else")
-        raise CheckpointError(
-            trained.path,
-            f"is of '{trained.model_name}', which predicts {what} and no depth",
-            "name the checkpoint of a depth network; 'fathom probe' tells what the others know of depth",
-        )
-    return trained
 
 
 def _check(part: Dataset, images: Sequence[ImageScore], skipped: Skipped, protocol: Protocol) -> None:

@@ -125,14 +125,14 @@ class Evaluation:
         return Estimate(math.sqrt(found.mean), interval)
 
     def _interval(self, values: list[float], weights: list[float]) -> Estimate:
-        from fathom.probing.statistics import ratio_interval
+        from fathom.probing.scene_interval import loss_interval
 
         number = {scene: index for index, scene in enumerate(self.scenes)}
         index = [number[image.scene] for image in self.scored]
         errors, counts = np.zeros(len(number)), np.zeros(len(number))
         np.add.at(errors, index, values)
         np.add.at(counts, index, weights)
-        found = ratio_interval(errors, counts)
+        found = loss_interval(errors, counts)
         interval = (found.low, found.high)
         return Estimate(found.estimate, None if any(map(math.isnan, interval)) else interval)
 

@@ -117,7 +117,7 @@ def predict(
     """
     from fathom.training.devices import resolve_device
 
-    trained = open_depth_model(model) if isinstance(model, (str, Path)) else _depth_only(model)
+    trained = open_depth_model(model)
     network = trained.model
     assert isinstance(network, Network)
     pixels, source = _pixels(image)
@@ -133,14 +133,11 @@ def predict(
     return Prediction(pixels.permute(1, 2, 0).numpy(), depth.numpy(), working, source)
 
 
-def open_depth_model(path: str | Path) -> Trained:
-    """The trained depth network at `path`; `CheckpointError` where it predicts something else."""
+def open_depth_model(model: Trained | str | Path) -> Trained:
+    """The trained depth network at a path, or the one given; `CheckpointError` where it predicts something else."""
     from fathom.training.checkpoint import load_model
 
-    return _depth_only(load_model(path))
-
-
-def _depth_only(trained: Trained) -> Trained:
+    trained = load_model(model) if isinstance(model, str | Path) else model
     predicts = getattr(trained.model, "predicts", None)
     if predicts != "depth":
         what = {"image": "images", "depth_edges": "edges of depth maps"}.get(str(predicts), "something else")

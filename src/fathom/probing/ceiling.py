@@ -77,7 +77,7 @@ def open_ceiling(path: str | Path | Trained, test: Dataset) -> tuple[str, Traine
     """
     from fathom.inference.predict import open_depth_model
 
-    trained = open_depth_model(path) if isinstance(path, str | Path) else path
+    trained = open_depth_model(path)
     refuse_seen("The ceiling", trained.train_scenes, test)
     return f"ceiling:{trained.path}", trained
 

@@ -12,8 +12,8 @@ from fathom.errors import FathomError
 from fathom.probing.candidates import Candidate, best_layer
 from fathom.probing.evidence import Row
 from fathom.probing.passes import SceneErrors
+from fathom.probing.scene_interval import loss_interval
 from fathom.probing.scores import ClassScores, DepthScores
-from fathom.probing.statistics import ratio_interval
 from fathom.probing.verdict import Control
 
 PERFECT = 1 - 1e-9
@@ -76,7 +76,7 @@ def _row(item: Measured, feature: str, position: int, chosen: bool, scores: Mapp
     if not cells.sum():
         raise FathomError(f"No test frame has a valid cell of {feature}; nothing can be measured.")
     mse = float(squared.sum() / cells.sum())
-    interval = ratio_interval(squared, cells)
+    interval = loss_interval(squared, cells)
     bounds = (float(interval.low), float(interval.high))
     return Row(
         encoder=candidate.encoder,

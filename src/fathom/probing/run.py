@@ -24,8 +24,8 @@ from fathom.probing.passes import (
 )
 from fathom.probing.plan import default_grid, default_size
 from fathom.probing.ridge import PATH
+from fathom.probing.scene_interval import METHOD
 from fathom.probing.session import Session, Settings
-from fathom.probing.statistics import METHOD
 from fathom.sample import Grid
 
 if TYPE_CHECKING:

@@ -115,3 +115,8 @@ def scene_interval(
     if log:
         p_above = p_below = nan
     return Interval(ratio, float(low), float(high), se, p_above, p_below)
+
+
+def loss_interval(errors: Array, counts: Array, *, resamples: int = RESAMPLES) -> Interval:
+    """Interval of a mean loss, Σ errors / Σ counts over scenes, on the logarithm."""
+    return scene_interval(errors, counts, log=bool(np.sum(errors) > 0), resamples=resamples)
