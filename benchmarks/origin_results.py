@@ -267,7 +267,10 @@ class Results:
                 name: {"scenes": len(part["scenes"]), "frames": len(part["ids"])} for name, part in split.items()
             },
             "versions": {"python": platform.python_version(), "torch": torch.__version__},
-            "commands": [json.loads(log.read_text())["command"] for log in logs],
+            "commands": [
+                self.plan.split().command,
+                *(json.loads(log.read_text())["command"] for log in logs if log.stem != "split"),
+            ],
             "parameters": {name: measure(runs[0], self.plan)["parameters"] for name, runs in finished.items()},
             "probe": self.probes(),
             "verdicts": self.verdicts(),

@@ -147,12 +147,12 @@ def picture(plan: Plan, names: Sequence[str], path: Path, count: int = 4) -> Non
 
 
 def smaller(source: Path, target: Path) -> None:
-    """The picture, its longer side brought to at most 1300 pixels."""
+    """The picture, brought to at most 1300 x 1000 pixels."""
     from PIL import Image
 
     with Image.open(source) as picture, atomic_path(target) as temporary:
         shrunk = picture.convert("RGB")
-        shrunk.thumbnail((1300, 1300), Image.Resampling.LANCZOS)
+        shrunk.thumbnail((1300, 1000), Image.Resampling.LANCZOS)
         shrunk.save(temporary, optimize=True)
 
 
@@ -165,7 +165,6 @@ def report(results: Results, docs: Path) -> None:
     out = results.plan.out
     picture(results.plan, NAMES[1:4] + NAMES[5:], out / "networks.png")
     copies = {
-        "networks.png": "networks",
         "networks.png": "networks",
         "probe-0/predictions.png": "probe",
         "autoencoder-0/pictures/unseen.png": "autoencoder",
