@@ -222,10 +222,10 @@ class Results:
             assert np.allclose(frames * GRID[0] * GRID[1], cells), "the ceiling and the probes see other cells"
             rows["ceiling"] = [total * GRID[0] * GRID[1] for total in ceiling]
         table = {}
-        for name, errors in rows.items():
-            table[name] = {"layer": layers.get(name, ""), "mse": mean_of(errors, cells)}
-            table[name]["over_null"] = ratio_of(errors, rows["pixels"])
-            table[name]["over_autoencoder"] = ratio_of(errors, rows["autoencoder"])
+        for name, losses in rows.items():
+            table[name] = {"layer": layers.get(name, ""), "mse": mean_of(losses, cells)}
+            table[name]["over_null"] = ratio_of(losses, rows["pixels"])
+            table[name]["over_autoencoder"] = ratio_of(losses, rows["autoencoder"])
         return table
 
     def verdicts(self) -> dict[str, str]:
