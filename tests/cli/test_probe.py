@@ -69,6 +69,8 @@ def test_saved_split_gives_the_same_numbers(data: str, tmp_path: Path) -> None:
         (["rooms", "--protocol", "nyu"], 2, "no protocol 'nyu'"),
         (["rooms", "-e", "module:missing.py:f"], 1, "missing.py"),
         (["rooms", "--split", "absent.json"], 1, "absent.json"),
+        (["rooms", "--head", "mpl"], 2, "did you mean 'mlp'"),
+        (["rooms", "--ceiling", "absent"], 1, "absent: does not exist"),
     ],
 )
 def test_bad_arguments_get_one_sentence_and_leave_nothing(

@@ -94,7 +94,10 @@ def probe(
         FathomError: for data, encoders or features that cannot give an honest number.
     """
     from fathom.evaluation.protocols import PROTOCOLS, choose_protocol
+    from fathom.probing.heads import check_head
 
+    for head in heads:
+        check_head(head)
     if train is None:
         raise UsageError("probe() needs training data; give train=fathom.load(...).")
     if protocol is not None and protocol not in PROTOCOLS:

@@ -22,7 +22,8 @@ MOST_COLUMNS = 8
 
 
 def draw(evidence: Evidence, out: str | Path) -> list[Path]:
-    """Write ``report.html``, and where a feature is a depth ``predictions.png`` and ``pictures.npz``, into folder `out`."""
+    """Write ``report.html``, and where a feature is a depth ``predictions.png`` and ``pictures.npz``, with cues
+    ``cues.png``, into folder `out`."""
     from fathom.report.page import write_report
 
     saved = save_pictures(evidence, out)
@@ -30,6 +31,12 @@ def draw(evidence: Evidence, out: str | Path) -> list[Path]:
     if saved is None:
         picture.unlink(missing_ok=True)  # of an earlier run in this folder
     drawn = [] if saved is None else [draw_predictions(evidence, picture), saved]
+    if evidence.extra.get("cues"):
+        from fathom.report.cues import draw_cues
+
+        roles = {row.encoder: row.role for row in evidence.rows}
+        ordered = sorted(evidence.extra["cues"], key=lambda cue: roles.get(cue["encoder"]) not in MAIN)
+        drawn.append(draw_cues(ordered, Path(out) / "cues.png"))
     return [write_report(evidence, Path(out) / REPORT), *drawn]
 
 
