@@ -123,6 +123,12 @@ def test_a_run_is_not_written_over_nor_continued_by_another_recipe_or_on_other_f
     other = from_table(painted.recipe(6, optim={"lr": 0.5}))
     with pytest.raises(UsageError, match=r"optim\.lr \(0\.01 there, 0\.5 here\)"):
         train(other, painted.painted(), out=tmp_path, resume=True, device="cpu")
+    much = painted.recipe(6, optim={"lr": 0.5, "clip": 2.0, "weight_decay": 0.5}, loss={"mae": 2.0, "mse": 1.0})
+    with pytest.raises(UsageError, match=r"; loss\.mse \(0\.0 there, 1\.0 here\).* and 1 more; choose another --out"):
+        train(from_table(much), painted.painted(), out=tmp_path, resume=True, device="cpu")
+    model = from_table(painted.recipe(6) | {"model": {"name": "plain_cnn", "filters": [4, 4]}})
+    with pytest.raises(UsageError, match=r"holds a training of 'unet', not of 'plain_cnn'; choose another --out"):
+        train(model, painted.painted(), out=tmp_path, resume=True, device="cpu")
     with pytest.raises(CheckpointError, match="other frames"):
         train(from_table(painted.recipe(6)), painted.painted(views=3), out=tmp_path, resume=True, device="cpu")
 
