@@ -79,7 +79,7 @@ def open_ceiling(path: str | Path | Trained, test: Dataset) -> tuple[str, Traine
 
     trained = open_depth_model(path)
     refuse_seen("The ceiling", trained.train_scenes, test)
-    return f"ceiling:{trained.path}", trained
+    return f"ceiling:{path if isinstance(path, str | Path) else trained.path}", trained
 
 
 def refuse_seen(who: str, train_scenes: tuple[str, ...], test: Dataset) -> None:
