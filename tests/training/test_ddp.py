@@ -10,8 +10,10 @@ from typing import Any
 
 import painted
 import pytest
+import torch
 from safetensors.torch import load_file
 
+from fathom.probing.moments import Moments
 from fathom.training import checkpoint, journal
 from fathom.training.checkpoint import read_json
 from fathom.training.feed import Portion
@@ -78,6 +80,41 @@ def test_running_statistics_are_those_that_are_scored_and_saved(tmp_path: Path, 
     here = read_json(tmp_path / "summary.json")["scores"]
     for part in ("seen", "unseen"):
         assert there[part]["model"] == pytest.approx(here[part]["model"], rel=1e-6)
+
+
+def add_moments(environment: dict[str, str], path: str) -> None:
+    """What each of two processes does: its half of the batches, in two scenes, and the sum over both."""
+    os.environ.update(environment)
+    rank = int(environment["RANK"])
+    torch.distributed.init_process_group("gloo")
+    moments = Moments.zeros(2, torch.full((3,), 5.0), torch.zeros(2))
+    for number in range(rank, 6, 2):
+        moments.add(number % 2, *pixels(number))
+    torch.save(vars(moments.all_reduce()), f"{path}.{rank}")
+    torch.distributed.destroy_process_group()
+
+
+def pixels(number: int) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(number)
+    x = 5 + torch.randn(50 + number, 3, generator=generator, dtype=torch.float64)
+    return x, torch.randn(50 + number, 2, generator=generator, dtype=torch.float64)
+
+
+def test_moments_over_two_processes_are_those_of_one(tmp_path: Path, context: Any, ranks: Any) -> None:
+    children = [context.Process(target=add_moments, args=(e, str(tmp_path / "sums"))) for e in ranks(2)]
+    for child in children:
+        child.start()
+    alone = Moments.zeros(2, torch.full((3,), 5.0), torch.zeros(2))
+    for number in range(6):
+        alone.add(number % 2, *pixels(number))
+    for child in children:
+        child.join(60)
+        assert child.exitcode == 0
+    for rank in range(2):
+        summed = torch.load(tmp_path / f"sums.{rank}", weights_only=True)
+        for name, tensor in vars(alone).items():
+            assert torch.allclose(summed[name], tensor, rtol=1e-12, atol=1e-12), name
+    assert alone.n.tolist() == [156, 159]
 
 
 def test_a_dead_process_ends_the_job_with_a_message_and_not_a_hang(tmp_path: Path, start: Any, ranks: Any) -> None:

@@ -66,6 +66,20 @@ def test_a_repository_that_cannot_be_reached_is_one_sentence() -> None:
         from_pretrained("not//a name")
 
 
+def test_an_upload_that_fails_is_one_sentence(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    base = HfHubHTTPError.__bases__[0]
+    for error in (base("Name or service not known"), HFValidationError("no such name"), ConnectionError("refused")):
+
+        def refuse(*_: Any, error: BaseException = error, **__: Any) -> None:
+            raise error
+
+        monkeypatch.setattr("huggingface_hub.hub_mixin.HfApi.create_repo", refuse)
+        with pytest.raises(CheckpointError, match=r"could not be uploaded to 'someone/depth' \(\w+: .*check the name"):
+            trained.push_to_hub("someone/depth")
+
+
 def test_the_three_methods_are_the_mixins_own() -> None:
     from huggingface_hub import ModelHubMixin
 

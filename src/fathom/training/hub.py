@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from huggingface_hub import ModelHubMixin, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
@@ -17,6 +17,9 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from fathom.atomic import write_text
 from fathom.errors import CheckpointError
 from fathom.training.checkpoint import CONFIG, MODEL, Trained, load_model
+
+# What its client raises without a network is a sibling of the Hub's own error, of a package that differs by version.
+UNREACHABLE = cast("tuple[type[Exception], ...]", (*HfHubHTTPError.__bases__, HFValidationError, OSError))
 
 
 class HubModel(ModelHubMixin):
@@ -67,14 +70,22 @@ def from_pretrained(name: str | Path, **options: Any) -> Trained:
     """The trained network of a local model folder or a Hub repository; options as for the Hub's mixin."""
     try:
         return HubModel.from_pretrained(str(name), **options).trained
-    except (HfHubHTTPError, HFValidationError, OSError) as error:  # OSError: the network, or not in the cache
+    except UNREACHABLE as error:  # OSError: the network, or not in the cache
         problem = f"is neither a folder nor a repository that can be reached ({type(error).__name__})"
         raise CheckpointError(name, problem, "check the name and the network") from error
 
 
 def push_to_hub(trained: Trained, repository: str, **options: Any) -> str:
-    """Upload the model folder to ``org/name`` on the Hub; returns the commit's address."""
-    return str(HubModel(trained).push_to_hub(repository, **options))
+    """Upload the model folder to ``org/name`` on the Hub; returns the commit's address.
+
+    Raises:
+        CheckpointError: the Hub cannot be reached, or does not take it (name, token, rights).
+    """
+    try:
+        return str(HubModel(trained).push_to_hub(repository, **options))
+    except UNREACHABLE as error:
+        problem = f"could not be uploaded to '{repository}' ({type(error).__name__}: {str(error).splitlines()[0]})"
+        raise CheckpointError(trained.path, problem, "check the name, the network and your token") from error
 
 
 def card(trained: Trained) -> str:
