@@ -380,6 +380,6 @@ def test_the_probe_command_takes_a_local_backbone(
     rows = json.loads((tmp_path / "out" / "evidence.json").read_text())["rows"]
     for encoder in (spec, f"random:{spec}"):
         found = {row["layer"]: row["channels"] for row in rows if row["encoder"] == encoder}
-        assert found == {"stage1": 8, "stage2": 12, "stage3": 16, "stage4": 20, "all": 56}
+        assert found == {"stage1": 8, "stage2": 12, "stage3": 16, "stage4": 20, "all": 56, "banded": 56}
     assert main(["probe", data, "-e", f"hf:{tmp_path / 'd'}", "-o", str(tmp_path / "out"), "-q"]) == 1
     assert capsys.readouterr().err.strip().startswith(f"error: {tmp_path / 'd'}: holds no config.json")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -108,12 +109,18 @@ def read_counts(path: str | Path, data: bytes | None = None) -> np.ndarray:
     return array
 
 
+_HEADERS = threading.Lock()
+"""NumPy reads a header with `ast`, which Python up to 3.11.7 and 3.12.1 cannot do in two threads at once (CPython gh-106905)."""
+
+
 def load_npy(path: str | Path) -> np.ndarray:
     """A NumPy file as it is, of any shape; nothing pickled is opened."""
     path = Path(path)
     try:
         # Mapped first: a header that claims more than the file holds is refused before memory is asked for.
-        array: np.ndarray = np.array(np.load(path, allow_pickle=False, mmap_mode="r"))
+        with _HEADERS:
+            mapped = np.load(path, allow_pickle=False, mmap_mode="r")
+        array: np.ndarray = np.array(mapped)
     except FileNotFoundError:
         raise DataError(path, "does not exist", "check the name") from None
     except (OSError, ValueError, EOFError) as error:

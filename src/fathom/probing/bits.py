@@ -18,13 +18,13 @@ LEAST_GROUPS = 4
 
 
 def information(
-    measured: Sequence[Measured], floors: Mapping[str, str], seed: int, all_widths: bool
+    measured: Sequence[Measured], floors: Mapping[tuple[str, str], str], seed: int, all_widths: bool
 ) -> list[dict[str, Any]]:
     """The entries of ``information`` in the evidence: documented in docs/evidence.md.
 
     Args:
         measured: of the test pass.
-        floors: reference floor of each feature, by name, where there is one: bits beyond it are given too.
+        floors: the reference floor of each encoder and feature that a verdict is on: bits beyond it are given too.
         seed: of the order in which scenes are sent.
         all_widths: compute description lengths of layers of any width, not of up to `WIDE` channels alone.
     """
@@ -50,8 +50,8 @@ def information(
             if around.sum() > 0 and errors.sum() > 0:
                 entry["r2"] = asdict(r_squared(errors, around))
                 entry["v_information"] = asdict(v_information(around, errors, outputs=one.channels))
-                beyond = floors.get(one.name)
-                if beyond is not None and beyond != candidate.encoder and (beyond, one.name) in losses:
+                beyond = floors.get((candidate.encoder, one.name))
+                if beyond is not None and (beyond, one.name) in losses:
                     without = losses[beyond, one.name]
                     entry["beyond"] = {"floor": beyond, **asdict(v_information(without, errors, outputs=one.channels))}
             entry |= _code(candidate, one.name, seed, all_widths)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fathom.data.dataset import Dataset
@@ -62,24 +62,25 @@ def enter(
             raise UsageError(f"Encoder {name} is named twice.")
     entrants = [Entrant(encoder, role_of(encoder, seed)) for encoder in opened]
     taken = {(entrant.encoder.name, entrant.role.seed) for entrant in entrants}
-    for entrant in list(entrants):
-        if controls and entrant.role.name == "encoder" and isinstance(entrant.encoder, ModuleEncoder):
-            entrants += [
-                control
-                for control in _controls(entrant.encoder, controls, seed)
-                if (control.encoder.name, control.role.seed) not in taken
-            ]
+    copies = [("random", seed + step) for step in range(controls)] + ([("permuted", seed)] if controls else [])
+    for given, entrant in zip(named, list(entrants), strict=True):
+        if entrant.role.name != "encoder" or not isinstance(entrant.encoder, ModuleEncoder):
+            continue
+        for kind, own in copies:
+            if (f"{kind}:{entrant.encoder.name}", own) not in taken:
+                entrants.append(_control(entrant.encoder, given, kind, own, size, device))
     return entrants
 
 
-def _controls(encoder: ModuleEncoder, count: int, seed: int) -> Iterator[Entrant]:
-    """The same architecture without what was learned, in copies: the weights are read once."""
+def _control(encoder: ModuleEncoder, given: str | Encoder, kind: str, seed: int, size: Grid, device: str) -> Entrant:
+    """The same architecture without what was learned: opened again by its SPEC, or a copy of the object that was given."""
+    from fathom.encoders import open_encoder
     from fathom.encoders.randomised import randomised
 
-    kinds = [("random", seed + step) for step in range(count)] + [("permuted", seed)]
-    for kind, own in kinds:
-        control = randomised(copy.deepcopy(encoder), f"{kind}:{encoder.name}", own, permute=kind == "permuted")
-        yield Entrant(control, Role(kind, encoder.name, own))
+    fresh = open_encoder(given, size=size) if isinstance(given, str) else copy.deepcopy(encoder)
+    assert isinstance(fresh, ModuleEncoder)
+    control = randomised(fresh, f"{kind}:{encoder.name}", seed, permute=kind == "permuted").to(device)
+    return Entrant(control, Role(kind, encoder.name, seed))
 
 
 def role_of(encoder: Encoder, seed: int) -> Role:

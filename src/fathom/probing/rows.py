@@ -101,7 +101,7 @@ def _row(item: Measured, feature: str, position: int, chosen: bool, scores: Mapp
         errors=tuple(squared.tolist()),
         cells=tuple(cells.tolist()),
         bands=None if layer.bands is None else {name: float(lam[outputs][0]) for name, lam in layer.bands.items()},
-        parameters=getattr(candidate, "parameters", None),
+        parameters=getattr(candidate, "parameters_of", {}).get(feature),
         **scores,
     )
 

@@ -283,7 +283,7 @@ class Session:
         main, labels = measured[: len(candidates)], measured[len(candidates) :]
         rows = evidence_rows(main, depth, classes)
         decided = [verdict.to_json() for verdict in verdicts(cases(rows, controls(main)))]
-        floors = {verdict["feature"]: verdict["floor"] for verdict in decided}
+        floors = {(verdict["encoder"], verdict["feature"]): verdict["floor"] for verdict in decided}
         extra: dict[str, Any] = {
             "information": information(main, floors, settings.seed, all_widths=bool(settings.label_curve)),
             "label_curves": label_curves(labels),
