@@ -201,3 +201,43 @@ def test_evidence_goes_to_json_and_back(split: tuple[Dataset, Dataset], tmp_path
     assert all(wanted <= set(row) for row in record["rows"])
     back = Evidence.load(tmp_path / "out")
     assert back.rows == evidence.rows and back.test_scenes == evidence.test_scenes
+
+
+class Growing(nn.Module):
+    """Another grid at every call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.calls = nn.Identity(), 0
+
+    def forward(self, image: Tensor) -> Tensor:
+        self.calls += 1
+        return self.layer(F.adaptive_avg_pool2d(image, (self.calls, self.calls)))
+
+
+def test_encoder_with_another_grid_on_each_image_is_refused(split: tuple[Dataset, Dataset]) -> None:
+    encoder = ModuleEncoder("module:growing", Growing(), ("layer",), None, SIZE)
+    with pytest.raises(FathomError, match="needs the same channels and grid for every image"):
+        probe(encoder, "depth", *split, size=SIZE, grid=GRID, pictures=0, controls=0)
+
+
+def test_grid_of_one_cell_is_probed(split: tuple[Dataset, Dataset]) -> None:
+    pooled_to_one = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(3, 2, 1))
+    encoder = ModuleEncoder("module:one", pooled_to_one, ("1",), None, SIZE)
+    evidence = probe(encoder, "depth", *split, size=SIZE, grid=(1, 1), pictures=0, controls=1)
+    assert evidence.grid == (1, 1) and all(np.isfinite(row.test_mse) for row in evidence.rows)
+
+
+def test_more_channels_than_cells_are_no_harm(split: tuple[Dataset, Dataset]) -> None:
+    train, test = split
+    wide = ModuleEncoder("module:wide", nn.Sequential(nn.Conv2d(3, 400, 8, 8)), ("0",), None, SIZE)
+    few = train.subset(range(8))  # 96 cells
+    evidence = probe(wide, "depth", few, test, size=SIZE, grid=GRID, pictures=0, controls=0)
+    row, constant = evidence.row("module:wide"), evidence.row("constant")
+    assert row.channels == 400 and row.test_mse < 3 * constant.test_mse
+
+
+def test_one_training_scene_is_too_few(split: tuple[Dataset, Dataset]) -> None:
+    train, test = split
+    with pytest.raises(FathomError, match="has 1 scene; at least 2 are needed to choose the penalty"):
+        probe([], "depth", train.of_scenes([train.scenes[0]], "one"), test, size=SIZE, grid=GRID, pictures=0)
