@@ -28,5 +28,8 @@ def faults(keep: bool) -> int:
 def test_memory_that_is_freed_is_kept_for_the_next_step(context: Any) -> None:
     with context.Pool(1, maxtasksperchild=1) as pool:
         given_back, kept = (pool.apply(faults, (keep,)) for keep in (False, True))
-    assert given_back > 20 * 3 * 1000  # 4096 pages a block, unless the kernel gives larger ones
+    every = 20 * 3 * 1000  # 4096 pages a block, unless the kernel gives larger ones
+    assert kept < every
+    if given_back < every:
+        pytest.skip("this allocator keeps blocks of this size by itself, or its pages are large")
     assert kept < given_back / 4

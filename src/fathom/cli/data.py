@@ -241,7 +241,7 @@ def render(
     seed: Seed = 2026,
     quiet: Quiet = False,
 ) -> None:
-    """Render furnished rooms with exact depth (needs the extra [render]); read them as rooms:OUT."""
+    """Render furnished rooms with exact depth (needs the extra "render"); read them as rooms:OUT."""
     from fathom.progress import set_quiet
     from fathom.render import render_rooms
 

@@ -22,7 +22,7 @@ from fathom.probing.evidence import Evidence
 from fathom.probing.passes import (
     supports,
 )
-from fathom.probing.plan import default_grid, default_size
+from fathom.probing.plan import STRIDE, default_grid, default_size
 from fathom.probing.ridge import PATH
 from fathom.probing.scene_interval import METHOD
 from fathom.probing.session import Session, Settings
@@ -105,9 +105,18 @@ def probe(
     train, test = _parts(train, test, seed)
     features = _features(feature, train)
     size = size or default_size(first_frame(train, skip_bad).image_size)
+    grid = grid or default_grid(size)
+    if min(size) < STRIDE:
+        raise UsageError(
+            f"An input of {size[0]}x{size[1]} is smaller than one cell of {STRIDE}x{STRIDE} pixels; use a larger size."
+        )
+    if grid[0] > size[0] or grid[1] > size[1]:
+        raise UsageError(
+            f"A grid of {grid[0]}x{grid[1]} is finer than the input of {size[0]}x{size[1]}; use a coarser one."
+        )
     settings = Settings(
         size,
-        grid or default_grid(size),
+        grid,
         seed,
         batch_size,
         folds,

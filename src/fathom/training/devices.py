@@ -41,6 +41,10 @@ def resolve_device(name: str) -> str:
         return "mps" if torch.backends.mps.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise UsageError(f"Device '{name}': this PyTorch sees no GPU; use cpu.")
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"There is no device '{name}' here; use cpu, cuda, cuda:1, mps or auto.") from error
     return name
 
 
