@@ -54,7 +54,7 @@ class DepthFormat:
                 raise DataError(
                     path,
                     f"holds {counts.dtype} counts, and nothing says how many make a metre",
-                    "give --depth-scale, or 'PATH?depth-scale=...' (1000 for millimetres)",
+                    "give 'PATH?depth-scale=...' or --depth-scale (1000 for millimetres)",
                 )
         metres = counts.astype(np.float32) * np.float32(self.scale) + np.float32(self.offset)
         if self.invalid is not None:
