@@ -107,7 +107,6 @@ def banded_ridge(
         path=(),
         path_mse=torch.zeros(0, q, dtype=torch.float64),
         train_mse=total.loss(weight, bias)[0] / cells,
-        mean_y=whole.mean_y,
     )
     return Banded(chosen, penalties)
 

@@ -19,6 +19,7 @@ from fathom.probing.passes import ALL
 from fathom.probing.plan import Blocks
 from fathom.probing.ridge import Chosen, cross_validate
 from fathom.probing.rows import Measured
+from fathom.progress import track
 
 DRAWS = 3
 """Seeded orders of the training scenes, the same for all encoders."""
@@ -83,7 +84,7 @@ def label_probes(
 ) -> list[LabelProbes]:
     """Of every floor and encoder (controls need none) at its chosen layers; none of wide layers unless `asked`."""
     probes = []
-    for one in fitted:
+    for one in track(fitted, "solving label curves"):
         if one.role.name not in ("floor", "encoder") or asked is False:
             continue
         for layer in sorted({_layer(one, feature.name) for feature in one.kind.features}):

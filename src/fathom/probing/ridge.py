@@ -48,7 +48,7 @@ class Decomposition:
 
     Attributes:
         mean_x: ``(p,)``. scale: 1/σ of each channel, 0 where constant, ``(p,)``. mean_y: ``(q,)``.
-        eigenvalues: e, ``(p,)``. vectors: V, ``(p, p)``. rotated: Vᵀ r, ``(p, q)``. variance_y: ``(q,)``.
+        eigenvalues: e, ``(p,)``. vectors: V, ``(p, p)``. rotated: Vᵀ r, ``(p, q)``.
         noise: the rounding error of the eigenvalues. A correlation matrix has none below zero, so the most negative one
             shows how far rounding reaches; no penalty may be smaller, or rounding would be fitted.
     """
@@ -59,7 +59,6 @@ class Decomposition:
     eigenvalues: Float[Tensor, "p"]
     vectors: Float[Tensor, "p p"]
     rotated: Float[Tensor, "p q"]
-    variance_y: Float[Tensor, "q"]
     noise: float
 
     def solve(self, penalty: float | Float[Tensor, "q"]) -> Probe:
@@ -81,7 +80,7 @@ class Standardised:
 
     Attributes:
         mean_x: ``(p,)``. scale: 1/σ of each channel, 0 where constant, ``(p,)``. mean_y: ``(q,)``.
-        correlation: R, ``(p, p)``. cross: r, ``(p, q)``. variance_y: ``(q,)``.
+        correlation: R, ``(p, p)``. cross: r, ``(p, q)``.
     """
 
     mean_x: Float[Tensor, "p"]
@@ -89,7 +88,6 @@ class Standardised:
     mean_y: Float[Tensor, "q"]
     correlation: Float[Tensor, "p p"]
     cross: Float[Tensor, "p q"]
-    variance_y: Float[Tensor, "q"]
 
 
 def standardise(moments: Moments) -> Standardised:
@@ -115,7 +113,6 @@ def standardise(moments: Moments) -> Standardised:
         mean_y=mean_y + moments.shift_y,
         correlation=scale[:, None] * covariance * scale,
         cross=scale[:, None] * cross,
-        variance_y=(moments.yy[0] / n - mean_y.square()).clamp(min=0),
     )
 
 
@@ -131,7 +128,6 @@ def decompose(moments: Moments) -> Decomposition:
         eigenvalues=eigenvalues,
         vectors=vectors,
         rotated=vectors.T @ ready.cross,
-        variance_y=ready.variance_y,
         noise=max(0.0, -4 * lowest),
     )
 
@@ -156,7 +152,6 @@ class Chosen:
         cv_mse: cross-validated mean squared error at the chosen λ, ``(q,)``.
         path: penalties tried. path_mse: cross-validated error of each, ``(L, q)``.
         train_mse: in-sample error of the probe, ``(q,)``.
-        mean_y: mean of the target over the training cells, ``(q,)``.
     """
 
     probe: Probe
@@ -164,7 +159,6 @@ class Chosen:
     path: tuple[float, ...]
     path_mse: Float[Tensor, "L q"]
     train_mse: Float[Tensor, "q"]
-    mean_y: Float[Tensor, "q"]
 
 
 def cross_validate(
@@ -201,5 +195,4 @@ def cross_validate(
         path=tuple(penalties),
         path_mse=path_mse,
         train_mse=total.loss(probe.weight, probe.bias)[0] / total.n.sum(),
-        mean_y=fitted.mean_y,
     )

@@ -84,7 +84,7 @@ def probe(
         banded: the concatenation of layers with a penalty for each; None where there are up to 512 channels.
         heads: ``mlp`` or ``bins``, trained beside the linear probes; see docs/heads.md.
         cues: test every probe on altered test images: all alterations, or those named; see docs/cues.md.
-        cache: folder in which features for the heads are kept for the next run.
+        cache: folder in which moments, and features for the heads, are kept for the next run.
         command: recorded in the evidence.
 
     Returns:

@@ -105,7 +105,7 @@ class Session:
         pairs = [(reading, kind) for reading in self.readings for kind in self.kinds]
         probes = [self._solve(reading, kind, blocks) for reading, kind in track(pairs, "solving probes")]
         self.labels = label_probes(
-            list(track(probes, "solving label curves")),
+            probes,
             blocks,
             settings.penalties,
             settings.seed,
