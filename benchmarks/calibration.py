@@ -28,11 +28,10 @@ import torch
 from numpy.typing import NDArray
 
 from fathom.atomic import atomic_path, write_json
-from fathom.probing.moments import Moments
-from fathom.probing.ridge import Probe, cross_validate
-from fathom.probing.scene_interval import scene_interval
-from fathom.probing.statistics import Interval
-from fathom.probing.verdict import LEVEL, MARGIN, Case, Control, Floor, Verdict, verdicts
+from fathom.probing.evidence.verdict import LEVEL, MARGIN, Case, Control, Floor, Verdict, verdicts
+from fathom.probing.linear.moments import Moments
+from fathom.probing.linear.ridge import Probe, cross_validate
+from fathom.statistics import Interval, scene_interval
 
 Array = NDArray[np.float64]
 

@@ -23,9 +23,9 @@ from fathom.data.transforms import fit
 from fathom.encoders import open_encoder
 from fathom.features import feature
 from fathom.probing.candidates import Candidate, FittedProbe, ReadBatch, Role
-from fathom.probing.controls import donor_positions
-from fathom.probing.fitted_head import FittedHead
-from fathom.probing.head_training import HeadSettings, train_heads
+from fathom.probing.heads.fitted import FittedHead
+from fathom.probing.heads.training import HeadSettings, train_heads
+from fathom.probing.linear.ridge import cross_validate
 from fathom.probing.passes import (
     Reading,
     Support,
@@ -37,10 +37,10 @@ from fathom.probing.passes import (
     train_pass,
 )
 from fathom.probing.plan import default_grid, default_size, plan_blocks
-from fathom.probing.ridge import cross_validate
-from fathom.probing.scene_interval import loss_interval
+from fathom.probing.targets import donor_positions
 from fathom.progress import set_quiet
 from fathom.sample import Grid
+from fathom.statistics import loss_interval
 
 BATCH, DONORS, FOLDS = 16, 32, 5
 

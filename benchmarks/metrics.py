@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fathom.evaluation.metrics import METRICS, metrics_of_rows
-from fathom.evaluation.protocols import PROTOCOLS, Protocol
+from fathom.metrics.depth import METRICS, metrics_of_rows
+from fathom.metrics.protocols import PROTOCOLS, Protocol
 from fathom.sample import Sample
 
 Scores = list[dict[str, float]]

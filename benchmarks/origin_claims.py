@@ -26,7 +26,7 @@ from origin_tables import report
 
 from fathom import load
 from fathom.atomic import write_json
-from fathom.data.pack import pack
+from fathom.data.packed.pack import pack
 from fathom.data.splits import load_split
 
 LARGE, SMALL = (72, 96), (48, 64)

@@ -15,11 +15,10 @@ import torch
 from fathom import Evidence, load
 from fathom.atomic import write_json
 from fathom.data.dataset import Dataset
-from fathom.probing.scene_interval import METHOD, scene_interval
-from fathom.probing.statistics import mean_over_seeds
+from fathom.models.saved import load_model
 from fathom.sample import Batch
 from fathom.sobel import sobel
-from fathom.training.checkpoint import load_model
+from fathom.statistics import METHOD, mean_over_seeds, scene_interval
 from fathom.training.feed import Frames
 from fathom.training.holdout import divide
 from fathom.training.scoring import MeanMap, frame_scores

@@ -11,9 +11,9 @@ import torch
 from origin_results import NAMES, PAIRS, UNETS, Found, Results, kept
 
 from fathom.atomic import atomic_path, write_json, write_text
+from fathom.models.saved import load_model
 from fathom.report.figures import FrameRow, frame_grid
 from fathom.sample import Batch
-from fathom.training.checkpoint import load_model
 
 if TYPE_CHECKING:
     from origin_claims import Plan

@@ -22,9 +22,9 @@ from fathom.data.dataset import Dataset, Frame
 from fathom.data.sources import load
 from fathom.data.transforms import fit
 from fathom.encoders import open_encoder
-from fathom.probing.entrants import FLOORS
+from fathom.probing.participants import FLOORS
 from fathom.probing.plan import default_size
-from fathom.probing.run import probe
+from fathom.probing.probe import probe
 from fathom.progress import set_quiet
 from fathom.sample import Batch, Sample
 
@@ -99,8 +99,8 @@ def whole_run(data: Dataset, encoder: str, rounds: int, grid: tuple[int, int] | 
 
 def closed_form_against_adam(data: Dataset, encoder: str) -> None:
     """Fit one probe on cached features by the closed form (λ path and cross-validation included) and by Adam."""
-    from fathom.probing.moments import Moments
-    from fathom.probing.ridge import PATH, cross_validate, decompose
+    from fathom.probing.linear.moments import Moments
+    from fathom.probing.linear.ridge import PATH, cross_validate, decompose
 
     size = default_size(data[0].image_size)
     opened = open_encoder(encoder, size=size)

@@ -27,9 +27,10 @@ from typing import Any
 import torch
 
 from fathom import load
+from fathom.devices import resolve_device
 from fathom.models import MODELS
 from fathom.sample import Batch
-from fathom.training.devices import make_fabric, resolve_device, resolve_precision
+from fathom.training.devices import make_fabric, resolve_precision
 from fathom.training.feed import Frames, Portion, feed
 from fathom.training.loop import batch_gradient, objective
 from fathom.training.recipe import Recipe, load_recipe

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fathom.data.sources import load
+from fathom.media.colour import DEPTH_MAP, shared_range
 from fathom.render import VARIANTS
-from fathom.report.colour import DEPTH_MAP, shared_range
 from fathom.report.figures import save
 from fathom.sample import Sample
 

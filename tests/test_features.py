@@ -12,7 +12,7 @@ import torch
 from fathom.data.transforms import fit
 from fathom.errors import UsageError
 from fathom.features import FEATURES, Feature, feature, labels_feature, target_feature
-from fathom.masked import masked_average
+from fathom.grids import masked_average
 from fathom.sample import Intrinsics, Sample
 
 GRID = (4, 6)

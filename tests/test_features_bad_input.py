@@ -14,10 +14,10 @@ from fathom.data.dataset import Dataset
 from fathom.data.sources import load
 from fathom.errors import FathomError, UsageError
 from fathom.features import Feature, count_classes, labels_feature
-from fathom.probing.evidence import Evidence
-from fathom.probing.run import probe
+from fathom.probing.evidence.evidence import Evidence
+from fathom.probing.probe import probe
 from fathom.sample import Grid, Sample
-from tests.data.formats import counts, pairs
+from tests.data.files import counts, pairs
 
 GRID, SIZE = (3, 4), (24, 32)
 

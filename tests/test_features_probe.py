@@ -12,9 +12,9 @@ import torch
 from fathom.cli.main import main
 from fathom.data.dataset import Dataset
 from fathom.data.sources import load
-from fathom.probing.evidence import Evidence, Row
-from fathom.probing.run import probe
-from tests.data.formats import counts, pairs
+from fathom.probing.evidence.evidence import Evidence, Row
+from fathom.probing.probe import probe
+from tests.data.files import counts, pairs
 
 GRID, SIZE = (3, 4), (24, 32)
 

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fathom.data.dataset import Dataset as Dataset
     from fathom.data.sources import load as load
+    from fathom.depth_models.predict import Prediction as Prediction
+    from fathom.depth_models.predict import predict as predict
     from fathom.errors import FathomError as FathomError
     from fathom.evaluation.evaluate import evaluate as evaluate
     from fathom.evaluation.result import Evaluation as Evaluation
     from fathom.features import Feature as Feature
-    from fathom.inference.predict import Prediction as Prediction
-    from fathom.inference.predict import predict as predict
-    from fathom.probing.evidence import Evidence as Evidence
-    from fathom.probing.run import probe as probe
+    from fathom.probing.evidence.evidence import Evidence as Evidence
+    from fathom.probing.probe import probe as probe
     from fathom.sample import Intrinsics as Intrinsics
     from fathom.sample import Sample as Sample
-    from fathom.training.run import train as train
+    from fathom.training.train import train as train
 
 __version__ = "0.1.0"
 
@@ -32,11 +32,11 @@ _PUBLIC = {
     "Feature": "fathom.features",
     "Evaluation": "fathom.evaluation.result",
     "evaluate": "fathom.evaluation.evaluate",
-    "Evidence": "fathom.probing.evidence",
-    "Prediction": "fathom.inference.predict",
-    "predict": "fathom.inference.predict",
-    "probe": "fathom.probing.run",
-    "train": "fathom.training.run",
+    "Evidence": "fathom.probing.evidence.evidence",
+    "Prediction": "fathom.depth_models.predict",
+    "predict": "fathom.depth_models.predict",
+    "probe": "fathom.probing.probe",
+    "train": "fathom.training.train",
     "Intrinsics": "fathom.sample",
     "Sample": "fathom.sample",
 }

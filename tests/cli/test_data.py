@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from fathom.cli.main import main
-from fathom.data.folder import FolderSource
+from fathom.data.formats.folder import FolderSource
 from fathom.data.sources import load
 from fathom.sample import Sample
-from tests.data.formats import pairs
+from tests.data.files import pairs
 
 
 def test_info_prints_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from fathom.cli.main import main
-from fathom.training.checkpoint import SCHEMA_VERSION, write_checkpoint
+from fathom.models.saved import SCHEMA_VERSION, write_checkpoint
 from fathom.training.recipe import load_recipe
 from fathom.training.session import build_network
 

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from fathom.cli.main import main
-from tests.data.formats import pairs
+from tests.data.files import pairs
 
 FACTORY = """
 from torch import nn

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fathom.cli.main import main
-from tests.data.formats import pairs
+from tests.data.files import pairs
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ import pytest
 
 from fathom.cli.main import main
 from fathom.data.sources import load
-from tests.data.formats import counts, diode, nyu_mat, pairs, picture, r3d
+from tests.data.files import counts, diode, nyu_mat, pairs, picture, r3d
 
 MILLIMETRES = "?depth-scale=1000"
 Case = tuple[str, str]

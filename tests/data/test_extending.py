@@ -16,11 +16,11 @@ import fathom
 from fathom.data.sources import SOURCES, Kind, _any, load
 from fathom.encoders import ENCODERS, open_encoder
 from fathom.errors import DataError
-from fathom.evaluation.protocols import PROTOCOLS, Protocol
 from fathom.features import FEATURES, Feature
+from fathom.metrics.protocols import PROTOCOLS, Protocol
 from fathom.models import MODELS, build
 from fathom.training.losses import LOSSES, WeightedSum
-from tests.data.formats import pairs
+from tests.data.files import pairs
 
 PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
 BLOCKS = dict(re.findall(r"```python\n# (in \w+|\S+)[^\n]*\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL))

@@ -13,14 +13,14 @@ import torch
 from PIL import Image
 
 from fathom.data.loading import Skipped
-from fathom.data.pack import pack
+from fathom.data.packed.pack import pack
 from fathom.data.sources import load
-from fathom.data.survey import survey
+from fathom.data.tools.survey import survey
 from fathom.data.transforms import fit
 from fathom.errors import DataError, UsageError
 from fathom.features import feature
 from fathom.training.augment import AugmentConfig, augment
-from tests.data.formats import counts, picture
+from tests.data.files import counts, picture
 
 H, W = 12, 16
 MAP = np.random.default_rng(5).normal(size=(3, H, W)).astype(np.float32)

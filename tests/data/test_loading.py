@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from fathom.data.files import load_npy
+from fathom.data.formats.files import load_npy
 from fathom.data.loading import Skipped, batches
 from fathom.data.sources import load
 from fathom.errors import DataError
-from tests.data.formats import pairs
+from tests.data.files import pairs
 
 
 @pytest.mark.parametrize("workers", [0, 2])

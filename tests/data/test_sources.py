@@ -8,7 +8,7 @@ import pytest
 
 from fathom.data.sources import SOURCES, load, parse_spec
 from fathom.errors import DataError, UsageError
-from tests.data.formats import pairs
+from tests.data.files import pairs
 
 
 def test_missing_path_is_named(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from fathom.encoders import open_encoder
 from fathom.encoders.checkpoint import CheckpointEncoder, hidden_layers
 from fathom.errors import CheckpointError, UsageError
 from fathom.models import Autoencoder, Network, build
-from fathom.training.checkpoint import load_model, write_checkpoint
+from fathom.models.saved import load_model, write_checkpoint
 from fathom.training.recipe import load_recipe, to_plain
 
 IMAGES = torch.rand(2, 3, 32, 48, generator=torch.Generator().manual_seed(0))

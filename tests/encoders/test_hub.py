@@ -370,7 +370,7 @@ def test_the_probe_command_takes_a_local_backbone(
     folders: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from fathom.cli.main import main
-    from tests.data.formats import pairs
+    from tests.data.files import pairs
 
     data = f"{pairs(tmp_path / 'd', scenes=6, views=1, height=48, width=64)}?depth-scale=1000"
     spec = f"hf:{folders('convnext')}"

@@ -19,10 +19,10 @@ from fathom.errors import CheckpointError, DataError, UsageError
 from fathom.evaluation.by_depth import ErrorByDepth
 from fathom.evaluation.evaluate import evaluate
 from fathom.evaluation.held_out import choose_frames
-from fathom.evaluation.metrics import METRICS
-from fathom.evaluation.protocols import PROTOCOLS, Protocol
+from fathom.metrics.depth import METRICS
+from fathom.metrics.protocols import PROTOCOLS, Protocol
+from fathom.models.saved import Trained
 from fathom.sample import Sample
-from fathom.training.checkpoint import Trained
 from fathom.training.recipe import load_recipe
 from fathom.training.session import build_network
 
@@ -64,7 +64,7 @@ def trained(name: str = "tiny-plain_cnn", *settings: str, scenes: Sequence[str] 
     with torch.no_grad():
         for weight in model.parameters():
             weight.mul_(1.6)  # fresh weights predict almost the same depth everywhere
-    return Trained(model, recipe.model.name, recipe, SIZE, tuple(scenes), info, Path("checkpoint"))
+    return Trained(model, recipe.model.name, recipe.table(), SIZE, tuple(scenes), info, Path("checkpoint"))
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +183,7 @@ def test_intervals_come_from_scenes_and_enclose_the_mean(network: Trained) -> No
 
 
 def test_a_share_of_good_pixels_has_the_interval_of_its_complement(network: Trained) -> None:
-    from fathom.probing.scene_interval import loss_interval
+    from fathom.statistics import loss_interval
 
     found = evaluate(network, Dataset.whole(Walls()), pictures=0)
     bad = np.array([1 - image.metrics["delta1"] for image in found.images]).reshape(7, 2).sum(1)
@@ -213,7 +213,7 @@ def test_predictions_that_are_not_finite_are_clamped_and_said(network: Trained) 
             out[..., 0, 0], out[..., -1, -1] = float("nan"), float("inf")
             return out
 
-    broken = replace(network, model=Broken(network.recipe.model.config).eval())
+    broken = replace(network, model=Broken(network.model.config).eval())
     found = evaluate(broken, Dataset.whole(Walls()), protocol="nyu-full", align="scale")
     assert all(np.isfinite(list(image.metrics.values())).all() for image in found.images)
     assert any("not finite" in note for note in found.notes)
@@ -257,9 +257,10 @@ def test_no_fair_frame_is_an_error_that_names_the_way_out() -> None:
 
 def test_the_very_data_of_the_training_are_recognised_by_their_fingerprint() -> None:
     from fathom.training.holdout import divide
+    from fathom.training.recipe import from_table
 
     network, data = trained(), Dataset.whole(Walls())
-    recipe = network.recipe
+    recipe = from_table(network.recipe)
     parts = divide(data, recipe.validation.scenes, recipe.validation.frames, seed=recipe.train.seed)
     seen = replace(network, train_scenes=parts.train.scenes, info={"train_fingerprint": parts.train.fingerprint()})
     part, sentence = choose_frames(data, seen)

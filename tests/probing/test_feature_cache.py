@@ -22,7 +22,7 @@ from fathom.errors import DataError, FathomError
 from fathom.probing.feature_cache import CachedFeatures, cache_features, identity, key, open_cache
 from fathom.probing.passes import Reading, images_of
 from fathom.sample import Sample
-from tests.data.formats import pairs, picture
+from tests.data.files import pairs, picture
 
 GRID, SIZE = (3, 4), (24, 32)
 

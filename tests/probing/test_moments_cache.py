@@ -14,10 +14,10 @@ from fathom.data.sources import load
 from fathom.encoders.module import ModuleEncoder
 from fathom.features import Feature
 from fathom.probing import session
-from fathom.probing.evidence import Evidence
-from fathom.probing.run import probe
+from fathom.probing.evidence.evidence import Evidence
+from fathom.probing.probe import probe
 from fathom.sample import Grid, Sample
-from tests.data.formats import pairs, picture
+from tests.data.files import pairs, picture
 
 GRID, SIZE = (3, 4), (24, 32)
 

@@ -15,14 +15,14 @@ from torch import Tensor, nn
 from fathom.data.dataset import Dataset
 from fathom.data.sources import load
 from fathom.data.transforms import fit
+from fathom.depth_models.predict import predict
 from fathom.encoders.module import ModuleEncoder
 from fathom.errors import UsageError
-from fathom.inference.predict import predict
-from fathom.probing.cases import cases
-from fathom.probing.evidence import Evidence
-from fathom.probing.run import probe
-from fathom.probing.verdict import weigh
-from fathom.training.checkpoint import Trained
+from fathom.models.saved import Trained
+from fathom.probing.evidence.cases import cases
+from fathom.probing.evidence.evidence import Evidence
+from fathom.probing.evidence.verdict import weigh
+from fathom.probing.probe import probe
 from fathom.training.recipe import load_recipe
 from fathom.training.session import build_network
 
@@ -81,7 +81,7 @@ def found(parts: tuple[Dataset, Dataset]) -> Evidence:
 
 def supervised(scenes: tuple[str, ...] = ()) -> Trained:
     recipe = load_recipe("tiny-plain_cnn", ["data.size=24x32", "model.filters=[4,4,4,4,4,4,4]"])
-    return Trained(build_network(recipe).eval(), recipe.model.name, recipe, SIZE, scenes, {}, Path("net"))
+    return Trained(build_network(recipe).eval(), recipe.model.name, recipe.table(), SIZE, scenes, {}, Path("net"))
 
 
 def test_each_encoder_meets_its_own_architecture_without_what_it_learned(found: Evidence) -> None:

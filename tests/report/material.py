@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from fathom.probing.cases import cases
-from fathom.probing.evidence import Evidence, Row
+from fathom.probing.evidence.cases import cases
+from fathom.probing.evidence.evidence import Evidence, Row
+from fathom.probing.evidence.verdict import Control, verdicts
 from fathom.probing.pictures import Picture
-from fathom.probing.verdict import Control, verdicts
 from fathom.sample import Intrinsics
 
 NET = "module:nets/small.py:net?width=8"

@@ -16,10 +16,10 @@ import torch
 from matplotlib import colormaps
 from PIL import Image
 
-from fathom.inference.pointcloud import camera, unproject
-from fathom.probing.evidence import Evidence
+from fathom.media.colour import DEPTH_MAP, UNKNOWN
+from fathom.media.pointcloud import camera, unproject
+from fathom.probing.evidence.evidence import Evidence
 from fathom.report.cloud import MOST_POINTS, assumption, cloud
-from fathom.report.colour import DEPTH_MAP, UNKNOWN
 from fathom.report.page import page
 from fathom.report.rungs import display_names
 from fathom.report.thumbnails import LEVELS, album

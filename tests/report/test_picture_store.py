@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from fathom.errors import DataError
-from fathom.probing.evidence import Evidence
+from fathom.probing.evidence.evidence import Evidence
 from fathom.report.picture_store import load_pictures, save_pictures
 from tests.report.material import evidence
 

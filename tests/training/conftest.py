@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import socket
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-import painted
+from tests.training import painted
 
 Start = Callable[..., Any]
 
@@ -21,7 +18,7 @@ Start = Callable[..., Any]
 @pytest.fixture(scope="session")
 def context() -> Any:
     made = multiprocessing.get_context("forkserver")
-    made.set_forkserver_preload(["torch", "lightning_fabric", "painted", "fathom.training.session"])
+    made.set_forkserver_preload(["torch", "lightning_fabric", "tests.training.painted", "fathom.training.session"])
     return made
 
 

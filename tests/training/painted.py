@@ -78,7 +78,7 @@ def run(table: Mapping[str, Any], out: str, options: Mapping[str, Any], environm
     torch.set_num_threads(1)
     from fathom.errors import FathomError
     from fathom.training.recipe import from_table
-    from fathom.training.run import train
+    from fathom.training.train import train
 
     source = dict(options)
     resume = bool(source.pop("resume", False))

@@ -8,17 +8,18 @@ import time
 from pathlib import Path
 from typing import Any
 
-import painted
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from fathom.probing.moments import Moments
-from fathom.training import checkpoint, journal
-from fathom.training.checkpoint import read_json
+from fathom.models import saved as checkpoint
+from fathom.models.saved import read_json
+from fathom.probing.linear.moments import Moments
+from fathom.training import journal
 from fathom.training.feed import Portion
 from fathom.training.order import Order
 from fathom.training.scoring import in_batches
+from tests.training import painted
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from fathom.training.devices import keep_freed_memory
+from fathom.devices import keep_freed_memory
 
 
 def faults(keep: bool) -> int:

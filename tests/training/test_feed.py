@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 from functools import partial
 
-import painted
 import pytest
 import torch
 
 from fathom.sample import Batch, Sample
 from fathom.training.augment import AugmentConfig, augment
 from fathom.training.feed import Frames, Portion, feed, keep_in_memory
+from tests.training import painted
 
 SIZE = (painted.H, painted.W)
 

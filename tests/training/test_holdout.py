@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import painted
 import pytest
 
 from fathom.data.dataset import Dataset
 from fathom.errors import DataError
 from fathom.training.holdout import divide
+from tests.training import painted
 
 
 def ids(data: Dataset | None) -> set[str]:

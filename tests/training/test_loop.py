@@ -7,23 +7,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import painted
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from fathom.devices import fast_bf16
 from fathom.errors import DataError, FathomError, UsageError
 from fathom.models import MODELS
+from fathom.models import saved as checkpoint
+from fathom.report.training import draw_examples
 from fathom.sample import Batch
-from fathom.training import checkpoint, journal, loop
-from fathom.training.devices import explained, fast_bf16, resolve_precision
+from fathom.training import journal, loop
+from fathom.training.devices import explained, resolve_precision
 from fathom.training.feed import Frames
 from fathom.training.holdout import divide
 from fathom.training.loop import DivergedError, batch_gradient, objective
 from fathom.training.order import Order
 from fathom.training.recipe import LossSection, from_table, load_recipe
-from fathom.training.run import train
 from fathom.training.session import spread
+from fathom.training.train import train
+from tests.training import painted
 
 
 def fit(out: Path, steps: int = 6, data: Any = None, test: Any = None, **sections: Any) -> Any:
@@ -93,15 +96,16 @@ def test_bf16_computes_the_loss_in_float32() -> None:
 
 
 def test_a_run_folder_holds_what_is_promised(tmp_path: Path) -> None:
-    fit(tmp_path, 6, validation={"pictures": 2}, train={"ema": 0.9})
+    trained = fit(tmp_path, 6, validation={"pictures": 2}, train={"ema": 0.9})
     assert {path.name for path in tmp_path.iterdir()} == {
-        "recipe.toml", "checkpoints", "metrics.jsonl", "summary.json", "pictures",
+        "recipe.toml", "checkpoints", "metrics.jsonl", "summary.json", "examples.safetensors",
     }  # fmt: skip
     assert load_recipe(tmp_path / "recipe.toml") == from_table(
         painted.recipe(6, validation={"pictures": 2}, train={"ema": 0.9})
     )
     assert checkpoint.saved_steps(tmp_path) == [3, 6]
-    assert (tmp_path / "pictures" / "unseen.png").stat().st_size > 10_000
+    picture = draw_examples(trained)
+    assert picture is not None and picture.stat().st_size > 10_000
     lines = journal.read(tmp_path)
     assert [line["step"] for line in lines if "loss" in line] == [2, 4, 6]
     assert {"loss", "loss/mae", "loss/gradient", "lr", "images_per_second"} <= lines[0].keys()

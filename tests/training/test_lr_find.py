@@ -6,12 +6,13 @@ import json
 from pathlib import Path
 
 import numpy as np
-import painted
 import pytest
 
 from fathom.errors import UsageError
+from fathom.report.training import draw_rates
 from fathom.training.lr_find import find_rate, smooth, suggest
 from fathom.training.recipe import from_table
+from tests.training import painted
 
 
 def test_the_suggestion_lies_where_a_known_curve_falls_fastest() -> None:
@@ -40,7 +41,7 @@ def test_the_finder_separates_rates_that_work_from_rates_that_blow_up(tmp_path: 
     table = painted.recipe(optim={"name": "sgd", "clip": 0.0, "momentum": 0.0}, schedule={"name": "constant"})
     found = find_rate(from_table(table), painted.painted(), out=tmp_path, steps=40, device="cpu")
     assert json.loads((tmp_path / "lr_find" / "lr_find.json").read_text())["suggested"] == found["suggested"]
-    assert (tmp_path / "lr_find" / "lr_find.png").stat().st_size > 5000
+    assert draw_rates(found, tmp_path / "rates.png").stat().st_size > 5000
     assert found["rates"][0] == pytest.approx(1e-6)
     assert 1e-5 < found["suggested"] < 1
     reached = found["rates"][-1]

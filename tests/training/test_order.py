@@ -6,17 +6,17 @@ import hashlib
 import json
 from pathlib import Path
 
-import painted
 import pytest
 from safetensors.torch import load_file
 
-from fathom.data.pack import pack
+from fathom.data.packed.pack import pack
 from fathom.data.sources import load
 from fathom.errors import UsageError
 from fathom.training.feed import Portion
 from fathom.training.order import WINDOW, Order, shards_of
 from fathom.training.recipe import from_table
-from fathom.training.run import train
+from fathom.training.train import train
+from tests.training import painted
 
 FRAMES, SHARD = 1000, 30
 SHARDS = [list(range(i, min(i + SHARD, FRAMES))) for i in range(0, FRAMES, SHARD)]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import painted
 import pytest
 
 from fathom.errors import DataError, UsageError
 from fathom.models import MODELS
 from fathom.training.losses import LOSSES
 from fathom.training.recipe import LOSS_TERMS, Recipe, from_table, load_recipe, recipe_names
+from tests.training import painted
 
 FULL = ("autoencoder", "residual_cnn", "unet", "plain_cnn", "gradient", "finetune")
 

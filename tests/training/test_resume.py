@@ -10,14 +10,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-import painted
 import pytest
 import torch
 
 from fathom.errors import CheckpointError, UsageError
-from fathom.training import checkpoint, journal
+from fathom.models import saved as checkpoint
+from fathom.training import journal
 from fathom.training.recipe import from_table
-from fathom.training.run import train
+from fathom.training.train import train
+from tests.training import painted
 
 
 def wait_for(condition: Any, child: Any, seconds: float = 60) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import painted
 import pytest
 from rich.console import Console
 
 from fathom.errors import UsageError
+from fathom.report.training import draw_sweep
 from fathom.training.recipe import from_table
 from fathom.training.sweep import combinations, folder_name, run_sweep, table
+from tests.training import painted
 
 
 def test_combinations_are_the_cartesian_product_and_brackets_hold_together() -> None:
@@ -34,7 +35,7 @@ def test_a_sweep_compares_its_runs_and_survives_one_that_diverges(tmp_path: Path
     axes = ["optim.lr=1e-2,1e30", "augment.flip=0.0,0.5"]
     result = run_sweep(base, painted.painted(), axes, out=tmp_path, device="cpu")
     assert json.loads((tmp_path / "sweep.json").read_text()) == result
-    assert (tmp_path / "sweep.png").stat().st_size > 5000
+    assert draw_sweep(result, tmp_path).stat().st_size > 5000
     assert [bool(run["diverged"]) for run in result["runs"]] == [False, False, True, True]
     values = {run["folder"]: run["value"] for run in result["runs"] if run["value"] is not None}
     assert result["best"] == min(values, key=values.__getitem__)

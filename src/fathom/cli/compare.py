@@ -32,8 +32,8 @@ def compare(
     from rich.console import Console
 
     from fathom.atomic import write_json
-    from fathom.probing.compare import compare as run
-    from fathom.probing.evidence import Evidence
+    from fathom.probing.evidence.compare import compare as run
+    from fathom.probing.evidence.evidence import Evidence
 
     names = [str(path) for path in runs]
     found = run([Evidence.load(path) for path in runs], names, against=against)

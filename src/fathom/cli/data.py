@@ -18,8 +18,8 @@ from fathom.cli.options import Json, Out, Quiet, Seed, SkipBad, parse_size
 if TYPE_CHECKING:
     from fathom.data.dataset import Dataset
     from fathom.data.loading import Skipped
-    from fathom.data.members import DepthFormat, ImageFormat
-    from fathom.data.survey import Survey
+    from fathom.data.packed.members import DepthFormat, ImageFormat
+    from fathom.data.tools.survey import Survey
     from fathom.sample import Sample
 
 app = typer.Typer(
@@ -79,9 +79,9 @@ def info(
     """Print what DATA holds, and draw a contact sheet into --out."""
     from rich.console import Console
 
-    from fathom.data.files import DepthUnitWarning
+    from fathom.data.formats.files import DepthUnitWarning
     from fathom.data.loading import Skipped
-    from fathom.data.survey import examples, survey
+    from fathom.data.tools.survey import examples, survey
     from fathom.errors import DataError
     from fathom.progress import set_quiet
     from fathom.report.contact import contact_sheet
@@ -122,7 +122,7 @@ def _without_depth(dataset: Dataset, ids: Sequence[str]) -> list[str]:
 def _table(dataset: Dataset, found: Survey) -> object:
     from rich.table import Table
 
-    from fathom.data.survey import PERCENTILES
+    from fathom.data.tools.survey import PERCENTILES
 
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold")
@@ -153,7 +153,7 @@ def _table(dataset: Dataset, found: Survey) -> object:
 def check(data: Data, depth_scale: Scale = None, json: Json = None, quiet: Quiet = False) -> None:
     """Read every frame of DATA and list what is broken, by file; the exit code is 1 if anything is."""
     from fathom.data.loading import Skipped
-    from fathom.data.survey import survey
+    from fathom.data.tools.survey import survey
     from fathom.progress import set_quiet
 
     set_quiet(quiet)
@@ -195,9 +195,9 @@ def split(
     quiet: Quiet = False,
 ) -> None:
     """Split DATA by scene, no scene on both sides, and save it; --leak-check warns of near-duplicate frames."""
-    from fathom.data.leaks import describe, find_leaks
     from fathom.data.loading import Skipped
     from fathom.data.splits import kfold_split, save_split
+    from fathom.data.tools.leaks import describe, find_leaks
     from fathom.errors import UsageError
     from fathom.progress import set_quiet
 
@@ -260,8 +260,8 @@ def export(
     quiet: Quiet = False,
 ) -> None:
     """Write DATA as a plain folder: PNG images, depth in 16-bit millimetres, index.csv with scenes."""
-    from fathom.data.export import export as write
     from fathom.data.loading import Skipped
+    from fathom.data.tools.export import export as write
     from fathom.progress import set_quiet
 
     set_quiet(quiet)
@@ -290,7 +290,7 @@ def pack(
 ) -> None:
     """Write DATA as few large files with checksums; read them as packed:OUT, check them with 'fathom data verify'."""
     from fathom.data.loading import Skipped
-    from fathom.data.pack import pack as write
+    from fathom.data.packed.pack import pack as write
     from fathom.progress import set_quiet
 
     set_quiet(quiet)
@@ -325,7 +325,7 @@ def verify(
     quiet: Quiet = False,
 ) -> None:
     """Compare every shard of packed data with its checksum; the first that differs ends it with exit code 1."""
-    from fathom.data.packed import verify as compare
+    from fathom.data.packed.source import verify as compare
     from fathom.progress import set_quiet
 
     set_quiet(quiet)

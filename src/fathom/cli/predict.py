@@ -13,8 +13,8 @@ from fathom.cli.options import Device, Json, Quiet, SkipBad, parse_size
 from fathom.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from fathom.inference.images import Found
-    from fathom.inference.predict import Prediction
+    from fathom.depth_models.predict import Prediction
+    from fathom.media.images import Found
     from fathom.sample import Intrinsics
 
 SHOWN = 20
@@ -54,9 +54,9 @@ def predict(
     quiet: Quiet = False,
 ) -> None:
     """Read depth from images: 16-bit PNG in millimetres, a colour map with a scale, and more on request."""
-    from fathom.inference.images import find_images
-    from fathom.inference.predict import open_depth_model
-    from fathom.inference.predict import predict as predict_depth
+    from fathom.depth_models.predict import open_depth_model
+    from fathom.depth_models.predict import predict as predict_depth
+    from fathom.media.images import find_images
     from fathom.progress import note, set_quiet, track
 
     set_quiet(quiet)
@@ -67,7 +67,7 @@ def predict(
     found = find_images(images, out)
     trained = open_depth_model(checkpoint)
     if pointcloud and fov is None and view is None:
-        from fathom.inference.pointcloud import DEFAULT_FOV
+        from fathom.media.pointcloud import DEFAULT_FOV
 
         note(f"No camera is given: point clouds assume {DEFAULT_FOV:g} degrees across the image's longer side.")
     rows: list[dict[str, Any]] = []
@@ -112,7 +112,7 @@ def _intrinsics(text: str | None) -> Intrinsics | None:
 
 
 def _target(out: Path, item: Found, output: str) -> Path:
-    from fathom.inference.images import OUTPUTS
+    from fathom.media.images import OUTPUTS
 
     return out / (item.name + OUTPUTS[output])
 
@@ -120,7 +120,7 @@ def _target(out: Path, item: Found, output: str) -> Path:
 def _save(
     prediction: Prediction, item: Found, out: Path, *, npy: bool, near: float | None, far: float | None
 ) -> list[Path]:
-    from fathom.inference.predict import DepthRangeWarning
+    from fathom.depth_models.predict import DepthRangeWarning
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DepthRangeWarning)  # said with the results, for all images at once

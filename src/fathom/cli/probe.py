@@ -84,12 +84,12 @@ def probe(
     from fathom.atomic import write_json
     from fathom.data.sources import load
     from fathom.data.splits import load_split, save_split
+    from fathom.devices import resolve_device
     from fathom.errors import DataError, UsageError
-    from fathom.probing.entrants import FLOORS
-    from fathom.probing.run import probe as run
+    from fathom.probing.participants import FLOORS
+    from fathom.probing.probe import probe as run
     from fathom.progress import note, set_quiet
     from fathom.report.probe import draw
-    from fathom.training.devices import resolve_device
 
     set_quiet(quiet)
     options = {"depth_scale": depth_scale} if depth_scale is not None else {}

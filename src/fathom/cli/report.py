@@ -15,7 +15,7 @@ def report(
     ] = None,
 ) -> None:
     """Write the report of RUN as one HTML file that needs no network."""
-    from fathom.probing.evidence import Evidence
+    from fathom.probing.evidence.evidence import Evidence
     from fathom.report.page import write_report
     from fathom.report.picture_store import load_pictures
     from fathom.report.probe import REPORT

@@ -49,23 +49,23 @@ def _any(path: Path, *patterns: str) -> bool:
 
 SOURCES: dict[str, Kind] = {
     "rooms": Kind(
-        "fathom.data.rooms:open_rooms",
+        "fathom.data.formats.rooms:open_rooms",
         "the rendered rooms that come with fathom",
         lambda path: _any(path, "rooms.json"),
         needs_path=False,
     ),
     "nyu-mat": Kind(
-        "fathom.data.nyu_mat:open_nyu_mat",
+        "fathom.data.formats.nyu_mat:open_nyu_mat",
         "nyu_depth_v2_labeled.mat",
         lambda path: path.suffix.lower() == ".mat" or _any(path, "nyu_depth_v2_labeled.mat"),
     ),
     "packed": Kind(
-        "fathom.data.packed:open_packed",
+        "fathom.data.packed.source:open_packed",
         "shards written by 'fathom data pack' (pack.json)",
         lambda path: _any(path, "pack.json"),
     ),
     "record3d": Kind(
-        "fathom.data.record3d:open_record3d",
+        "fathom.data.formats.record3d:open_record3d",
         ".r3d archives, or an EXR export with metadata.json, rgb/ and depth/",
         lambda path: (
             path.suffix.lower() == ".r3d"
@@ -74,19 +74,19 @@ SOURCES: dict[str, Kind] = {
         ),
     ),
     "diode": Kind(
-        "fathom.data.diode:open_diode",
+        "fathom.data.formats.diode:open_diode",
         "DIODE's train|val/indoors|outdoor/scene_#/scan_#",
         lambda path: _any(path, "*/*/scene_*/scan_*", "*/scene_*/scan_*", "scene_*/scan_*", "scan_*/*_depth.npy"),
     ),
     "nyu-folder": Kind(
-        "fathom.data.nyu_folder:open_nyu_folder",
+        "fathom.data.formats.nyu_folder:open_nyu_folder",
         "NYU Depth V2 as folders: BTS (sync_depth_N.png) or Kaggle (nyu2_train.csv)",
         lambda path: _any(
             path, "nyu2_train*", "data/nyu2_train*", "nyu2_test*", "*/sync_depth_*.png", "*/*/sync_depth_*.png"
         ),
     ),
     "folder": Kind(
-        "fathom.data.folder:open_folder",
+        "fathom.data.formats.folder:open_folder",
         "a folder with rgb/ and depth/ or target/, an index.csv, or pairs such as x_rgb.png + x_depth.png",
         lambda path: path.is_dir() and _looks_like_pairs(path),
     ),
@@ -95,7 +95,7 @@ SOURCES: dict[str, Kind] = {
 
 
 def _looks_like_pairs(path: Path) -> bool:
-    from fathom.data.folder_pairs import DEPTH_FOLDERS, TARGET_FOLDERS
+    from fathom.data.formats.folder_pairs import DEPTH_FOLDERS, TARGET_FOLDERS
 
     names = (*DEPTH_FOLDERS, *TARGET_FOLDERS, "*depth*")
     return (path / "index.csv").is_file() or _any(path, *names, *(f"*/{name}" for name in names))

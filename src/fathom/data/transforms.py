@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fathom.errors import UsageError
-from fathom.masked import masked_average
+from fathom.grids import masked_average
 from fathom.sample import Grid, Sample
 
 

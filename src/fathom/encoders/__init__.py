@@ -30,7 +30,7 @@ def open_encoder(spec: str, *, size: Grid | None = None, seed: int = 0) -> Encod
         size: (height, width) of the images to come; some encoders look for their layers at it.
         seed: of random weights, unless the spec has ``seed=``.
     """
-    from fathom.encoders.floors import FLOORS, open_floor
+    from fathom.encoders.baselines import FLOORS, open_floor
 
     floor = open_floor(spec)
     if floor is not None:

@@ -18,8 +18,8 @@ from fathom.encoders.spec import Spec
 from fathom.encoders.whole_cells import WholeCells
 from fathom.errors import UsageError, nearest
 from fathom.models import MODELS, Autoencoder, Network
+from fathom.models.saved import load_model
 from fathom.sample import Grid
-from fathom.training.checkpoint import load_model
 
 
 class CheckpointEncoder(ModuleEncoder):

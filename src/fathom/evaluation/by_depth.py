@@ -64,7 +64,7 @@ class ErrorByDepth:
     def bands(self) -> tuple[Band, ...]:
         """Neighbouring bins merged into bands that hold enough pixels to speak of; every pixel is in one.
 
-        Intervals over scenes are Student's, from the linearised standard error (`fathom.probing.statistics`); None with
+        Intervals over scenes are Student's, from the linearised standard error (`fathom.statistics`); None with
         too few scenes.
         """
         if not self._sums:
@@ -112,7 +112,7 @@ def _student(a: NDArray[np.float64], b: NDArray[np.float64], *, log: bool) -> tu
     """95 % interval of Σa/Σb over scenes, on the logarithm for positive ratios."""
     from scipy import stats
 
-    from fathom.probing.statistics import LEAST_SCENES, linearised
+    from fathom.statistics import LEAST_SCENES, linearised
 
     present = b > 0
     a, b = a[present], b[present]

@@ -15,18 +15,18 @@ from torch import Tensor
 from fathom.data.dataset import Dataset
 from fathom.data.loading import Pair, Skipped, batches
 from fathom.errors import DataError, FathomError, UsageError, nearest
-from fathom.evaluation.align import ALIGNMENTS, Align
 from fathom.evaluation.by_depth import ErrorByDepth
 from fathom.evaluation.held_out import Split, choose_frames
-from fathom.evaluation.metrics import metrics_of_rows
-from fathom.evaluation.protocols import PROTOCOLS, Protocol, choose_protocol
 from fathom.evaluation.result import Evaluation, ImageScore, Shown
+from fathom.metrics.alignment import ALIGNMENTS, Align
+from fathom.metrics.depth import metrics_of_rows
+from fathom.metrics.protocols import PROTOCOLS, Protocol, choose_protocol
 from fathom.models.network import Network
 from fathom.progress import note, track
 from fathom.sample import Grid, Sample
 
 if TYPE_CHECKING:
-    from fathom.training.checkpoint import Trained
+    from fathom.models.saved import Trained
 
 T = TypeVar("T")
 
@@ -70,8 +70,8 @@ def evaluate(
         DataError: data that cannot be read, or of which no pixel counts.
     """
     from fathom.data.sources import load
-    from fathom.inference.predict import open_depth_model
-    from fathom.training.devices import resolve_device
+    from fathom.depth_models.predict import open_depth_model
+    from fathom.devices import resolve_device
 
     fitting = None if align in (None, "none") else named("alignment", align, ALIGNMENTS)
     trained = open_depth_model(checkpoint)
@@ -89,7 +89,7 @@ def evaluate(
         size=size or trained.input_size,
         device=resolve_device(device),
     )
-    note(f"Measuring '{trained.recipe.name}' on {len(part)} frames of {part.source.location}.")
+    note(f"Measuring '{trained.recipe['name']}' on {len(part)} frames of {part.source.location}.")
     skipped, by_depth = Skipped(), ErrorByDepth()
     images: list[ImageScore] = []
     stream = batches(part, measure.size, batch_size=batch_size, workers=workers, skipped=skipped if skip_bad else None)
@@ -178,7 +178,7 @@ class Measure:
 
     def _at_truth(self, values: Float[Tensor, "1 h w"], size: Grid) -> Float[Tensor, "H W"]:
         """Bilinear at the pixel centres of the truth; where the network leaves out a border, its nearest prediction."""
-        from fathom.inference.predict import to_image_size
+        from fathom.depth_models.predict import to_image_size
 
         top, left, height, width = self.covered
         stride = self.network.output_stride
@@ -213,7 +213,7 @@ class Measure:
 
     def settings(self) -> dict[str, Any]:
         """For the summary."""
-        from fathom.probing.scene_interval import METHOD
+        from fathom.statistics import METHOD
 
         return {
             "flip": self.flip,
@@ -239,7 +239,7 @@ def _check(part: Dataset, images: Sequence[ImageScore], skipped: Skipped, protoc
 
 
 def _notes(sentence: str, images: Sequence[ImageScore], skipped: Skipped, measure: Measure) -> Iterator[str]:
-    from fathom.probing.statistics import LEAST_SCENES
+    from fathom.statistics import LEAST_SCENES
 
     yield sentence
     scenes = len({image.scene for image in images if image.metrics})
@@ -272,7 +272,7 @@ def _checkpoint_record(trained: Trained) -> dict[str, Any]:
     return {
         "path": str(trained.path),
         "model": trained.model_name,
-        "recipe": trained.recipe.name,
+        "recipe": trained.recipe["name"],
         "step": trained.info.get("step"),
         "train_scenes": len(trained.train_scenes),
         "train_fingerprint": trained.info.get("train_fingerprint"),

@@ -8,7 +8,7 @@ from fathom.data.dataset import Dataset
 from fathom.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from fathom.training.checkpoint import Trained
+    from fathom.models.saved import Trained
 
 Split = Literal["test", "val", "all"]
 SPLITS: tuple[Split, ...] = ("test", "val", "all")
@@ -76,9 +76,10 @@ def _unseen(data: Dataset, trained: Trained) -> tuple[Dataset, str]:
 def _same_data(data: Dataset, trained: Trained) -> bool:
     """Whether the training set, divided off `data` again by the checkpoint's recipe, has the recorded fingerprint."""
     from fathom.training.holdout import divide
+    from fathom.training.recipe import from_table
 
-    recipe = trained.recipe
     try:
+        recipe = from_table(trained.recipe)
         parts = divide(
             data,
             recipe.validation.scenes,

@@ -13,8 +13,8 @@ import numpy as np
 
 from fathom.atomic import atomic_path, write_json
 from fathom.evaluation.by_depth import Band
-from fathom.evaluation.metrics import HIGHER_IS_BETTER, METRICS
-from fathom.evaluation.protocols import Protocol
+from fathom.metrics.depth import HIGHER_IS_BETTER, METRICS
+from fathom.metrics.protocols import Protocol
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -125,7 +125,7 @@ class Evaluation:
         return Estimate(math.sqrt(found.mean), interval)
 
     def _interval(self, values: list[float], weights: list[float]) -> Estimate:
-        from fathom.probing.scene_interval import loss_interval
+        from fathom.statistics import loss_interval
 
         number = {scene: index for index, scene in enumerate(self.scenes)}
         index = [number[image.scene] for image in self.scored]

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fathom.features.feature import Target
-from fathom.masked import masked_average
+from fathom.grids import masked_average
 from fathom.sample import Grid, Sample
 from fathom.sobel import sobel_edges
 

@@ -72,7 +72,7 @@ class Feature:
         Args:
             name: for tables and evidence.
             function: from a sample and a grid (h, w) to values ``(channels, h, w)`` and validity ``(1, h, w)`` bool.
-                It sees the sample at the input size of the probe; `fathom.masked.masked_average` brings a map of any
+                It sees the sample at the input size of the probe; `fathom.grids.masked_average` brings a map of any
                 size onto the grid. What stands in an invalid cell has no influence, NaN included.
             channels: outputs.
             unit: of the values; empty if they have none.

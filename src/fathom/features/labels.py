@@ -8,7 +8,7 @@ import torch
 
 from fathom.errors import DataError, UsageError
 from fathom.features.feature import Feature, Target
-from fathom.masked import masked_average
+from fathom.grids import masked_average
 from fathom.sample import Grid, Sample
 
 if TYPE_CHECKING:

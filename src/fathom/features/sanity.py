@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 
 from fathom.features.feature import Target
-from fathom.masked import masked_average
+from fathom.grids import masked_average
 from fathom.sample import Grid, Sample
 
 LUMA = (0.299, 0.587, 0.114)

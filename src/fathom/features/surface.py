@@ -12,7 +12,7 @@ from torch import Tensor
 from fathom.errors import UsageError
 from fathom.features.feature import Target
 from fathom.features.local_fit import fit_disparity, window_reach
-from fathom.masked import masked_average
+from fathom.grids import masked_average
 from fathom.sample import Grid, Intrinsics, Sample
 
 NORMAL_WINDOW = 32

@@ -20,7 +20,7 @@ from fathom.models.receptive_field import Step, same
 class ResidualCNN(Network):
     """Image -> depth on a grid of stride 8, the grid of the autoencoder's code.
 
-    Its truth on that grid is the average of the valid depths of each cell (`fathom.masked.masked_average`).
+    Its truth on that grid is the average of the valid depths of each cell (`fathom.grids.masked_average`).
     """
 
     @dataclass(frozen=True)

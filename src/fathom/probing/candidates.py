@@ -14,10 +14,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from fathom.probing.controls import MeanMap
-from fathom.probing.design import Placed
+from fathom.probing.linear.design import Placed
+from fathom.probing.linear.ridge import Chosen
 from fathom.probing.passes import Reading, Support
-from fathom.probing.ridge import Chosen
+from fathom.probing.targets import MeanMap
 from fathom.sample import Sample
 
 

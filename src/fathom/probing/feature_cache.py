@@ -38,7 +38,7 @@ from fathom.data.dataset import Dataset
 from fathom.data.loading import Skipped, batches
 from fathom.encoders.base import Encoder
 from fathom.errors import DataError, FathomError
-from fathom.probing.design import Design, Placed
+from fathom.probing.linear.design import Design, Placed
 from fathom.probing.passes import Reading, images_of
 from fathom.progress import note, track
 from fathom.sample import Grid, Sample

@@ -24,11 +24,11 @@ from torch import Tensor, nn
 
 from fathom.atomic import atomic_path
 from fathom.data.dataset import Dataset
-from fathom.probing.controls import MeanMap
 from fathom.probing.feature_cache import WITNESS, identity
-from fathom.probing.moments import Moments
+from fathom.probing.linear.moments import Moments
 from fathom.probing.passes import Reading, Support
 from fathom.probing.plan import Blocks
+from fathom.probing.targets import MeanMap
 from fathom.progress import note
 from fathom.sample import Grid
 

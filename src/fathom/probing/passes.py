@@ -12,10 +12,10 @@ from torch import Tensor
 from fathom.encoders.base import Encoder
 from fathom.errors import FathomError
 from fathom.features import Feature
-from fathom.probing.controls import Donors, MeanMap, fill_invalid
-from fathom.probing.design import Design, Placed
-from fathom.probing.moments import Moments
+from fathom.probing.linear.design import Design, Placed
+from fathom.probing.linear.moments import Moments
 from fathom.probing.plan import Blocks, block_limit
+from fathom.probing.targets import Donors, MeanMap, fill_invalid
 from fathom.sample import Grid, Sample
 
 ALL = "all"

@@ -14,7 +14,7 @@ from fathom.probing.candidates import Candidate, best_layer, output_columns
 from fathom.sample import Sample
 
 if TYPE_CHECKING:
-    from fathom.evaluation.protocols import Protocol
+    from fathom.metrics.protocols import Protocol
 
 METRICS = ("abs_rel", "delta1", "rmse")
 """What a probe reports at full resolution; `fathom evaluate` has the rest."""
@@ -42,7 +42,7 @@ class DepthScores:
 
     def add(self, predicted: Sequence[Float[Tensor, "B _ h w"]], originals: Sequence[Sample]) -> None:
         """Score a batch; a protocol that does not fit the data is noted once and scores nothing."""
-        from fathom.evaluation.metrics import metrics_of_rows
+        from fathom.metrics.depth import metrics_of_rows
 
         if not self.keys or self.refused:
             return

@@ -13,15 +13,16 @@ from torch import Tensor
 from fathom.data.dataset import Dataset
 from fathom.data.loading import first_frame, readable
 from fathom.errors import FathomError
-from fathom.probing.banded import BANDED, banded_ridge
-from fathom.probing.bits import information
 from fathom.probing.candidates import Candidate, FittedProbe, MeanMapGuess, ReadBatch
-from fathom.probing.cases import cases
-from fathom.probing.ceiling import Ceiling, is_from_depth
-from fathom.probing.controls import MeanMap, donor_positions
-from fathom.probing.entrants import Entrant
-from fathom.probing.evidence import Row
-from fathom.probing.few_labels import WIDE, LabelProbes, label_curves, label_probes
+from fathom.probing.evidence.bits import information
+from fathom.probing.evidence.cases import cases
+from fathom.probing.evidence.evidence import Row
+from fathom.probing.evidence.few_labels import WIDE, LabelProbes, label_curves, label_probes
+from fathom.probing.evidence.rows import Measured, controls, evidence_rows
+from fathom.probing.evidence.verdict import verdicts
+from fathom.probing.linear.banded import BANDED, banded_ridge
+from fathom.probing.linear.ridge import PATH, cross_validate
+from fathom.probing.participants import Entrant
 from fathom.probing.passes import (
     ALL,
     Reading,
@@ -34,16 +35,15 @@ from fathom.probing.passes import (
 )
 from fathom.probing.pictures import Picture, Pictures
 from fathom.probing.plan import Blocks, plan_blocks
-from fathom.probing.ridge import PATH, cross_validate
-from fathom.probing.rows import Measured, controls, evidence_rows
 from fathom.probing.scores import ClassScores, DepthScores
-from fathom.probing.verdict import verdicts
+from fathom.probing.targets import MeanMap, donor_positions
+from fathom.probing.upper_bound import Ceiling, is_from_depth
 from fathom.progress import note, track
 from fathom.sample import Grid, Sample
 
 if TYPE_CHECKING:
-    from fathom.evaluation.protocols import Protocol
-    from fathom.training.checkpoint import Trained
+    from fathom.metrics.protocols import Protocol
+    from fathom.models.saved import Trained
 
 DONORS = 32
 """Frames whose targets serve as the control task: enough that none repeats often, few enough to read at the start."""
@@ -181,7 +181,7 @@ class Session:
         settings = self.settings
         if not settings.heads:
             return []
-        from fathom.probing.head_training import HeadSettings, train_heads
+        from fathom.probing.heads.training import HeadSettings, train_heads
 
         return [
             *train_heads(

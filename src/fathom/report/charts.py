@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from fathom.report.rungs import ROLES, display_names, grouped, ladder, rung
 
 if TYPE_CHECKING:
-    from fathom.probing.evidence import Evidence, Row
+    from fathom.probing.evidence.evidence import Evidence, Row
 
 Figure = dict[str, Any]
 

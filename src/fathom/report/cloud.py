@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fathom.inference.pointcloud import DEFAULT_FOV, camera, unproject
+from fathom.media.pointcloud import DEFAULT_FOV, camera, unproject
 from fathom.report.thumbnails import enlarged, truth_of
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from textwrap import shorten
 import numpy as np
 
 from fathom.errors import UsageError
-from fathom.report.colour import DEPTH_MAP, UNKNOWN, shared_range
+from fathom.media.colour import DEPTH_MAP, UNKNOWN, shared_range
 from fathom.report.figures import save
 from fathom.sample import Sample
 

@@ -28,7 +28,7 @@ def draw_cues(cues: Sequence[Mapping[str, Any]], path: str | Path, feature: str 
     """One panel: a line for each alteration, gathered by the cue that it takes away, a mark with interval for each encoder.
 
     Args:
-        cues: records of `fathom.probing.cues.Cues.to_json`.
+        cues: records of `fathom.probing.cues.measurement.Cues.to_json`.
         path: of the PNG.
         feature: which of the features measured; the first by default.
     """

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fathom.report.colour import DEPTH_MAP, ERROR_MAP, UNKNOWN, shared_range
+from fathom.media.colour import DEPTH_MAP, ERROR_MAP, UNKNOWN, shared_range
 from fathom.report.figures import save
 
 if TYPE_CHECKING:

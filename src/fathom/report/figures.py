@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fathom.atomic import atomic_path
 from fathom.encoders.spec import short_name
-from fathom.report.colour import DEPTH_MAP, ERROR_MAP, UNKNOWN, shared_range
+from fathom.media.colour import DEPTH_MAP, ERROR_MAP, UNKNOWN, shared_range
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

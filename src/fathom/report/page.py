@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fathom.atomic import write_text
+from fathom.media.colour import DEPTH_MAP, ERROR_MAP
 from fathom.report import charts
-from fathom.report.colour import DEPTH_MAP, ERROR_MAP
 from fathom.report.rungs import display_names
 from fathom.report.tables import facts_list, information_table, rows_table, verdicts_table
 from fathom.report.wording import conclusions, headline, sentence
 
 if TYPE_CHECKING:
-    from fathom.probing.evidence import Evidence
+    from fathom.probing.evidence.evidence import Evidence
     from fathom.report.thumbnails import Album
 
 POLICY = (

@@ -16,7 +16,7 @@ from fathom.errors import DataError
 from fathom.sample import Intrinsics
 
 if TYPE_CHECKING:
-    from fathom.probing.evidence import Evidence
+    from fathom.probing.evidence.evidence import Evidence
     from fathom.probing.pictures import Picture
 
 NAME = "pictures.npz"

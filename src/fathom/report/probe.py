@@ -12,7 +12,7 @@ from fathom.report.figures import FrameRow, frame_grid
 from fathom.report.picture_store import save_pictures
 
 if TYPE_CHECKING:
-    from fathom.probing.evidence import Evidence, Row
+    from fathom.probing.evidence.evidence import Evidence, Row
 
 MAIN = ("encoder", "head", "ceiling")
 """Roles that a run is about; the others are what they are held against."""

@@ -12,7 +12,7 @@ from fathom.encoders.spec import short_names
 from fathom.probing.pictures import prediction_name
 
 if TYPE_CHECKING:
-    from fathom.probing.evidence import Evidence, Row
+    from fathom.probing.evidence.evidence import Evidence, Row
 
 ROLES = {
     "floor": "floor",
@@ -80,8 +80,8 @@ def rung(group: Sequence[Row], names: Mapping[str, str]) -> Rung:
 
 def seeds_interval(group: Sequence[Row]) -> tuple[float, float] | None:
     """95 % interval of the loss of one further seed, over scenes and seeds."""
-    from fathom.probing.scene_interval import scene_interval
-    from fathom.probing.verdict import Floor
+    from fathom.probing.evidence.verdict import Floor
+    from fathom.statistics import scene_interval
 
     floor = Floor(group[0].encoder, tuple(np.asarray(row.errors, dtype=np.float64) for row in group))
     cells = np.asarray(group[0].cells, dtype=np.float64)

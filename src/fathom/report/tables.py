@@ -7,7 +7,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fathom.probing.evidence import Evidence, Row
+    from fathom.probing.evidence.evidence import Evidence, Row
 
 Names = Mapping[str, str]
 
@@ -169,7 +169,7 @@ def _p(value: Any) -> str:
 
 
 def _found(value: Any) -> str:
-    """An interval as `fathom.probing.statistics.Interval` is saved."""
+    """An interval as `fathom.statistics.Interval` is saved."""
     if not isinstance(value, Mapping) or value.get("estimate") is None:
         return ""
     return _interval(value["estimate"], [value.get("low"), value.get("high")])

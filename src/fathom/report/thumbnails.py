@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fathom.report.colour import DEPTH_MAP, ERROR_MAP, UNKNOWN, shared_range
+from fathom.media.colour import DEPTH_MAP, ERROR_MAP, UNKNOWN, shared_range
 
 if TYPE_CHECKING:
     from fathom.probing.pictures import Picture

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fathom.probing.verdict import LEAST_SCENES
+from fathom.probing.evidence.verdict import LEAST_SCENES
 
 if TYPE_CHECKING:
-    from fathom.probing.evidence import Evidence
+    from fathom.probing.evidence.evidence import Evidence
 
 KINDS = {
     "implicit": "implicit in {}",

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from fathom.errors import FathomError
 from fathom.models.network import Network
+from fathom.models.saved import latest, prune, write_checkpoint
 from fathom.progress import track
 from fathom.sample import Batch
-from fathom.training.checkpoint import latest, prune, write_checkpoint
 from fathom.training.journal import Journal
 from fathom.training.losses import WeightedSum
 from fathom.training.recipe import LossSection, Recipe

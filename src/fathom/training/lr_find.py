@@ -13,17 +13,18 @@ from typing import Any
 
 import torch
 
-from fathom.atomic import atomic_path, write_json
+from fathom.atomic import write_json
 from fathom.data.dataset import Dataset
+from fathom.devices import resolve_device, world_size
 from fathom.errors import UsageError
 from fathom.progress import track
 from fathom.sample import Batch
-from fathom.training.devices import explained, resolve_device, resolve_precision, world_size
+from fathom.training.devices import explained, resolve_precision
 from fathom.training.loop import Objective, batch_gradient, objective
 from fathom.training.recipe import Recipe, load_recipe
-from fathom.training.run import open_data
 from fathom.training.session import Session, spread
 from fathom.training.targets import target_of
+from fathom.training.train import open_data
 
 LOWEST, HIGHEST, STEPS = 1e-6, 1.0, 100
 SMOOTHING = 0.6
@@ -47,7 +48,7 @@ def find_rate(
 ) -> dict[str, Any]:
     """Train `steps` steps at rates rising from 1e-6 to 1, and suggest one.
 
-    Writes `lr_find.json` and `lr_find.png` in the folder `lr_find` of `out`.
+    Writes `lr_find.json` in the folder `lr_find` of `out`.
 
     Returns:
         ``rates``, ``losses`` (smoothed), ``raw``, ``marked`` (the smoothed loss at the rates of `MARKED` that were
@@ -69,7 +70,6 @@ def find_rate(
     result = {"recipe": resolved.name, "rates": rates, "raw": raw, "losses": losses, **found}
     result["marked"] = {f"{rate:g}": losses[nearest_rate(rates, rate)] for rate in MARKED if rate <= rates[-1] * 1.01}
     write_json(out / "lr_find.json", result)
-    _draw(result, out / "lr_find.png")
     return result
 
 
@@ -163,24 +163,3 @@ def suggest(rates: Sequence[float], losses: Sequence[float]) -> dict[str, Any]:
         "limit": limit,
         "sentence": f"Suggested rate: --set optim.lr={suggested:g} (the loss fell fastest there; {above}).",
     }
-
-
-def _draw(result: dict[str, Any], path: Path) -> None:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axis: Any = figure.subplots()
-    axis.plot(result["rates"], result["raw"], color="0.8", label="loss after each step")
-    axis.plot(result["rates"], result["losses"], color="tab:blue", label="smoothed")
-    if result["suggested"] is not None:
-        axis.axvline(result["suggested"], color="tab:green", label=f"suggested {result['suggested']:g}")
-    if result["limit"] is not None:
-        axis.axvline(result["limit"], color="tab:red", linestyle="--", label=f"rises above {result['limit']:.1e}")
-    for rate, loss in result["marked"].items():
-        axis.axvline(float(rate), color="0.6", linestyle=":", label=f"loss {loss:.3g} at {rate}")
-    low = min(result["losses"])
-    axis.set_ylim(low - 0.1 * abs(low), 1.3 * max(result["losses"][:5]))
-    axis.set(xscale="log", xlabel="learning rate", ylabel="loss", title=f"{result['recipe']}: rate finder")
-    axis.legend()
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=120)

@@ -15,7 +15,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from fathom.data.dataset import Dataset
-from fathom.data.packed import PackedSource
+from fathom.data.packed.source import PackedSource
 from fathom.errors import UsageError
 
 Draw = tuple[int, int]

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fathom.devices import rank
 from fathom.errors import CheckpointError, UsageError
+from fathom.models import saved as checkpoints
 from fathom.progress import note
-from fathom.training import checkpoint as checkpoints
-from fathom.training.devices import rank
 from fathom.training.holdout import Parts
 from fathom.training.recipe import Recipe, from_table
 

@@ -11,20 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.func import functional_call
 
-from fathom.atomic import write_json, write_text
+from fathom.atomic import atomic_path, write_json, write_text
 from fathom.data.dataset import Dataset
 from fathom.errors import CheckpointError, DataError, UsageError
 from fathom.models import MODELS
+from fathom.models import saved as checkpoints
 from fathom.models.network import Network
+from fathom.models.saved import SCHEMA_VERSION, Trained, load_model, load_weights
 from fathom.progress import note
 from fathom.sample import Batch
-from fathom.training import checkpoint as checkpoints
 from fathom.training import scoring
 from fathom.training.augment import AugmentConfig, augment
-from fathom.training.checkpoint import SCHEMA_VERSION, Trained, load_model, load_weights
 from fathom.training.devices import make_fabric
 from fathom.training.ema import Average
 from fathom.training.feed import Augment, Frames, Portion, feed, keep_in_memory
@@ -32,16 +33,19 @@ from fathom.training.holdout import Parts, divide
 from fathom.training.journal import Journal
 from fathom.training.loop import Loop
 from fathom.training.order import Order, shards_of
-from fathom.training.pictures import draw
 from fathom.training.recipe import Recipe, to_plain
 from fathom.training.resume import prepare_run, same_data
 from fathom.training.schedule import Schedule
 from fathom.training.signals import Request
 from fathom.training.state import State, make_optimiser
 from fathom.training.summary import summarise, versions
+from fathom.training.targets import target_of
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+
+EXAMPLES = "examples.safetensors"
+"""Some unseen frames of a finished run with truth and prediction, for its pictures."""
 
 MEAN_FRAMES = 2000
 """Frames that the mean map of a training set too large for memory is taken over."""
@@ -223,7 +227,7 @@ class Session:
         return bool(patience) and self.state.stopping.since >= patience
 
     def _finish(self, early: bool, seconds: float, steps: int) -> Trained:
-        """Score the chosen checkpoint on every held-out part and write `summary.json` and the pictures."""
+        """Score the chosen checkpoint on every held-out part and write `summary.json` and the example frames."""
         chosen = self.run / "checkpoints" / str(self.state.step)
         best = self.run / "checkpoints" / str(self.state.stopping.best_step)
         if self.recipe.validation.patience and best.is_dir() and best != chosen:
@@ -232,19 +236,28 @@ class Session:
         scores = self._scores(("seen", "unseen", "test"), self.floor)
         self.fabric.barrier()
         if self.fabric.is_global_zero:
-            summary = summarise(self, chosen, early, seconds, steps, scores)
+            examples = self._keep_examples()
+            summary = summarise(self, chosen, early, seconds, steps, scores) | {"examples": examples}
             write_json(self.run / "summary.json", summary)
-            self._draw()
         self.fabric.barrier()
         return load_model(chosen)
 
-    def _draw(self) -> None:
+    def _keep_examples(self) -> list[str]:
+        """Write some unseen frames with their predictions as `EXAMPLES`; returns the frames' ids."""
         frames = self.frames["unseen"]
         positions = spread(len(frames), self.recipe.validation.pictures)
-        if positions:
-            batch = Batch.of([frames[position] for position in positions])
-            prediction = self._predict(batch.image.to(self.fabric.device)).float().cpu()
-            draw(self.network, batch, prediction, self.run / "pictures" / "unseen.png")
+        if not positions:
+            return []
+        batch = Batch.of([frames[position] for position in positions])
+        prediction = self._predict(batch.image.to(self.fabric.device)).float().cpu()
+        target, valid = target_of(self.network, batch.image, batch.depth, batch.valid)
+        tensors = {"image": batch.image, "target": target, "valid": valid.byte(), "prediction": prediction}
+        with atomic_path(self.run / EXAMPLES) as temporary:
+            save_file(
+                {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()},
+                temporary,
+            )
+        return list(batch.ids)
 
     def _config(self) -> dict[str, Any]:
         """What every checkpoint says of itself, beside its step."""

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from fathom.errors import CheckpointError
-from fathom.training.checkpoint import CONFIG, MODEL, Content, load_weights, read_json, read_tensors
+from fathom.models.saved import CONFIG, MODEL, Content, load_weights, read_json, read_tensors
 from fathom.training.ema import Average
 from fathom.training.recipe import OptimSection
 from fathom.training.schedule import Schedule

@@ -9,16 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fathom.atomic import atomic_path, write_json
+from fathom.atomic import write_json
 from fathom.data.dataset import Dataset
+from fathom.devices import rank
 from fathom.errors import UsageError
+from fathom.models.saved import read_json
 from fathom.progress import note
-from fathom.training import journal
-from fathom.training.checkpoint import read_json
-from fathom.training.devices import rank
 from fathom.training.loop import DivergedError
 from fathom.training.recipe import Recipe, load_recipe
-from fathom.training.run import open_data, train
+from fathom.training.train import open_data, train
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -60,7 +59,7 @@ def run_sweep(
     device: str = "auto",
     workers: int = 0,
 ) -> dict[str, Any]:
-    """Train every combination in a folder of its own under `out`; writes `sweep.json` and `sweep.png` there.
+    """Train every combination in a folder of its own under `out`; writes `sweep.json` there.
 
     A run that diverges is a result, not the end. With `resume`, finished runs are taken as they are and a
     started one is continued.
@@ -87,7 +86,6 @@ def run_sweep(
     }
     if rank() == 0:
         write_json(out / "sweep.json", result)
-        _draw(result, out)
     return result
 
 
@@ -143,27 +141,3 @@ def table(result: dict[str, Any]) -> Table:
             seen = "-" if run["seen"] is None else f"{run['seen']:.4g}"
             shown.add_row(*values, f"{run['value']:.4g}", seen, f"{run['over_mean_map']:.3f}")
     return shown
-
-
-def _draw(result: dict[str, Any], out: Path) -> None:
-    """Loss over steps of every run, and the final score of each as a bar."""
-    from matplotlib.figure import Figure
-
-    runs = result["runs"]
-    figure = Figure(figsize=(11, max(3.5, 0.4 * len(runs) + 1.5)), layout="constrained")
-    curves, bars = figure.subplots(1, 2)
-    for i, run in enumerate(runs):
-        lines = [line for line in journal.read(out / run["folder"]) if "loss" in line]
-        curves.plot([line["step"] for line in lines], [line["loss"] for line in lines], color=f"C{i}")
-        bars.barh(i, run["value"] or 0.0, color=f"C{i}")
-        if run["value"] is None:
-            bars.text(0, i, " diverged", va="center")
-    floors = [run["value"] / run["over_mean_map"] for run in runs if run["over_mean_map"]]
-    if floors:
-        bars.axvline(floors[0], color="0.3", linestyle="--", linewidth=1)
-    curves.set(xlabel="step", ylabel="training loss", yscale="log")
-    bars.set_yticks(range(len(runs)), ["\n".join(run["settings"]) for run in runs], fontsize=8)
-    bars.set(xlabel=f"{result['metric']} on unseen rooms" + (" (dashed: mean map)" if floors else ""))
-    bars.invert_yaxis()
-    with atomic_path(out / "sweep.png") as temporary:
-        figure.savefig(temporary, dpi=120)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from fathom.masked import masked_average
+from fathom.grids import masked_average
 from fathom.models.network import Network
 
 Target = tuple[Float[Tensor, "B C h w"], Bool[Tensor, "B 1 h w"]]

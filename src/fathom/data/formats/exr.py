@@ -1,0 +1,49 @@
+"""Depth and other maps from OpenEXR files, through the OpenEXR package (extra ``record3d``)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from fathom.data.formats.files import MOST_PIXELS
+from fathom.errors import DataError, MissingExtraError
+
+CHANNELS = ("Z", "depth", "Y", "R", "V")
+"""Names under which depth is kept, in order of preference."""
+
+
+def read_exr(path: str | Path) -> np.ndarray:
+    """One channel of an EXR file as ``(H, W)`` float16 or float32, as stored."""
+    path = Path(path)
+    channels = read_exr_channels(path)
+    name = next((known for known in CHANNELS if known in channels), None)
+    if name is None:
+        raise DataError(path, f"has channels {', '.join(channels)}, none of them depth ({', '.join(CHANNELS)})")
+    array = channels[name]
+    if array.ndim != 2 or array.dtype.kind != "f":
+        raise DataError(path, f"holds {array.dtype} of shape {array.shape}; wanted floating-point (H, W)")
+    return array
+
+
+def read_exr_channels(path: str | Path) -> dict[str, np.ndarray]:
+    """All channels of an EXR file by name, each as stored, in the file's order (by name)."""
+    try:
+        import OpenEXR
+    except ImportError:
+        raise MissingExtraError(f"Reading {path}", "record3d") from None
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(path, "does not exist", "check the name")
+    try:
+        header = OpenEXR.File(str(path), header_only=True).header()
+        low, high = header["dataWindow"]
+        if int(high[0] - low[0] + 1) * int(high[1] - low[1] + 1) > MOST_PIXELS:
+            raise DataError(
+                path, f"claims a data window of {low} to {high}, beyond the limit of {MOST_PIXELS:,} pixels"
+            )
+        with OpenEXR.File(str(path), separate_channels=True) as file:
+            return {name: np.asarray(channel.pixels) for name, channel in file.channels().items()}
+    except (RuntimeError, ValueError, OSError, KeyError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise DataError(path, f"is not a readable EXR image ({reason})", "replace it or use --skip-bad") from error

@@ -1,0 +1,199 @@
+"""Reading one image or one depth map from a file, safely: every way a file can be broken is a `DataError` that names it."""
+
+from __future__ import annotations
+
+import math
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+
+from fathom.errors import DataError, UsageError
+
+MOST_PIXELS = 100_000_000
+"""Larger images are refused before they are decoded: a header can claim anything."""
+
+SKIP = "replace the file or leave the frame out with --skip-bad"
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".tif", ".tiff"})
+DEPTH_SUFFIXES = frozenset({".png", ".npy", ".exr", ".tif", ".tiff", ".pgm"})
+
+
+class DepthUnitWarning(UserWarning):
+    """Depth values that are hardly metres."""
+
+
+@contextmanager
+def _reading(path: Path, what: str) -> Iterator[None]:
+    """Turn what Pillow and the file system raise into one sentence."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        yield
+    except FileNotFoundError:
+        raise DataError(path, "does not exist", "check the name") from None
+    except UnidentifiedImageError:
+        raise DataError(path, f"is not {what}", SKIP) from None
+    except Image.DecompressionBombError:
+        raise DataError(path, f"claims far more pixels than the limit of {MOST_PIXELS:,}", SKIP) from None
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        problem = f"cannot be read as {what} ({error})"
+        raise DataError(path, problem, SKIP) from error
+
+
+def decode_image(path: Path, data: bytes | None = None) -> np.ndarray:
+    """Decode the file (or `data` from an archive member called `path`) as Pillow has it: ``(H, W)`` or ``(H, W, C)``."""
+    from PIL import Image, ImageOps
+
+    with _reading(path, "an image"), warnings.catch_warnings():
+        # The limit is ours and is checked below, before any pixel is decoded.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with Image.open(BytesIO(data) if data is not None else path) as picture:
+            if picture.width * picture.height > MOST_PIXELS:
+                raise DataError(
+                    path, f"claims {picture.width}x{picture.height} pixels, beyond the limit of {MOST_PIXELS:,}"
+                )
+            decoded: Image.Image = picture
+            if decoded.mode == "P":
+                decoded = decoded.convert("RGBA" if "transparency" in decoded.info else "RGB")
+            decoded.load()
+            return np.asarray(ImageOps.exif_transpose(decoded))
+
+
+def read_rgb(path: str | Path, data: bytes | None = None) -> UInt8[Tensor, "3 H W"]:
+    """An RGB image: grey is repeated, alpha dropped, 16 bits brought to 8, EXIF orientation applied."""
+    path = Path(path)
+    array = decode_image(path, data)
+    if array.dtype == bool:
+        array = array.astype(np.uint8) * 255
+    if array.dtype in (np.uint16, np.int32):
+        array = (array >> 8).clip(0, 255).astype(np.uint8)
+    if array.dtype != np.uint8:
+        raise DataError(path, f"holds {array.dtype} values, no image of 8 or 16 bits")
+    if array.ndim == 2 or array.shape[2] == 2:
+        grey = array if array.ndim == 2 else array[..., 0]
+        array = np.repeat(grey[..., None], 3, axis=2)
+    elif array.shape[2] == 4 and _mode(path, data) == "CMYK":
+        from PIL import Image
+
+        array = np.asarray(Image.fromarray(array, "CMYK").convert("RGB"))
+    return torch.from_numpy(np.ascontiguousarray(array[..., :3].transpose(2, 0, 1)))
+
+
+def _mode(path: Path, data: bytes | None) -> str:
+    from PIL import Image
+
+    with Image.open(BytesIO(data) if data is not None else path) as picture:
+        return str(picture.mode)
+
+
+def read_counts(path: str | Path, data: bytes | None = None) -> np.ndarray:
+    """Depth or labels stored as integers, ``(H, W)`` uint8 or uint16; palettes and colour are refused."""
+    path = Path(path)
+    array = decode_image(path, data)
+    if array.ndim != 2:
+        raise DataError(path, "is a colour image, no map of depth counts", "name the folder of the depth maps")
+    if array.dtype == np.int32:
+        if array.min() < 0 or array.max() > 65535:
+            raise DataError(path, "holds counts beyond 16 bits")
+        array = array.astype(np.uint16)
+    if array.dtype not in (np.uint8, np.uint16):
+        raise DataError(path, f"holds {array.dtype} values where counts of 8 or 16 bits are wanted")
+    return array
+
+
+_HEADERS = threading.Lock()
+"""NumPy reads a header with `ast`, which Python up to 3.11.7 and 3.12.1 cannot do in two threads at once (CPython gh-106905)."""
+
+
+def load_npy(path: str | Path) -> np.ndarray:
+    """A NumPy file as it is, of any shape; nothing pickled is opened."""
+    path = Path(path)
+    try:
+        # Mapped first: a header that claims more than the file holds is refused before memory is asked for.
+        with _HEADERS:
+            mapped = np.load(path, allow_pickle=False, mmap_mode="r")
+        array: np.ndarray = np.array(mapped)
+    except FileNotFoundError:
+        raise DataError(path, "does not exist", "check the name") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(path, f"is not a NumPy array ({error})", "replace the file or use --skip-bad") from error
+    return array
+
+
+def read_npy(path: str | Path, channels: int = 1) -> np.ndarray:
+    """A NumPy map: ``(H, W)``, or ``(H, W, C)`` where `channels` is more; a single leading or trailing axis is dropped."""
+    path = Path(path)
+    array = load_npy(path)
+    shape = array.shape
+    if channels == 1 and array.ndim == 3 and 1 in (shape[0], shape[-1]):
+        array = array[0] if shape[0] == 1 else array[..., 0]
+    wanted = 2 if channels == 1 else 3
+    if array.ndim != wanted or (channels > 1 and array.shape[-1] != channels) or 0 in array.shape:
+        raise DataError(path, f"has shape {shape}; wanted (H, W{f', {channels}' if channels > 1 else ''})", SKIP)
+    return array
+
+
+def read_metres(path: str | Path) -> np.ndarray:
+    """Depth stored as floating-point metres in NPY, EXR or TIFF, ``(H, W)`` float32."""
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix == ".npy":
+        array = read_npy(path)
+    elif suffix == ".exr":
+        from fathom.data.formats.exr import read_exr
+
+        array = read_exr(path)
+    else:
+        array = decode_image(path)
+    if array.ndim != 2:
+        raise DataError(path, f"has shape {array.shape}; wanted one depth map (H, W)")
+    if array.dtype.kind in "iu":
+        raise DataError(path, f"holds {array.dtype} counts, whose unit is unknown", "give --depth-scale")
+    if array.dtype.kind != "f":
+        raise DataError(path, f"holds {array.dtype} values, no depth", SKIP)
+    return array.astype(np.float32)
+
+
+def clean_depth(
+    metres: np.ndarray | Tensor, path: str | Path = ""
+) -> tuple[Float[Tensor, "1 H W"], Bool[Tensor, "1 H W"]]:
+    """Depth and validity from raw metres: NaN, infinities, zero and below are invalid and stored as 0.
+
+    Warns with `DepthUnitWarning` where the median can hardly be metres.
+    """
+    raw = torch.from_numpy(np.array(metres, np.float32)) if isinstance(metres, np.ndarray) else metres.float()
+    depth = raw.reshape(1, *raw.shape[-2:])
+    valid = torch.isfinite(depth) & (depth > 0)
+    depth = torch.where(valid, depth, 0.0)
+    sample = depth[:, ::8, ::8]
+    inside = sample[sample > 0]
+    if inside.numel():
+        median = float(inside.median())
+        if median > 500:
+            warnings.warn(
+                f"{path}: median depth is {median:.0f} m; these look like millimetres read as metres: give --depth-scale 1000.",
+                DepthUnitWarning,
+                stacklevel=2,
+            )
+        elif median < 0.02:
+            warnings.warn(
+                f"{path}: median depth is {median:.4f} m; check the unit (--depth-scale).",
+                DepthUnitWarning,
+                stacklevel=2,
+            )
+    return depth, valid
+
+
+def metres_per_count(scale: float) -> float:
+    """Both conventions of a depth scale, told apart by size: below 1 metres a count (0.001), else counts a metre (1000)."""
+    if not 0 < scale < math.inf:
+        raise UsageError(f"A depth-scale of {scale:g} is no number above 0.")
+    return scale if scale < 1 else 1 / scale

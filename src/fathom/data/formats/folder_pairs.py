@@ -1,0 +1,303 @@
+"""Which files of a folder belong to one frame: by sub-folder, by name, by patterns, or by a CSV file."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fathom.data.formats.files import DEPTH_SUFFIXES, IMAGE_SUFFIXES
+from fathom.data.formats.target_files import TARGET_SUFFIXES
+from fathom.errors import DataError, UsageError
+
+IMAGE_FOLDERS = ("rgb", "image", "images", "color", "colour", "img")
+DEPTH_FOLDERS = ("depth", "depths", "sync_depth", "gt", "disparity_free_depth")
+TARGET_FOLDERS = ("target", "targets")
+LABEL_FOLDERS = ("labels40", "labels", "label", "semantic")
+COLUMNS = {
+    "image": ("image", "rgb", "color", "colour", "img"),
+    "depth": ("depth", "gt"),
+    "target": ("target", "targets"),
+    "scene": ("scene", "room", "sequence"),
+    "labels": ("labels", "label", "semantic"),
+    "id": ("frame", "id", "name"),
+}
+"""CSV columns by any sensible name."""
+
+
+TRUTHS = {"depth": "depth map", "target": "target"}
+"""Kinds of ground truth of which a frame needs one; every frame has the same."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The files of one frame: an image, and a depth map, a target or both."""
+
+    id: str
+    scene: str
+    image: Path
+    depth: Path | None = None
+    labels: Path | None = None
+    target: Path | None = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return tuple(file for file in (self.image, self.depth, self.labels, self.target) if file is not None)
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """The frames of a folder.
+
+    Attributes:
+        pairs: in order. how: they were found. scene: what a scene is.
+        skipped: what was incomplete and left out: file and problem, each.
+    """
+
+    pairs: tuple[Pair, ...]
+    how: str
+    scene: str
+    skipped: tuple[str, ...] = ()
+
+
+def find_pairs(
+    root: Path,
+    patterns: Mapping[str, str] | None = None,
+    table: str | None = None,
+    scene: str = "auto",
+    skip_bad: bool = False,
+) -> Pairing:
+    """The frames of a folder, complete and of distinct names.
+
+    Args:
+        root: the folder.
+        patterns: glob patterns relative to `root` by kind: ``image``, and ``depth``, ``target`` or both.
+        table: name of a CSV file in `root`; ``index.csv`` is found by itself.
+        scene: see `fathom.data.formats.folder.open_folder`.
+        skip_bad: leave out what is incomplete instead of raising.
+    """
+    csv_file = root / table if table else root / "index.csv"
+    rows = _read_table(csv_file) if table or csv_file.is_file() else None
+    skipped: list[str] | None = [] if skip_bad else None
+    kinds = {key for row in rows or () for key in row}
+    if rows is not None and "image" in kinds and kinds & TRUTHS.keys():
+        pairs, how = _pairs_from_table(root, csv_file, rows, skipped), f"pairs from {csv_file.name}"
+    else:
+        pairs, how = _found(root, patterns or {}, skipped)
+        if rows is not None:
+            pairs = _name_scenes(csv_file, rows, pairs, skipped)
+            how += f", scenes from {csv_file.name}"
+    pairs, said = _scenes(pairs, scene, rows is not None and "scene" in rows[0])
+    if not pairs:
+        raise DataError(root, "holds no pair of image and depth map", f"looked for {_LOOKED_FOR}")
+    _refuse_duplicates(root, pairs)
+    return Pairing(tuple(pairs), how, said, tuple(skipped or ()))
+
+
+_LOOKED_FOR = (
+    "sub-folders rgb/ and depth/ or target/ (or image(s), color; depth(s), targets), names such as x_rgb.png + x_depth.png, "
+    "or an index.csv with columns image, depth or target, scene"
+)
+
+
+def _read_table(table: Path) -> list[dict[str, str]]:
+    """Rows of a CSV with its columns brought to our names."""
+    try:
+        with table.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+            reader = csv.DictReader(file)
+            names = {
+                given: ours
+                for given in reader.fieldnames or ()
+                for ours, known in COLUMNS.items()
+                if given.strip().lower() in known
+            }
+            rows = [{names[key]: value for key, value in row.items() if key in names and value} for row in reader]
+    except FileNotFoundError:
+        raise DataError(table, "does not exist", "check the name given as csv") from None
+    except (OSError, csv.Error) as error:
+        raise DataError(table, f"is not a readable table ({error})") from error
+    if not rows or not rows[0]:
+        raise DataError(table, "has no row under columns such as image, depth, frame, scene")
+    return rows
+
+
+def _pairs_from_table(
+    root: Path, table: Path, rows: Sequence[Mapping[str, str]], skipped: list[str] | None
+) -> list[Pair]:
+    needed = ["image", *(kind for kind in TRUTHS if any(kind in row for row in rows))]
+    pairs = []
+    for line, row in enumerate(rows, start=2):
+        files = {key: root / row[key] for key in ("image", "depth", "target", "labels") if row.get(key)}
+        absent = next((file for file in files.values() if not file.is_file()), None)
+        lacking = [kind for kind in needed if kind not in files]
+        if absent is not None or lacking:
+            problem = (
+                f"line {line} names {absent}, which does not exist"
+                if absent
+                else f"line {line} lacks {' and '.join(lacking)}"
+            )
+            if skipped is None:
+                raise DataError(table, problem, "mend the table or use --skip-bad")
+            skipped.append(f"{table}: {problem}")
+            continue
+        id_ = row.get("id") or str(Path(row["image"]).with_suffix(""))
+        pairs.append(Pair(id_, row.get("scene", ""), **files))
+    return pairs
+
+
+def _name_scenes(
+    table: Path, rows: Sequence[Mapping[str, str]], pairs: Sequence[Pair], skipped: list[str] | None
+) -> list[Pair]:
+    """Scenes of a table of frames and scenes, given to pairs found by name."""
+    scenes = {row["id"]: row.get("scene", "") for row in rows if "id" in row}
+    by_stem = {Path(pair.id).name: pair for pair in pairs}
+    absent = [id_ for id_ in scenes if id_ not in by_stem]
+    if absent:
+        if skipped is None:
+            raise DataError(table, f"names frame '{absent[0]}', for which there is no image and ground truth")
+        skipped.extend(f"{table}: names frame '{id_}', for which there is no image and ground truth" for id_ in absent)
+    return [replace(pair, scene=scenes[stem]) for stem, pair in by_stem.items() if stem in scenes]
+
+
+def _found(root: Path, patterns: Mapping[str, str], skipped: list[str] | None) -> tuple[list[Pair], str]:
+    """Pairs by patterns where some are given, else by sub-folders, else by marks in the names."""
+    if patterns:
+        if "image" not in patterns or len(patterns) < 2:
+            raise UsageError("The options images and depths (or targets) go together: give both patterns.")
+        keyed = {kind: _keyed(root, sorted(root.glob(pattern))) for kind, pattern in patterns.items()}
+        return _match(keyed, skipped), "given patterns"
+    found: list[Pair] = []
+    for folder in sorted({root, *(p.parent for p in root.rglob("*") if p.is_dir())}):
+        files = {
+            kind: _stems(directory, suffixes)
+            for kind, names, suffixes in _SUB_FOLDERS
+            for directory in [next((folder / name for name in names if (folder / name).is_dir()), None)]
+            if directory is not None
+        }
+        if "image" not in files or not files.keys() & TRUTHS.keys():
+            continue
+        prefix = "" if folder == root else f"{folder.relative_to(root)}/"
+        found += [
+            replace(pair, id=prefix + pair.id, scene=pair.scene or prefix.rstrip("/"))
+            for pair in _match(files, skipped)
+        ]
+    if found:
+        truths = "depth maps" if found[0].target is None else "depth maps and targets" if found[0].depth else "targets"
+        return found, f"sub-folders of images and {truths}"
+    return _marked(root, skipped), "names in one folder"
+
+
+_SUB_FOLDERS = (
+    ("image", IMAGE_FOLDERS, IMAGE_SUFFIXES),
+    ("depth", DEPTH_FOLDERS, DEPTH_SUFFIXES),
+    ("target", TARGET_FOLDERS, TARGET_SUFFIXES),
+    ("labels", LABEL_FOLDERS, DEPTH_SUFFIXES),
+)
+
+
+def _stems(directory: Path, suffixes: frozenset[str]) -> dict[str, Path]:
+    """Files under `directory` by their path without suffix; two files of one stem are an error."""
+    stems: dict[str, Path] = {}
+    for file in sorted(directory.rglob("*")):
+        if file.suffix.lower() in suffixes and file.is_file():
+            stem = str(file.relative_to(directory).with_suffix(""))
+            if stem in stems:
+                raise DataError(file, f"has the same name as {stems[stem].name}", "keep one of the two")
+            stems[stem] = file
+    return stems
+
+
+def _keyed(root: Path, files: Iterable[Path]) -> dict[str, Path]:
+    """Files by their stem stripped of what marks images and ground truth."""
+    keyed: dict[str, Path] = {}
+    for file in files:
+        key = (
+            re.sub(r"(_?(rgb|colors?|image|sync_depth|depth|target)_?)", "", file.stem, flags=re.IGNORECASE)
+            or file.stem
+        )
+        parent = file.parent.relative_to(root).parts
+        key = "/".join(
+            [*(p for p in parent if p.lower() not in (*IMAGE_FOLDERS, *DEPTH_FOLDERS, *TARGET_FOLDERS)), key]
+        )
+        if key in keyed:
+            raise DataError(
+                file, f"pairs with the same frame as {keyed[key].name}", "give patterns that match one file a frame"
+            )
+        keyed[key] = file
+    return keyed
+
+
+def _match(files: Mapping[str, Mapping[str, Path]], skipped: list[str] | None) -> list[Pair]:
+    """Frames of files by kind and stem: every kind but ``labels`` must be there."""
+    images = files["image"]
+    whole = set(images)
+    for kind in TRUTHS:
+        if kind not in files:
+            continue
+        for one, other, what in ((images, files[kind], TRUTHS[kind]), (files[kind], images, "image")):
+            for stem in sorted(one.keys() - other.keys()):
+                if skipped is None:
+                    raise DataError(one[stem], f"has no {what} beside it", "complete the pair or use --skip-bad")
+                skipped.append(f"{one[stem]}: has no {what} beside it")
+        whole &= files[kind].keys()
+    return [
+        Pair(
+            stem,
+            str(Path(stem).parent) if "/" in stem else "",
+            **{kind: named[stem] for kind, named in files.items() if stem in named},
+        )
+        for stem in sorted(whole)
+    ]
+
+
+def _marked(root: Path, skipped: list[str] | None) -> list[Pair]:
+    """Pairs in one folder, told apart by a mark in the name: x_rgb.png + x_depth.png, or x.jpg + x_target.npy."""
+    suffixes = IMAGE_SUFFIXES | DEPTH_SUFFIXES | TARGET_SUFFIXES
+    files: dict[str, dict[str, Path]] = {"image": {}}
+    for file in sorted(root.rglob("*")):
+        if not file.is_file() or file.suffix.lower() not in suffixes:
+            continue
+        folder, stem = file.parent.relative_to(root), file.stem
+        kind = next((kind for kind in TRUTHS if kind in stem.lower()), None)
+        if kind is not None:
+            key = re.sub(rf"_?(sync_)?{kind}_?", "", stem, flags=re.IGNORECASE)
+            files.setdefault(kind, {})[str(folder / key)] = file
+        elif file.suffix.lower() in IMAGE_SUFFIXES:
+            key = re.sub(r"^rgb_|_(rgb|colors?|image)$", "", stem, flags=re.IGNORECASE)
+            files["image"][str(folder / key)] = file
+    return _match(files, skipped) if len(files) > 1 else []
+
+
+def _scenes(pairs: Sequence[Pair], rule: str, from_table: bool) -> tuple[list[Pair], str]:
+    if rule == "frame":
+        return [replace(pair, scene=pair.id) for pair in pairs], "every frame is a scene of its own, as asked"
+    if rule != "auto":
+        try:
+            pattern = re.compile(rule)
+        except re.error as error:
+            raise UsageError(f"scene={rule} is no regular expression ({error}).") from error
+        matches = [(pair, pattern.search(pair.id)) for pair in pairs]
+        for pair, match in matches:
+            if match is None:
+                raise UsageError(f"scene={rule} does not match frame '{pair.id}'.")
+        return [
+            replace(pair, scene=match.group(match.lastindex or 0)) for pair, match in matches if match
+        ], f"from ids by {rule}"
+    if all(pair.scene for pair in pairs):
+        return list(pairs), "column of the table" if from_table else "sub-folder"
+    return (
+        [replace(pair, scene=pair.scene or pair.id) for pair in pairs],
+        "none is given: every frame counts as a scene of its own, which is wrong for video (give scene=REGEX or a CSV column)",
+    )
+
+
+def _refuse_duplicates(root: Path, pairs: Sequence[Pair]) -> None:
+    seen: dict[str, Pair] = {}
+    for pair in pairs:
+        if pair.id in seen:
+            raise DataError(
+                root, f"two frames are called '{pair.id}' ({seen[pair.id].image} and {pair.image})", "rename one"
+            )
+        seen[pair.id] = pair

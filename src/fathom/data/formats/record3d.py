@@ -1,0 +1,339 @@
+"""``record3d:`` — captures of the Record3D app: ``.r3d`` archives, its EXR export, and pairs with depth in 16-bit PNG.
+
+An ``.r3d`` archive is a zip: ``metadata`` (JSON) and ``rgbd/N.jpg``, ``rgbd/N.depth`` (LZFSE-compressed float32 metres) and
+``rgbd/N.conf`` (LZFSE-compressed uint8: 0 low, 1 medium, 2 high). The export is a folder of ``rgb/N.jpg``,
+``depth/N.exr`` and ``metadata.json``. Depth is z-depth at 256x192 or so; colour is several times larger, and the
+intrinsics belong to it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from fathom.data.dataset import Frame
+from fathom.data.formats.files import clean_depth, metres_per_count, read_counts, read_metres, read_rgb
+from fathom.errors import DataError, MissingExtraError, UsageError
+from fathom.sample import Grid, Intrinsics, Sample
+
+MOST_BYTES = 64 << 20
+"""Of one archive member, unpacked: a depth map has 200 kB and a photograph a few MB."""
+
+SKIP = "replace the file or leave it out with --skip-bad"
+
+
+@dataclass(frozen=True)
+class Capture:
+    """What a capture's metadata say, whichever form it is stored in."""
+
+    path: Path
+    metadata: Mapping[str, Any]
+
+    def numbers(self, key: str, least: int, row: int | None = None) -> list[float] | None:
+        """The list of numbers under `key` (row `row` of a list of lists), None where there is none."""
+        value = self.metadata.get(key)
+        if value is not None and row is not None:
+            value = value[row] if isinstance(value, list) and row < len(value) else None
+        if value is None:
+            return None
+        if not isinstance(value, list) or len(value) < least or not all(isinstance(v, int | float) for v in value):
+            raise DataError(self.path, f"has metadata whose '{key}' is no list of {least} numbers", SKIP)
+        return [float(v) for v in value]
+
+    def intrinsics(self, number: int, image: Grid) -> Intrinsics | None:
+        """Of the colour image: the frame's own where the capture kept them (focus changes them), else K, by columns."""
+        own = self.numbers("perFrameIntrinsicCoeffs", 4, number)
+        if own is not None:
+            camera = Intrinsics(*own[:4])
+        elif (k := self.numbers("K", 9)) is not None:
+            camera = Intrinsics(k[0], k[4], k[6], k[7])
+        else:
+            return None
+        height, width = self.metadata.get("h"), self.metadata.get("w")
+        if isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0:
+            camera = camera.scaled(image[0] / height, image[1] / width)
+        return camera
+
+    def pose(self, number: int) -> Float[Tensor, "4 4"] | None:
+        """Camera to world, camera axes x right, y down, z forward."""
+        row = self.numbers("poses", 7, number)
+        return None if row is None else pose_matrix(row)
+
+    def depth_size(self, count: int, image: Grid, path: Path) -> Grid:
+        """(height, width) of a depth map of `count` values: as named, else inferred from the shape of the image."""
+        height, width = self.metadata.get("dh"), self.metadata.get("dw")
+        if isinstance(height, int) and isinstance(width, int):
+            if height * width != count:
+                raise DataError(path, f"holds {count} values for a depth map of {height}x{width}", SKIP)
+            return height, width
+        height = round(math.sqrt(count * image[0] / image[1]))
+        if height < 1 or count % height or abs(count / height / height - image[1] / image[0]) > 0.02:
+            raise DataError(
+                path, f"holds {count} depth values, which fit no map shaped like the {image[0]}x{image[1]} image", SKIP
+            )
+        return height, count // height
+
+
+def pose_matrix(row: Sequence[float]) -> Float[Tensor, "4 4"]:
+    """``[qx, qy, qz, qw, tx, ty, tz]`` to a 4x4 matrix.
+
+    ARKit's camera looks along -z with y up; two axes are turned so that camera coordinates are x right, y down, z forward.
+    """
+    x, y, z, w = (v / max(math.sqrt(sum(q * q for q in row[:4])), 1e-12) for v in row[:4])
+    rotation = torch.tensor(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+        ]
+    )
+    pose = torch.eye(4)
+    pose[:3, :3] = rotation * torch.tensor([1.0, -1.0, -1.0])
+    pose[:3, 3] = torch.tensor(row[4:7])
+    return pose
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One frame of a capture; `number` also indexes the metadata's per-frame lists."""
+
+    capture: Capture
+    number: int
+    image: str
+    depth: str
+    confidence: str | None = None
+
+
+@dataclass
+class Record3DSource:
+    """Frames of Record3D captures; see `open_record3d`."""
+
+    location: str
+    shots: Sequence[Shot]
+    frames: Sequence[Frame]
+    least_confidence: int
+    scale: float | None
+    facts: Mapping[str, str]
+    official: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    kind: str = "record3d"
+    left_out: Sequence[str] = ()
+
+    def read(self, index: int) -> Sample:
+        """One frame, colour and depth at their own sizes."""
+        shot, frame = self.shots[index], self.frames[index]
+        path = shot.capture.path
+        if path.is_file():
+            with archive(path) as opened:
+                image = read_rgb(path / shot.image, member(opened, path, shot.image))
+                packed = member(opened, path, shot.depth)
+                confident = member(opened, path, shot.confidence) if shot.confidence else None
+            values = lzfse(packed, path / shot.depth)
+            if len(values) % 4:
+                raise DataError(path / shot.depth, f"unpacks to {len(values)} bytes, no float32 values", SKIP)
+            size = shot.capture.depth_size(len(values) // 4, _size(image), path / shot.depth)
+            metres = np.frombuffer(values, "<f4").reshape(size)
+            levels = None if confident is None else np.frombuffer(lzfse(confident, path), np.uint8)
+            if levels is not None and levels.size != metres.size:
+                raise DataError(
+                    path / str(shot.confidence), f"holds {levels.size} levels for {metres.size} pixels", SKIP
+                )
+        else:
+            image, levels = read_rgb(path / shot.image), None
+            metres = self._metres(path / shot.depth)
+        depth, valid = clean_depth(metres, path / shot.depth)
+        if levels is not None and self.least_confidence > 0:
+            valid &= torch.from_numpy(levels.reshape(metres.shape) >= self.least_confidence)[None]
+        camera = shot.capture.intrinsics(shot.number, _size(image))
+        return Sample(image, depth, valid, frame.scene, frame.id, camera, pose=shot.capture.pose(shot.number))
+
+    def _metres(self, path: Path) -> np.ndarray:
+        if path.suffix.lower() != ".png":
+            return read_metres(path)
+        counts = read_counts(path)
+        if self.scale is None:
+            raise DataError(
+                path, f"holds {counts.dtype} counts, and nothing says how many make a metre", "give --depth-scale"
+            )
+        return counts.astype(np.float32) * np.float32(self.scale)
+
+
+def _size(image: Tensor) -> Grid:
+    return int(image.shape[-2]), int(image.shape[-1])
+
+
+@contextmanager
+def archive(path: Path) -> Iterator[zipfile.ZipFile]:
+    """An opened ``.r3d``; whatever is wrong with it is a `DataError`."""
+    try:
+        with zipfile.ZipFile(path) as opened:
+            yield opened
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, OSError, NotImplementedError, EOFError) as error:
+        raise DataError(path, f"is not a readable .r3d archive ({error})", "export it again from Record3D") from error
+
+
+def member(opened: zipfile.ZipFile, path: Path, name: str) -> bytes:
+    """Bytes of one member, refused before unpacking where they would be too many."""
+    try:
+        info = opened.getinfo(name)
+    except KeyError:
+        raise DataError(path, f"lacks {name}", SKIP) from None
+    if info.file_size > MOST_BYTES:
+        raise DataError(path, f"has a member {name} of {info.file_size:,} bytes unpacked; no capture is that large")
+    import zlib
+
+    try:
+        return opened.read(info)
+    except (zlib.error, RuntimeError) as error:
+        # RuntimeError is what zipfile raises for an encrypted member.
+        raise DataError(path, f"has a damaged member {name} ({error})", SKIP) from error
+
+
+def lzfse(data: bytes, path: Path) -> bytes:
+    """Unpack LZFSE; data without its signature are raw already."""
+    if not data.startswith(b"bvx"):
+        return data
+    try:
+        import imagecodecs
+    except ImportError:
+        raise MissingExtraError("Reading the depth of .r3d captures", "record3d") from None
+    try:
+        # A fixed output buffer: a small stream cannot ask for gigabytes.
+        return bytes(imagecodecs.lzfse_decode(data, out=MOST_BYTES))
+    except (RuntimeError, ValueError) as error:
+        raise DataError(path, f"is not a whole LZFSE stream ({error})", SKIP) from error
+
+
+def open_record3d(
+    path: Path,
+    *,
+    confidence: int = 0,
+    depth_scale: float | None = None,
+    every: int = 1,
+    skip_bad: bool = False,
+) -> Record3DSource:
+    """Open Record3D captures; each capture is one scene.
+
+    Args:
+        path: an ``.r3d`` archive, a folder of them, an export folder, or a folder of exports.
+        confidence: the least confidence that counts: 0 all, 1 without low, 2 high alone.
+        depth_scale: of depth kept as 16-bit PNG: below 1 metres a count, else counts a metre.
+        every: keep each n-th frame; neighbours in a video are nearly the same.
+        skip_bad: leave out captures and frames that are incomplete.
+    """
+    if confidence not in (0, 1, 2):
+        raise UsageError(f"confidence={confidence} is not 0, 1 or 2.")
+    if every < 1:
+        raise UsageError(f"every={every} is not 1 or more.")
+    shots: list[Shot] = []
+    frames: list[Frame] = []
+    left_out: list[str] = []
+    captures = _captures(path)
+    if not captures:
+        raise DataError(path, "holds no capture", "looked for .r3d archives and for folders with rgb/ and depth/")
+    for capture in captures:
+        name = capture.stem if capture.is_file() else capture.name
+        try:
+            found = _archived(capture) if capture.is_file() else _exported(capture, left_out if skip_bad else None)
+        except DataError as error:
+            if not skip_bad or len(captures) == 1:
+                raise
+            left_out.append(str(error).rstrip("."))
+            continue
+        for shot in found[::every]:
+            files = (capture,) if capture.is_file() else (capture / shot.image, capture / shot.depth)
+            frames.append(Frame(f"{name}/{shot.number}", name, files))
+            shots.append(shot)
+    if len({frame.id for frame in frames}) < len(frames):
+        raise DataError(path, "holds two captures of one name", "rename one")
+    if not frames:
+        raise DataError(path, f"holds no frame ({left_out[0] if left_out else 'none was left'})", "check the captures")
+    facts = {"depth": "z-depth in metres, LiDAR" if depth_scale is None else
+             f"z-depth; count x {metres_per_count(depth_scale):.6g} m", "scene": "capture"}  # fmt: skip
+    if confidence:
+        facts["confidence"] = f"pixels below level {confidence} are invalid where levels are stored"
+    if left_out:
+        facts["left out"] = f"{len(left_out)} incomplete: {'; '.join(left_out[:3])}"
+    scale = None if depth_scale is None else metres_per_count(depth_scale)
+    return Record3DSource(str(path), shots, frames, confidence, scale, facts, left_out=tuple(left_out))
+
+
+def _captures(path: Path) -> list[Path]:
+    if path.is_file() or _is_export(path):
+        return [path]
+    return [p for p in sorted(path.iterdir()) if p.suffix.lower() == ".r3d" or (p.is_dir() and _is_export(p))]
+
+
+def _is_export(path: Path) -> bool:
+    return (path / "rgb").is_dir() and (path / "depth").is_dir()
+
+
+def _metadata(text: bytes, path: Path) -> Mapping[str, Any]:
+    try:
+        record = json.loads(text)
+    except ValueError as error:
+        raise DataError(path, f"has metadata that are not JSON ({error})", SKIP) from error
+    if not isinstance(record, dict):
+        raise DataError(path, "has metadata that are no JSON object", SKIP)
+    return record
+
+
+def _archived(path: Path) -> list[Shot]:
+    with archive(path) as opened:
+        names = opened.namelist()
+        for name in names:
+            if name.startswith(("/", "\\")) or ".." in PurePosixPath(name.replace("\\", "/")).parts:
+                raise DataError(path, f"has a member named '{name}', outside of itself", "do not trust this archive")
+        if len(set(names)) < len(names):
+            raise DataError(path, "has two members of one name", "export it again from Record3D")
+        capture = Capture(path, _metadata(member(opened, path, "metadata"), path))
+        held = set(names)
+    # By number, not by name: 10.jpg comes after 9.jpg.
+    numbers = sorted(int(m[1]) for name in held if (m := re.fullmatch(r"rgbd/(\d+)\.depth", name)))
+    if not numbers:
+        raise DataError(path, "has metadata but no frame (rgbd/N.depth)", "export it again from Record3D")
+    lacking = next((n for n in numbers if f"rgbd/{n}.jpg" not in held), None)
+    if lacking is not None:
+        raise DataError(path, f"has rgbd/{lacking}.depth without rgbd/{lacking}.jpg", SKIP)
+    return [
+        Shot(capture, n, f"rgbd/{n}.jpg", f"rgbd/{n}.depth", f"rgbd/{n}.conf" if f"rgbd/{n}.conf" in held else None)
+        for n in numbers
+    ]
+
+
+def _exported(path: Path, left_out: list[str] | None) -> list[Shot]:
+    table = path / "metadata.json"
+    try:
+        capture = Capture(path, _metadata(table.read_bytes(), table) if table.is_file() else {})
+    except OSError as error:
+        raise DataError(table, f"cannot be read ({error.strerror})") from error
+    sides = []
+    for folder, suffixes in (("rgb", (".jpg", ".jpeg", ".png")), ("depth", (".exr", ".png", ".npy"))):
+        found: dict[int, str] = {}
+        for file in sorted((path / folder).iterdir()):
+            if file.suffix.lower() in suffixes and file.stem.isdigit():
+                if int(file.stem) in found:
+                    raise DataError(file, f"has the same number as {found[int(file.stem)]}", "keep one of the two")
+                found[int(file.stem)] = f"{folder}/{file.name}"
+        sides.append(found)
+    images, depths = sides
+    for number in sorted(images.keys() ^ depths.keys()):
+        have, lack = ("image", "depth map") if number in images else ("depth map", "image")
+        if left_out is None:
+            raise DataError(path, f"has an {have} {number} without {lack}".replace("an depth", "a depth"), SKIP)
+        left_out.append(f"{path / (images if number in images else depths)[number]}: has no {lack} beside it")
+    shots = [Shot(capture, n, images[n], depths[n]) for n in sorted(images.keys() & depths.keys())]
+    if not shots:
+        raise DataError(path, "holds no pair rgb/N and depth/N", "export the capture again")
+    return shots

@@ -1,0 +1,309 @@
+"""Checkpoints: folders of safetensors and JSON that are either whole or not there.
+
+A checkpoint is written under a temporary name, every file flushed to disk, and renamed in one step.
+`manifest.json`, written last, holds the size and SHA-256 of every other file, so that a checkpoint torn later
+(a full disk, a bad cable, an editor) is recognised and the one before is used instead. Nothing is ever
+unpickled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from fathom.atomic import json_text
+from fathom.errors import CheckpointError, UsageError
+from fathom.models.shipped import shipped, shipped_folder
+from fathom.sample import Grid
+
+SCHEMA_VERSION = 1
+MODEL, CONFIG, MANIFEST = "model.safetensors", "config.json", "manifest.json"
+_PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle")
+
+Content = Mapping[str, Mapping[str, Tensor] | Mapping[str, Any]]
+"""File name -> tensors (``.safetensors``) or JSON values (``.json``)."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network and what is known of its training.
+
+    Attributes:
+        model: in evaluation mode, on the CPU.
+        model_name: its name in `fathom.models.MODELS`.
+        recipe: the resolved recipe it was trained by, as the plain table that `config.json` holds.
+        input_size: the (H, W) it was trained at.
+        train_scenes: the scenes it has seen: no fair test holds any of them.
+        info: all of `config.json`.
+        path: the checkpoint folder.
+    """
+
+    model: nn.Module
+    model_name: str
+    recipe: Mapping[str, Any]
+    input_size: Grid
+    train_scenes: tuple[str, ...]
+    info: Mapping[str, Any]
+    path: Path
+
+    @property
+    def run(self) -> Path:
+        """The run folder that the checkpoint belongs to, or the checkpoint itself where it stands alone."""
+        parent = self.path.parent
+        return parent.parent if parent.name == "checkpoints" else self.path
+
+    def summary(self) -> dict[str, Any]:
+        """The run's `summary.json`, empty while there is none."""
+        path = self.run / "summary.json"
+        return read_json(path) if path.is_file() else {}
+
+
+def write_checkpoint(folder: Path, content: Content, step: int) -> None:
+    """Write `content` as the checkpoint `folder`, whole or not at all.
+
+    Raises:
+        CheckpointError: it could not be written (disk full, no permission); what was there before is
+            untouched.
+    """
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    try:
+        temporary.mkdir(parents=True)
+        files = {name: _write_file(temporary / name, values) for name, values in content.items()}
+        _write_file(temporary / MANIFEST, {"schema_version": SCHEMA_VERSION, "step": step, "files": files})
+        _sync_folder(temporary)
+        if folder.exists():  # saved twice at one step, or torn before: the new one takes its place
+            _discard(folder)
+        temporary.rename(folder)
+        _sync_folder(folder.parent)
+    except OSError as error:
+        raise CheckpointError(
+            folder,
+            f"cannot be saved ({error.strerror})",
+            "free some space; --resume continues from the one before",
+        ) from error
+    finally:
+        if temporary.exists():
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write_file(path: Path, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Write one file, flushed to disk; returns its line in the manifest."""
+    if path.suffix == ".safetensors":
+        from safetensors.torch import save
+
+        payload = save({name: tensor.detach().cpu().contiguous() for name, tensor in values.items()})
+    else:
+        payload = json_text(values).encode()
+    with path.open("wb") as file:
+        file.write(payload)
+        file.flush()
+        os.fsync(file.fileno())
+    return {"bytes": len(payload), "sha256": hashlib.sha256(payload).hexdigest()}
+
+
+def _sync_folder(folder: Path) -> None:
+    """Flush the names in `folder`: a rename is durable only when the folder that holds it is."""
+    with contextlib.suppress(PermissionError):  # some systems do not open folders
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _discard(folder: Path) -> None:
+    """Remove a checkpoint such that a kill in the middle leaves no folder that looks like one."""
+    doomed = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    folder.rename(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def verify(folder: Path) -> None:
+    """Check every file of a checkpoint against its manifest; raises `CheckpointError` naming what is torn."""
+    manifest = read_json(folder / MANIFEST)
+    try:
+        files = manifest["files"].items()
+        for name, expected in files:
+            path = folder / name
+            if not path.is_file():
+                raise CheckpointError(path, "is missing", "use an older checkpoint")
+            if path.stat().st_size != expected["bytes"]:
+                problem = f"is cut short or altered ({path.stat().st_size} bytes of {expected['bytes']})"
+                raise CheckpointError(path, problem, "use an older checkpoint")
+            with path.open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != expected["sha256"]:
+                    raise CheckpointError(path, "is not what was saved (its checksum differs)", "use an older one")
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(folder / MANIFEST, "is no manifest of a checkpoint") from error
+
+
+def saved_steps(run: Path) -> list[int]:
+    """Steps of which `run` holds a checkpoint folder, in order; whether they are whole is not looked at."""
+    folder = run / "checkpoints"
+    return sorted(int(entry.name) for entry in folder.iterdir() if entry.name.isdigit()) if folder.is_dir() else []
+
+
+def latest(run: Path) -> tuple[Path | None, list[str]]:
+    """The newest whole checkpoint of a run folder, or None, and a sentence for each torn one after it."""
+    notes: list[str] = []
+    for step in reversed(saved_steps(run)):
+        folder = run / "checkpoints" / str(step)
+        try:
+            verify(folder)
+        except CheckpointError as error:
+            notes.append(f"Checkpoint {step} is torn and passed over: {error}")
+        else:
+            return folder, notes
+    return None, notes
+
+
+def prune(run: Path, keep: int, best: int | None) -> None:
+    """Remove all checkpoints but the last `keep` and the `best`, and what killed processes left behind."""
+    for step in saved_steps(run)[:-keep]:
+        if step != best:
+            _discard(run / "checkpoints" / str(step))
+
+
+def sweep_leftovers(run: Path) -> None:
+    """Remove temporary checkpoint folders of processes that were killed while they wrote or removed one."""
+    folder = run / "checkpoints"
+    for entry in folder.glob(".*") if folder.is_dir() else ():
+        if entry.suffix in (".tmp", ".old"):
+            shutil.rmtree(entry, ignore_errors=True)
+
+
+def find_checkpoint(path: str | Path) -> tuple[Path, list[str]]:
+    """The checkpoint folder that `path` means (a run, a checkpoint, a model folder, the name of a shipped one), and notes on
+    torn ones.
+
+    Of a finished run it is the one that its summary names (the best one where it stopped early, else the
+    last), of an unfinished run the newest whole one.
+    """
+    path = shipped_folder(path) or Path(path)
+    if not path.exists():
+        known = f", or {' or '.join(shipped())}, which come with the package" if shipped() else ""
+        raise CheckpointError(path, "does not exist", f"name a run folder or a checkpoint folder{known}")
+    _refuse_pickle(path)
+    if path.is_file():
+        path = path.parent
+    if not (path / "checkpoints").is_dir():
+        return path, []
+    summary = path / "summary.json"
+    if summary.is_file():
+        chosen = path / str(read_json(summary).get("checkpoint", ""))
+        with contextlib.suppress(CheckpointError):
+            if chosen != path:
+                verify(chosen)
+                return chosen, []
+    found, notes = latest(path)
+    if found is None:
+        raise CheckpointError(path, "holds no whole checkpoint" + "".join(f" ({note.rstrip('.')})" for note in notes))
+    return found, notes
+
+
+def _refuse_pickle(path: Path) -> None:
+    """Refuse pickles by name, before anything opens them, and other files that are no checkpoint."""
+    pickles = [path] if path.is_file() else [entry for entry in path.iterdir() if entry.is_file()]
+    pickles = [entry for entry in pickles if entry.suffix.lower() in _PICKLES]
+    if pickles and not (path / MODEL).is_file():
+        raise CheckpointError(
+            pickles[0],
+            "is a pickle, which can run any code when it is read, and was not opened",
+            "convert its tensors to safetensors where you trust it",
+        )
+    if path.is_file() and path.suffix != ".safetensors":
+        raise CheckpointError(path, "is no checkpoint", "name a run folder or a folder with model.safetensors")
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """`config.json` of a model folder, its schema checked."""
+    config = read_json(folder / CONFIG)
+    if config.get("schema_version") != SCHEMA_VERSION:
+        raise CheckpointError(
+            folder / CONFIG,
+            f"has schema_version {config.get('schema_version')!r}, and this Fathom reads {SCHEMA_VERSION}",
+            "use the version that wrote it",
+        )
+    return config
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Tensors of a safetensors file; `CheckpointError` where it is missing, cut short or none."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        raise CheckpointError(path, "is missing", "name a folder that holds it")
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(path, "is no whole safetensors file (cut short?)", "use another copy") from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object; raises `CheckpointError` where the file is missing or holds something else."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(path, "is missing", "name a folder that Fathom saved") from error
+    except (OSError, ValueError) as error:  # ValueError: JSON and UTF-8 alike
+        raise CheckpointError(path, "cannot be read as JSON") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(path, "does not hold what it should")
+    return value
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Fill `model` from a safetensors file whose names and shapes must be exactly its own."""
+    tensors, own = read_tensors(path), model.state_dict()
+    missing, foreign = own.keys() - tensors.keys(), tensors.keys() - own.keys()
+    shapes = [name for name in own.keys() & tensors.keys() if own[name].shape != tensors[name].shape]
+    for names, what in ((missing, "lacks"), (foreign, "has the foreign"), (shapes, "has another shape of")):
+        if names:
+            raise CheckpointError(
+                path,
+                f"holds the weights of another model than {type(model).__name__}: it {what} '{min(names)}'"
+                + (f" and {len(names) - 1} more" if len(names) > 1 else ""),
+                "name the checkpoint that belongs to this config.json",
+            )
+    model.load_state_dict(tensors)
+
+
+def load_model(path: str | Path) -> Trained:
+    """The trained network of a run folder, a ``checkpoints/<step>`` folder, or a model folder.
+
+    Raises:
+        CheckpointError: there is none, it is torn, it is of another model, or it is a pickle.
+    """
+    from fathom.models import MODELS, build
+    from fathom.progress import note
+
+    folder, notes = find_checkpoint(path)
+    for line in notes:
+        note(line)
+    config = read_config(folder)
+    name = config.get("model")
+    if name not in MODELS:
+        raise CheckpointError(folder / CONFIG, f"is of the model {name!r}, which this Fathom does not know")
+    try:
+        recipe = dict(config["recipe"])
+        section = dict(recipe["model"])
+        if section.pop("name") != name:
+            problem = f"names the model {name!r} and a recipe of {recipe['model']['name']!r}"
+            raise CheckpointError(folder / CONFIG, problem)
+        model = build(name, section)
+        size = (int(config["input_size"][0]), int(config["input_size"][1]))
+        scenes = tuple(str(scene) for scene in config["train_scenes"])
+    except (UsageError, KeyError, TypeError, ValueError, IndexError) as error:
+        raise CheckpointError(folder / CONFIG, f"does not describe a model of this Fathom ({error})") from error
+    load_weights(model, folder / MODEL)
+    return Trained(model.eval(), name, recipe, size, scenes, config, folder)

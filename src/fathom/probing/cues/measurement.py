@@ -1,0 +1,175 @@
+"""Cues: what a fitted probe goes by, from how its loss changes when a cue is taken out of the test frames.
+
+The probes stay as they are; the test frames are altered (`fathom.probing.cues.alterations`), read by the same encoders, and measured
+against the same truth, moved where the image is moved. For an encoder, a feature and an alteration, over test scenes s:
+
+    change   Σ(E'_s − E_s) / Σn_s           E, E' squared error on the original and on the altered frames, n cells
+    gain     Σ(M_s − E_s) / Σn_s            M the error of the training mean: what the probe knows; lost = change / gain
+    shift    Σ(p' − p) / Σn                 mean change of the prediction at the same point of the scene
+
+with p' the prediction on the altered frame and p that on the original, moved as the image is. These are ratios of sums over scenes,
+paired within each; their intervals are those of `fathom.statistics`. Where the image is moved, the least squares of
+
+    p' − μ ≈ moves (p − μ) + stays (q − μ)      q the prediction on the original left in place, μ the training mean
+
+tell a probe that follows what it sees (moves 1, stays 0) from one that knows the place (0, 1), and either from one that is merely
+disturbed (moves below 1, stays 0).
+`fathom.probing.cues.rule` makes sentences of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from fathom.data.formats.rooms import variants_of
+from fathom.errors import DataError, UsageError, nearest
+from fathom.probing.candidates import Candidate, MeanMapGuess
+from fathom.probing.cues.alterations import ALTERATIONS, Alteration, Altered, Draw, rendered
+from fathom.probing.cues.ledger import Cue, Ledger, View
+from fathom.probing.passes import Reading
+from fathom.probing.targets import donor_positions
+from fathom.progress import track
+from fathom.sample import Grid, Sample
+
+if TYPE_CHECKING:
+    from fathom.data.dataset import Dataset
+    from fathom.probing.session import Settings
+
+LOOKS = 32
+"""Frames whose colours and light are lent to others, each of another test scene."""
+
+ROLES = ("encoder", "floor", "ceiling")
+"""Who is measured; random and permuted controls would cost as much again and are not asked about."""
+
+
+@dataclass(frozen=True)
+class Cues:
+    """Every probe's cue profile, in the order measured."""
+
+    cues: tuple[Cue, ...]
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """One record for each probe and alteration; keys are those of `Cue`, documented in docs/cues.md."""
+        return [asdict(cue) for cue in self.cues]
+
+    @staticmethod
+    def from_json(records: Sequence[Mapping[str, Any]]) -> Cues:
+        """What `to_json` gave; keys that this version does not know are left out."""
+        known = {item.name for item in fields(Cue)}
+        return Cues(tuple(Cue(**{key: record[key] for key in record if key in known}) for record in records))
+
+    def sentences(self, feature: str | None = None) -> dict[str, str]:
+        """For each encoder one sentence on what its probe of `feature` (the first one measured) goes by; see docs/cues.md."""
+        from fathom.probing.cues.rule import sentence
+
+        chosen = feature or (self.cues[0].feature if self.cues else "")
+        grouped: dict[str, list[Cue]] = {}
+        for cue in self.cues:
+            if cue.feature == chosen:
+                grouped.setdefault(cue.encoder, []).append(cue)
+        return {encoder: sentence(own) for encoder, own in grouped.items()}
+
+
+def measure_cues(
+    candidates: Sequence[Candidate],
+    readings: Sequence[Reading],
+    test: Dataset,
+    settings: Settings,
+    *,
+    names: Sequence[str] | None = None,
+    roles: Sequence[str] = ROLES,
+) -> Cues:
+    """Measure fitted probes on altered test frames, each at its chosen layer, for each of its features.
+
+    One pass over the frames: a batch is encoded once as it is and once for each alteration. What is kept are sums by scene, so
+    memory does not grow with the number of frames. Rooms that were re-rendered are measured on the re-renderings too.
+
+    Args:
+        candidates: fitted on the training frames, the mean map among them.
+        readings: of their encoders; those that no measured candidate needs are not run.
+        test: the test frames.
+        settings: of the run (size, grid, seed, batch_size, device, workers, skip_bad).
+        names: of the alterations; all by default.
+        roles: of the candidates that are measured; floors that see nothing (constant) are left out.
+
+    Raises:
+        UsageError: for an unknown alteration, or without the mean map.
+    """
+    kinds = {id(item.kind): item.kind for item in candidates}
+    means = {item.kind.name: item.mean_target for item in candidates if isinstance(item, MeanMapGuess)}
+    if any(kind.name not in means for kind in kinds.values()):
+        raise UsageError("Cues need the training mean of every feature: give the mean map among the candidates.")
+    measured = [item for item in candidates if item.role.name in roles and _sees(item)]
+    wanted = {item.encoder for item in measured}
+    needed = [reading for reading in readings if reading.encoder.name in wanted]
+    alterations = _chosen(names, test, settings.size)
+    draw = Draw.of(_looks(test, settings), settings.seed)
+    scenes = {scene: index for index, scene in enumerate(test.scenes)}
+    ledger = Ledger(measured, alterations, means, len(scenes))
+    for samples in _batches(test, settings, len(alterations)):
+        original = View.of(samples, measured, needed, settings)
+        ledger.add_original(original, [scenes[sample.scene] for sample in samples])
+        for alteration in alterations:
+            made = [_apply(alteration, sample, draw, settings) for sample in samples]
+            index = [position for position, item in enumerate(made) if item is not None]
+            if not index:
+                continue
+            altered = [item for item in made if item is not None]
+            before = original.at(index)
+            target = before.moved(alteration) if alteration.moves_target else None
+            after = View.of([item.sample for item in altered], measured, needed, settings, target)
+            rows = [scenes[samples[position].scene] for position in index]
+            ledger.add(alteration, before, after, altered, rows)
+    return Cues(tuple(ledger.cues()))
+
+
+def _sees(item: Candidate) -> bool:
+    """Whether the candidate has anything to go by; a ceiling has no column of its own and sees all the same."""
+    return item.role.name == "ceiling" or any(layer.channels for layer in item.layers)
+
+
+def _chosen(names: Sequence[str] | None, test: Dataset, size: Grid) -> list[Alteration]:
+    """The alterations that can be made of `test`."""
+    exact = [rendered(variant, frames, size) for variant, frames in variants_of(test).items()]
+    known = {**ALTERATIONS, **{made.name: made for made in exact}}
+    for name in names or ():
+        if name not in known:
+            raise UsageError(f"There is no alteration '{name}' of these frames{nearest(name, known)}.")
+    chosen = [known[name] for name in dict.fromkeys(names)] if names is not None else list(known.values())
+    # With one scene there is no other to borrow from.
+    return [item for item in chosen if len(test.scenes) > 1 or not item.borrows]
+
+
+def _looks(test: Dataset, settings: Settings) -> Iterator[Sample]:
+    from fathom.data.loading import readable
+    from fathom.data.transforms import fit
+
+    positions = donor_positions(test, LOOKS, settings.seed)
+    return (fit(sample, settings.size) for sample in readable(test, positions, settings.skip_bad))
+
+
+def _batches(test: Dataset, settings: Settings, ways: int) -> Iterator[list[Sample]]:
+    from fathom.data.loading import Skipped, batches
+
+    # Frames that cannot be read were named by the pass that measured the loss.
+    stream = batches(
+        test,
+        settings.size,
+        batch_size=settings.batch_size,
+        workers=settings.workers,
+        skipped=Skipped() if settings.skip_bad else None,
+    )
+    description = f"altering {len(test)} test frames in {ways} ways"
+    for pairs in track(stream, description, total=-(-len(test) // settings.batch_size)):
+        yield [fitted for fitted, _ in pairs]
+
+
+def _apply(alteration: Alteration, sample: Sample, draw: Draw, settings: Settings) -> Altered | None:
+    try:
+        return alteration.apply(sample, draw, settings.grid)
+    except DataError:  # of a re-rendered frame
+        if not settings.skip_bad:
+            raise
+        return None

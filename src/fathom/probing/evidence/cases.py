@@ -1,0 +1,58 @@
+"""From the rows of a run to the cases that are decided: which rows each encoder is held against."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from fathom.probing.evidence.evidence import Row
+from fathom.probing.evidence.verdict import Case, Control, Floor
+
+ControlOf = Callable[[Row], Control | None]
+"""The control task of a row on the test scenes, or None where it had none."""
+
+
+def cases(rows: Sequence[Row], control_of: ControlOf) -> list[Case]:
+    """A case for each encoder (not floors, nor random or permuted controls, nor the ceiling) and feature, at its chosen layer.
+
+    It is held against all floors of the run, and against the random and the permuted controls that are of this encoder, all
+    seeds of one kind together.
+    """
+    chosen = [row for row in rows if row.chosen]
+    return [
+        _case(row, [other for other in chosen if other.feature == row.feature], control_of)
+        for row in chosen
+        if row.role == "encoder"
+    ]
+
+
+def _case(row: Row, peers: Sequence[Row], control_of: ControlOf) -> Case:
+    groups = [[peer] for peer in peers if peer.role == "floor"]
+    for role in ("random", "permuted"):
+        seeds = [peer for peer in peers if peer.role == role and peer.of == row.encoder]
+        if seeds:
+            groups.append(seeds)
+    ceilings = [peer for peer in peers if peer.role == "ceiling"]
+    return Case(
+        encoder=row.encoder,
+        feature=row.feature,
+        cells=np.asarray(row.cells, dtype=np.float64),
+        errors=np.asarray(row.errors, dtype=np.float64),
+        floors=tuple(_floor(group, control_of) for group in groups),
+        control=control_of(row),
+        # Of several ceilings, the best: the gap that is left is to the best network known.
+        ceiling=np.asarray(min(ceilings, key=lambda peer: peer.test_mse).errors) if ceilings else None,
+    )
+
+
+def _floor(group: Sequence[Row], control_of: ControlOf) -> Floor:
+    cv = [peer.cv_mse for peer in group if peer.cv_mse is not None]
+    controls = [control.errors for peer in group if (control := control_of(peer)) is not None]
+    first = group[0]
+    return Floor(
+        name=first.encoder if first.role == "floor" else f"{first.role}:{first.of}",
+        errors=tuple(np.asarray(peer.errors, dtype=np.float64) for peer in group),
+        cv_mse=float(np.mean(cv)) if len(cv) == len(group) else None,
+        control=np.mean(np.stack(controls), axis=0) if len(controls) == len(group) else None,
+    )

@@ -1,0 +1,188 @@
+"""What a linear probe's losses mean in bits: R², V-information, and description length by an online code over scenes.
+
+All three are functions of squared errors or of `Moments`; none needs a further pass over the images.
+
+Bits here count cells as independent given the prediction. Cells of one room are not, so a total of bits is a length of that
+code, not an amount of evidence; the evidence is in the interval over scenes. Differences between encoders, in bits a cell, do
+not suffer from this.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fathom.errors import FathomError
+from fathom.probing.linear.moments import Moments
+from fathom.probing.linear.ridge import PATH, decompose, path_losses
+from fathom.statistics import RESAMPLES, Interval, scene_interval
+
+Array = NDArray[np.float64]
+
+
+def r_squared(errors: Array, around: Array, *, resamples: int = RESAMPLES) -> Interval:
+    """R² = 1 − Σe/Σv, with e the squared errors and v the squares around the training mean by scene, ``(S,)`` each."""
+    loss = scene_interval(errors, around, log=bool(np.sum(errors) > 0), resamples=resamples)
+    return replace(loss, estimate=1 - loss.estimate, low=1 - loss.high, high=1 - loss.low)
+
+
+def gaussian_entropy(mse: float) -> float:
+    """½ log₂(2πe σ²): bits that a cell takes on average under the best Gaussian code, one output, for targets noted to a unit.
+
+    The predictive V-entropy (Xu et al. 2020, definition 2) of the family of Gaussians about a linear prediction, whose infimum
+    over σ² lies at the mean squared error. Relative to the unit of the target; differences are not.
+    """
+    return 0.5 * math.log2(2 * math.pi * math.e * mse)
+
+
+def v_information(without: Array, errors: Array, *, outputs: int = 1, resamples: int = RESAMPLES) -> Interval:
+    """V-information I_V(X → Y) = H_V(Y|∅) − H_V(Y|X) = (q/2) log₂(L_without / L), in bits a cell, with its interval.
+
+    V: Gaussians with a linear mean and one variance for all q outputs (Xu et al. 2020). Measured on unseen scenes, so it is
+    below zero where the probe does worse than what it is held against. With the constant's errors as `without` it is the
+    V-information of the encoder; with a floor's, the information beyond that floor (conditional V-information, Hewitt et al.
+    2021, where the floor's inputs are among the encoder's).
+
+    Args:
+        without: Σ of squared errors in each scene, ``(S,)``, without the encoder.
+        errors: with it.
+        outputs: q, channels of the feature.
+    """
+    ratio = scene_interval(np.asarray(without), np.asarray(errors), log=True, resamples=resamples)
+    if not ratio.estimate > 0:
+        raise FathomError("V-information needs losses above zero; a probe without any error has no bits to count.")
+    half = outputs / 2
+
+    def bits(value: float) -> float:
+        return half * math.log2(value) if value > 0 else -math.inf if value == 0 else math.nan
+
+    return Interval(
+        bits(ratio.estimate), bits(ratio.low), bits(ratio.high), half * ratio.se / ratio.estimate / math.log(2)
+    )
+
+
+@dataclass(frozen=True)
+class Code:
+    """Length of an online code of the target given an encoder.
+
+    Attributes:
+        bits: total, for targets noted to `resolution`.
+        constant_bits: the same for a code that knows no input: the constant. Their difference does not depend on the
+            resolution.
+        cells: target values coded (cells times outputs).
+        schedule: scenes (groups) known before each block, 0 first.
+        block_bits: bits of each block.
+        resolution: in units of the target.
+    """
+
+    bits: float
+    constant_bits: float
+    cells: float
+    schedule: tuple[int, ...]
+    block_bits: tuple[float, ...]
+    resolution: float
+
+    @property
+    def bits_per_cell(self) -> float:
+        return self.bits / self.cells
+
+    @property
+    def saved_per_cell(self) -> float:
+        """Bits a cell that the encoder saves over the constant, the cost of learning the probe counted."""
+        return (self.constant_bits - self.bits) / self.cells
+
+
+def doubling(groups: int, least: int = 2) -> tuple[int, ...]:
+    """Group counts that double up to `groups`, from the first that is at least `least`: 80 gives 2, 3, 5, 10, 20, 40, 80."""
+    counts, count = [groups], groups
+    while math.ceil(count / 2) >= least and count > least:
+        count = math.ceil(count / 2)
+        counts.append(count)
+    return tuple(reversed(counts))
+
+
+def online_code(
+    moments: Moments, *, penalties: Sequence[float] = PATH, seed: int = 0, resolution: float = 0.01
+) -> Code:
+    """Online (prequential) description length of the targets given the inputs (Blier & Ollivier 2018; Voita & Titov 2020).
+
+    Scenes stand in a seeded order and are sent in blocks that double. The first block is sent by a Gaussian of the target's
+    overall mean and variance, agreed on beforehand and the same for every encoder. Each further block is sent by the probe
+    fitted on all before it:
+
+        Σ over outputs j   n/2 · log₂(2π σ_j²) + E_j / (2 σ_j² ln 2) − n log₂(resolution)
+
+    with E_j the block's squared error. λ_j and σ_j² are those of the block before, predicted in its turn (for the first probe,
+    of cross-validation inside the first block), so nothing is used that the receiver does not have. Costs one decomposition a
+    block.
+
+    Args:
+        moments: one group a scene, or a block of scenes; at least 4 with valid cells.
+        penalties: values of λ to choose from.
+        seed: of the order.
+        resolution: to which targets are noted, in their unit: 0.01 is a centimetre of depth.
+    """
+    moments = moments.take(torch.nonzero(moments.n)[:, 0].tolist())  # a group without a valid cell has nothing to send
+    if moments.groups < 4:
+        raise FathomError(
+            f"A description length over scenes needs at least 4 groups of scenes with valid cells, not {moments.groups}."
+        )
+    order = np.random.default_rng(seed).permutation(moments.groups).tolist()
+    schedule = doubling(moments.groups)
+    lengths = _blocks(moments, order, schedule, penalties, resolution)
+    without = _blocks(moments.select(slice(0, 0)), order, schedule, penalties[:1], resolution)
+    return Code(
+        bits=sum(lengths),
+        constant_bits=sum(without),
+        cells=float(moments.n.sum()) * moments.y.shape[1],
+        schedule=(0, *schedule[:-1]),
+        block_bits=tuple(lengths),
+        resolution=resolution,
+    )
+
+
+def _blocks(
+    moments: Moments, order: Sequence[int], schedule: Sequence[int], penalties: Sequence[float], resolution: float
+) -> list[float]:
+    """Bits of each block."""
+    total, first = moments.total(), order[: schedule[0]]
+    mean = total.y[0] / total.n.sum()
+    variance = (total.yy[0] / total.n.sum() - mean.square()).clamp(min=1e-300)
+    opening = moments.total(first)
+    squares = opening.yy[0] - 2 * mean * opening.y[0] + opening.n.sum() * mean.square()
+    lengths = [_bits(squares, variance, float(opening.n.sum()), resolution)]
+    past, cells = _inside(moments, first, penalties), float(opening.n.sum())
+    for start, end in pairwise(schedule):
+        block = moments.total(order[start:end])
+        losses = path_losses(decompose(moments.total(order[:start])), block, penalties)
+        chosen = past.argmin(0, keepdim=True)
+        expected = torch.maximum(past.gather(0, chosen)[0] / cells, 1e-12 * variance)
+        count = float(block.n.sum())
+        lengths.append(_bits(losses.gather(0, chosen)[0], expected, count, resolution))
+        past, cells = losses, count
+    return lengths
+
+
+def _inside(moments: Moments, groups: Sequence[int], penalties: Sequence[float]) -> Float[Tensor, "L q"]:
+    """Cross-validated losses inside the first block, in up to four folds."""
+    folds = [list(groups[k :: min(4, len(groups))]) for k in range(min(4, len(groups)))]
+    losses = torch.zeros(len(penalties), moments.y.shape[1], dtype=torch.float64)
+    for fold in folds:
+        rest = moments.total([group for group in groups if group not in fold])
+        if float(rest.n.sum()) >= 1:
+            losses += path_losses(decompose(rest), moments.total(fold), penalties)
+    return losses
+
+
+def _bits(squares: Float[Tensor, "q"], variance: Float[Tensor, "q"], cells: float, resolution: float) -> float:
+    """Length of `cells` values an output with these squared errors under Gaussians of this variance."""
+    nats = cells / 2 * torch.log(2 * math.pi * variance) + squares / (2 * variance)
+    return float(nats.sum()) / math.log(2) - cells * len(squares) * math.log2(resolution)

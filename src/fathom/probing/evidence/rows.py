@@ -1,0 +1,115 @@
+"""From sums over the test frames to the rows of the evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from fathom.errors import FathomError
+from fathom.probing.candidates import Candidate, best_layer
+from fathom.probing.evidence.evidence import Row
+from fathom.probing.evidence.verdict import Control
+from fathom.probing.passes import SceneErrors
+from fathom.probing.scores import ClassScores, DepthScores
+from fathom.statistics import loss_interval
+
+PERFECT = 1 - 1e-9
+"""R² from which on what is left is rounding."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the test pass found of one candidate."""
+
+    candidate: Candidate
+    sums: SceneErrors
+
+
+def evidence_rows(measured: Sequence[Measured], depth: DepthScores, classes: ClassScores) -> list[Row]:
+    """A row for each candidate, layer and feature."""
+    rows: list[Row] = []
+    for item in measured:
+        for one in item.candidate.kind.features:
+            best = best_layer(item.candidate, one.name)
+            for position in range(len(item.candidate.layers)):
+                scores = {**classes.of(item.candidate, one.name, position)}
+                if position == best:
+                    scores.update(depth.of(item.candidate, one.name))
+                rows.append(_row(item, one.name, position, position == best, {"unit": one.unit, **scores}))
+    pixels = {
+        row.feature: row.test_mse
+        for row in rows
+        if row.encoder == "pixels" and (row.r2 is None or row.r2 < PERFECT)  # a ratio to rounding says nothing
+    }
+    return [
+        replace(row, ratio_to_pixels=row.test_mse / pixels[row.feature]) if pixels.get(row.feature) else row
+        for row in rows
+    ]
+
+
+def controls(measured: Sequence[Measured]) -> Callable[[Row], Control | None]:
+    """The control task of any row of these candidates on the test scenes."""
+    found: dict[tuple[str, int | None, str, str], Control] = {}
+    for item in measured:
+        candidate, sums = item.candidate, item.sums
+        if candidate.kind.donors is None or candidate.role.name == "ceiling":
+            continue
+        for one in candidate.kind.features:
+            own, shuffled = candidate.kind.outputs[one.name], candidate.kind.control(one.name)
+            around = sums.target[:, own].sum(1).numpy()
+            for position, layer in enumerate(candidate.layers):
+                found[candidate.encoder, candidate.role.seed, layer.name, one.name] = Control(
+                    errors=sums.squared[:, position, shuffled].sum(1).numpy(),
+                    around=around,
+                    control_around=sums.target[:, shuffled].sum(1).numpy(),
+                )
+    return lambda row: found.get((row.encoder, row.seed, row.layer, row.feature))
+
+
+def _row(item: Measured, feature: str, position: int, chosen: bool, scores: Mapping[str, Any]) -> Row:
+    candidate, sums = item.candidate, item.sums
+    layer, outputs = candidate.layers[position], candidate.kind.outputs[feature]
+    squared, cells = sums.squared[:, position, outputs].sum(1).numpy(), sums.cells.numpy()
+    if not cells.sum():
+        raise FathomError(f"No test frame has a valid cell of {feature}; nothing can be measured.")
+    mse = float(squared.sum() / cells.sum())
+    interval = loss_interval(squared, cells)
+    bounds = (float(interval.low), float(interval.high))
+    return Row(
+        encoder=candidate.encoder,
+        layer=layer.name,
+        feature=feature,
+        channels=layer.channels,
+        penalty=float(layer.penalty[outputs][0]),
+        role=candidate.role.name,
+        of=candidate.role.of,
+        seed=candidate.role.seed,
+        chosen=chosen,
+        cv_mse=_known(float(layer.cv_mse[outputs].sum())),
+        train_mse=_known(float(layer.train_mse[outputs].sum())),
+        test_mse=mse,
+        test_rmse=mse**0.5,
+        interval=bounds if np.isfinite(bounds).all() else None,
+        ratio_to_pixels=None,
+        r2=_r2(sums, position, outputs),
+        control_r2=_r2(sums, position, candidate.kind.control(feature))
+        if candidate.kind.donors is not None and candidate.role.name != "ceiling"
+        else None,
+        errors=tuple(squared.tolist()),
+        cells=tuple(cells.tolist()),
+        bands=None if layer.bands is None else {name: float(lam[outputs][0]) for name, lam in layer.bands.items()},
+        parameters=getattr(candidate, "parameters_of", {}).get(feature),
+        **scores,
+    )
+
+
+def _r2(sums: SceneErrors, position: int, outputs: slice) -> float | None:
+    around = float(sums.target[:, outputs].sum())
+    return 1 - float(sums.squared[:, position, outputs].sum()) / around if around > 0 else None
+
+
+def _known(value: float) -> float | None:
+    return value if np.isfinite(value) else None

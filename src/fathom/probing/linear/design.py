@@ -1,0 +1,274 @@
+"""The design matrix of a probe, never formed: feature maps of several resolutions read as columns on one grid.
+
+A layer's map Z_l lies on its own grid; on the probe's grid it is X_l = U_l Z_l with U_l a separable interpolation
+(bilinear where the layer is coarser, area average where it is finer). With M the diagonal 0/1 matrix of valid cells,
+
+    X_lᵀ M X_m = Z_lᵀ (U_lᵀ M U_m) Z_m,      X_lᵀ M Y = Z_lᵀ (U_lᵀ M Y)
+
+so the large products run over the cells of the coarse map, not of the grid: exact, and several times cheaper for the
+deep, wide layers of an encoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from fathom.errors import FathomError
+from fathom.grids import area_weights
+from fathom.probing.linear.moments import Moments
+from fathom.sample import Grid
+
+GRAM_BLOCK = 256
+"""Columns formed at once of a symmetric product: small enough to skip nearly half of it, large enough for one fast product."""
+
+COARSE = 0.7
+"""A layer with fewer than this share of the grid's cells is kept on its own grid: below it the algebra pays."""
+
+
+def bilinear_weights(cells: int, size: int) -> Float[Tensor, "cells size"]:
+    """Interpolation of `size` samples at `cells` points, one axis; pixel-centre convention, edges repeated."""
+    at = (torch.arange(cells, dtype=torch.float64) + 0.5) * size / cells - 0.5
+    at = at.clamp(0, size - 1)
+    low = at.floor().long().clamp(max=max(size - 2, 0))
+    share = at - low
+    weights = torch.zeros(cells, size, dtype=torch.float64)
+    rows = torch.arange(cells)
+    weights[rows, low] += 1 - share
+    weights[rows, (low + 1).clamp(max=size - 1)] += share
+    return weights.float()
+
+
+def resampling_weights(cells: int, size: int) -> Float[Tensor, "cells size"]:
+    """From `size` samples to `cells`: bilinear when enlarging, area average when shrinking; rows sum to one."""
+    return bilinear_weights(cells, size) if cells >= size else area_weights(size, cells) * (cells / size)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How maps of one native grid are read on the probe's grid: U = rows ⊗ columns.
+
+    Attributes:
+        native: the maps' own grid.
+        rows: ``(h, native h)``. columns: ``(w, native w)``.
+        layers: the layers that lie here, with their channel counts, in column order.
+    """
+
+    native: Grid
+    rows: Float[Tensor, "h hn"]
+    columns: Float[Tensor, "w wn"]
+    layers: tuple[tuple[str, int], ...]
+
+    def up(self, Z: Float[Tensor, "B C hn wn"]) -> Float[Tensor, "B C h w"]:
+        """U Z."""
+        return separable(self.rows, self.columns, Z)
+
+    def down(self, V: Float[Tensor, "B C h w"]) -> Float[Tensor, "B C hn wn"]:
+        """Uᵀ V."""
+        return separable(self.rows.T, self.columns.T, V)
+
+    @cached_property
+    def normal(self) -> tuple[Float[Tensor, "hn hn"], Float[Tensor, "wn wn"]]:
+        """The factors of UᵀU."""
+        return self.rows.T @ self.rows, self.columns.T @ self.columns
+
+
+Placed = list[Float[Tensor, "B _ _ _"]]
+
+
+def separable(
+    rows: Float[Tensor, "m h"], columns: Float[Tensor, "n w"], maps: Float[Tensor, "B C h w"]
+) -> Float[Tensor, "B C m n"]:
+    """rows · map · columnsᵀ of every channel, channels last in memory: few large products, and `flat` is a view."""
+    batch, channels, height, width = maps.shape
+    cells = maps.permute(0, 2, 3, 1).reshape(batch, height, width * channels)
+    across = (rows @ cells).reshape(batch, len(rows), width, channels)
+    return (columns @ across).permute(0, 3, 1, 2)
+
+
+def flat(maps: Float[Tensor, "B C h w"]) -> Float[Tensor, "n C"]:
+    """Cells as rows, channels as columns."""
+    return maps.permute(0, 2, 3, 1).reshape(-1, maps.shape[1])
+
+
+def add_gram(total: Float[Tensor, "p p"], left: Float[Tensor, "n p"], right: Float[Tensor, "n p"]) -> None:
+    """Add leftᵀ right to `total` where it is known to be symmetric: only blocks on and above the diagonal are formed."""
+    p = left.shape[1]
+    steps = range(0, p, GRAM_BLOCK)
+    for start in steps:
+        rows, rest = slice(start, start + GRAM_BLOCK), slice(start + GRAM_BLOCK, p)
+        block = left[:, rows].T @ right[:, start:]
+        here = block[:, :GRAM_BLOCK]
+        total[rows, rows] += ((here + here.T) / 2).cpu()
+        if start + GRAM_BLOCK < p:
+            beside = block[:, GRAM_BLOCK:].cpu()
+            total[rows, rest] += beside
+            total[rest, rows] += beside.T
+
+
+class Design:
+    """Columns of one encoder on one grid: fixed by the first batch it sees, then the same for every batch.
+
+    Attributes:
+        name: the encoder's, for messages.
+        grid: the probe's.
+        placements: first the maps that are brought to the grid at once, then one for each coarser native grid.
+        slices: the columns of each layer.
+        channels: all columns.
+    """
+
+    def __init__(self, name: str, grid: Grid, maps: Mapping[str, Float[Tensor, "B _ _ _"]]) -> None:
+        self.name, self.grid = name, grid
+        self._shapes = {layer: tuple(z.shape[1:]) for layer, z in maps.items()}
+        cells = grid[0] * grid[1]
+        fine = {
+            layer for layer, (_, h, w) in self._shapes.items() if h * w >= COARSE * cells or h > grid[0] or w > grid[1]
+        }
+        by_native: dict[Grid, list[tuple[str, int]]] = {}
+        for layer, (channels, h, w) in self._shapes.items():
+            by_native.setdefault(grid if layer in fine else (h, w), []).append((layer, channels))
+        by_native.setdefault(grid, [])
+        ordered = [grid, *sorted((g for g in by_native if g != grid), reverse=True)]
+        device = next(iter(maps.values())).device if maps else torch.device("cpu")
+        self.placements = tuple(
+            Placement(
+                native,
+                resampling_weights(grid[0], native[0]).to(device),
+                resampling_weights(grid[1], native[1]).to(device),
+                tuple(by_native[native]),
+            )
+            for native in ordered
+        )
+        self._resample = {
+            layer: (
+                resampling_weights(grid[0], self._shapes[layer][1]).to(device),
+                resampling_weights(grid[1], self._shapes[layer][2]).to(device),
+            )
+            for layer in fine
+            if self._shapes[layer][1:] != grid
+        }
+        self.slices: dict[str, slice] = {}
+        start = 0
+        for placement in self.placements:
+            for layer, channels in placement.layers:
+                self.slices[layer] = slice(start, start + channels)
+                start += channels
+        self.channels = start
+
+    def place(self, maps: Mapping[str, Float[Tensor, "B _ _ _"]]) -> Placed:
+        """The maps of a batch, gathered by placement, columns concatenated.
+
+        Raises `FathomError` when a layer's shape is not what it was in the first batch.
+        """
+        for layer, shape in self._shapes.items():
+            got = tuple(maps[layer].shape[1:])
+            if got != shape:
+                raise FathomError(
+                    f"Encoder {self.name} gave layer {layer} with shape {got} after {shape} for images of one size; "
+                    "a probe needs the same channels and grid for every image."
+                )
+        placed = []
+        for placement in self.placements:
+            parts = []
+            for layer, _ in placement.layers:
+                z = maps[layer].float()
+                if layer in self._resample:
+                    z = separable(*self._resample[layer], z)
+                parts.append(z.contiguous(memory_format=torch.channels_last))
+            batch = next(iter(maps.values())).shape[0] if maps else 0
+            placed.append(
+                torch.cat(parts, 1) if parts else self.placements[0].rows.new_zeros(batch, 0, *placement.native)
+            )
+        return placed
+
+    def means(self, placed: Placed) -> Float[Tensor, "p"]:
+        """Mean of each column over a batch: a good shift."""
+        return torch.cat([z.mean(dim=(0, 2, 3), dtype=torch.float64) for z in placed])
+
+    def centre(self, placed: Placed, shift: Float[Tensor, "p"]) -> Placed:
+        """The maps less the shift of each column; U has rows that sum to one, so X moves by the same shift."""
+        parts = torch.split(shift, [z.shape[1] for z in placed])
+        return [z - s.to(z)[:, None, None] for z, s in zip(placed, parts, strict=True)]
+
+    def accumulate(
+        self,
+        moments: Moments,
+        group: int,
+        centred: Placed,
+        valid: Bool[Tensor, "B 1 h w"],
+        Y: Float[Tensor, "B q h w"],
+    ) -> None:
+        """Add a batch of images of one group to `moments`; `centred` is about the moments' shift."""
+        mask = valid.to(Y.dtype)
+        Yc = (Y - moments.shift_y.to(Y)[:, None, None]) * mask
+        full = bool(valid.all())
+        moments.n[group] += float(valid.sum())
+        moments.y[group] += Yc.sum(dim=(0, 2, 3), dtype=torch.float64).cpu()
+        moments.yy[group] += Yc.square().sum(dim=(0, 2, 3), dtype=torch.float64).cpu()
+        starts = [0]
+        for z in centred:
+            starts.append(starts[-1] + z.shape[1])
+        # Uᵀ M Y and Uᵀ M 1 of every placement; the first placement is the grid itself (U = I).
+        for a, (placement, z) in enumerate(zip(self.placements, centred, strict=True)):
+            if not z.shape[1]:
+                continue
+            block = slice(starts[a], starts[a + 1])
+            rhs = torch.cat([Yc, mask], 1)
+            sums = flat(z).T @ flat(placement.down(rhs) if a else rhs)
+            moments.xy[group, block] += sums[:, :-1].cpu()
+            moments.x[group, block] += sums[:, -1].cpu()
+            self._quadratic(moments.xx[group], starts, a, centred, mask, full)
+
+    def _quadratic(
+        self,
+        xx: Float[Tensor, "p p"],
+        starts: Sequence[int],
+        a: int,
+        centred: Placed,
+        mask: Tensor,
+        full: bool,
+    ) -> None:
+        """Blocks (a, a), (a, b > a) and their transposes of Σ x xᵀ."""
+        here, Za = self.placements[a], centred[a]
+        rows = slice(starts[a], starts[a + 1])
+        if a == 0:
+            on_grid = Za if full else Za * mask
+            F = flat(on_grid)
+            add_gram(xx[rows, rows], F, F)
+        else:
+            if full:
+                weighted = separable(*here.normal, Za)
+            else:
+                on_grid = here.up(Za) * mask
+                weighted = here.down(on_grid)
+            add_gram(xx[rows, rows], flat(Za), flat(weighted))
+        for b in range(a + 1, len(centred)):
+            Zb = centred[b]
+            if a and full:
+                on_grid = here.up(Za)
+            columns = slice(starts[b], starts[b + 1])
+            product = (flat(self.placements[b].down(on_grid)).T @ flat(Zb)).cpu()
+            xx[rows, columns] += product
+            xx[columns, rows] += product.T
+
+    def predict(
+        self, placed: Placed, weight: Float[Tensor, "p q"], bias: Float[Tensor, "q"]
+    ) -> Float[Tensor, "B q h w"]:
+        """X w + b on the grid, the product taken on each map's own grid."""
+        total: Tensor | None = None
+        parts = torch.split(weight, [z.shape[1] for z in placed])
+        for placement, z, w in zip(self.placements, placed, parts, strict=True):
+            if not z.shape[1]:
+                continue
+            native = (z.permute(0, 2, 3, 1) @ w.to(z)).permute(0, 3, 1, 2)
+            on_grid = native if placement.native == self.grid else placement.up(native)
+            total = on_grid if total is None else total + on_grid
+        if total is None:
+            batch = placed[0].shape[0]
+            total = placed[0].new_zeros(batch, weight.shape[1], *self.grid)
+        return total + bias.to(total)[:, None, None]

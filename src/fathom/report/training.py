@@ -1,0 +1,133 @@
+"""Pictures of trainings: predictions on unseen frames, a sweep's runs, a search for a learning rate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from fathom.atomic import atomic_path
+from fathom.models.saved import Trained, read_tensors
+from fathom.training import journal
+from fathom.training.session import EXAMPLES
+from fathom.training.summary import UNITS
+
+
+def draw_examples(trained: Trained) -> Path | None:
+    """Draw `pictures/unseen.png` of a finished run: image, truth, prediction and error of its example frames in one scale.
+
+    Returns the picture's path, or None where the run kept no examples.
+    """
+    if not (trained.run / EXAMPLES).is_file():
+        return None
+    from matplotlib.figure import Figure
+
+    held = read_tensors(trained.run / EXAMPLES)
+    predicts = str(trained.info["target"])
+    is_image = predicts == "image"
+    headings = ("image", "reconstruction", "error") if is_image else ("image", "truth", "prediction", "error")
+    rows = len(held["image"])
+    figure = Figure(figsize=(2.6 * len(headings) + 0.8, 2.1 * rows), layout="constrained")
+    axes: Any = figure.subplots(rows, len(headings), squeeze=False)
+    for axis, heading in zip(axes[0], headings, strict=True):
+        axis.set_title(heading, fontsize=10)
+    for axis in axes.flat:
+        axis.set_xticks([])
+        axis.set_yticks([])
+    if is_image:
+        _images(axes, held["image"], held["prediction"], figure)
+    else:
+        _maps(axes, held["image"], held["target"], held["valid"].bool(), held["prediction"], figure, UNITS[predicts])
+    for axis, name in zip(axes[:, 0], trained.summary()["examples"], strict=True):
+        axis.set_ylabel(name[-24:], fontsize=6)
+    return _save(figure, trained.run / "pictures" / "unseen.png", 110)
+
+
+def draw_rates(result: dict[str, Any], path: Path) -> Path:
+    """Draw the loss against the learning rate that `fathom.training.lr_find` tried."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axis: Any = figure.subplots()
+    axis.plot(result["rates"], result["raw"], color="0.8", label="loss after each step")
+    axis.plot(result["rates"], result["losses"], color="tab:blue", label="smoothed")
+    if result["suggested"] is not None:
+        axis.axvline(result["suggested"], color="tab:green", label=f"suggested {result['suggested']:g}")
+    if result["limit"] is not None:
+        axis.axvline(result["limit"], color="tab:red", linestyle="--", label=f"rises above {result['limit']:.1e}")
+    for rate, loss in result["marked"].items():
+        axis.axvline(float(rate), color="0.6", linestyle=":", label=f"loss {loss:.3g} at {rate}")
+    low = min(result["losses"])
+    axis.set_ylim(low - 0.1 * abs(low), 1.3 * max(result["losses"][:5]))
+    axis.set(xscale="log", xlabel="learning rate", ylabel="loss", title=f"{result['recipe']}: rate finder")
+    axis.legend()
+    return _save(figure, path, 120)
+
+
+def draw_sweep(result: dict[str, Any], out: Path) -> Path:
+    """Draw `sweep.png`: loss over steps of every run in the folder `out`, and the final score of each as a bar."""
+    from matplotlib.figure import Figure
+
+    runs = result["runs"]
+    figure = Figure(figsize=(11, max(3.5, 0.4 * len(runs) + 1.5)), layout="constrained")
+    curves, bars = figure.subplots(1, 2)
+    for i, run in enumerate(runs):
+        lines = [line for line in journal.read(out / run["folder"]) if "loss" in line]
+        curves.plot([line["step"] for line in lines], [line["loss"] for line in lines], color=f"C{i}")
+        bars.barh(i, run["value"] or 0.0, color=f"C{i}")
+        if run["value"] is None:
+            bars.text(0, i, " diverged", va="center")
+    floors = [run["value"] / run["over_mean_map"] for run in runs if run["over_mean_map"]]
+    if floors:
+        bars.axvline(floors[0], color="0.3", linestyle="--", linewidth=1)
+    curves.set(xlabel="step", ylabel="training loss", yscale="log")
+    bars.set_yticks(range(len(runs)), ["\n".join(run["settings"]) for run in runs], fontsize=8)
+    bars.set(xlabel=f"{result['metric']} on unseen rooms" + (" (dashed: mean map)" if floors else ""))
+    bars.invert_yaxis()
+    return _save(figure, out / "sweep.png", 120)
+
+
+def _save(figure: Any, path: Path, dpi: int) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=dpi)
+    return path
+
+
+def _images(axes: Any, image: Tensor, prediction: Tensor, figure: Any) -> None:
+    shown = None
+    for row, original, made in zip(axes, image, prediction.clamp(0, 1), strict=True):
+        row[0].imshow(_hwc(original))
+        row[1].imshow(_hwc(made))
+        shown = row[2].imshow((original - made).abs().mean(0).numpy(), cmap="magma", vmin=0, vmax=0.3)
+    figure.colorbar(shown, ax=axes[:, -1], label="mean |error|", shrink=0.8)
+
+
+def _maps(axes: Any, image: Tensor, target: Tensor, valid: Tensor, prediction: Tensor, figure: Any, unit: str) -> None:
+    """Truth and prediction in one colour scale, from the 1st to the 99th percentile of the truth."""
+    known = target[valid.expand_as(target)].numpy()
+    low, high = (np.percentile(known, (1, 99)) if known.size else np.array([0.0, 1.0])).tolist()
+    spread = max(high - low, 1e-6)
+    shown = wrong = None
+    for row, colours, t, v, p in zip(axes, image, target, valid, prediction, strict=True):
+        row[0].imshow(_hwc(colours))
+        truth = np.where(v[0].numpy(), _magnitude(t), np.nan)
+        row[1].imshow(truth, cmap="turbo", vmin=low, vmax=high)
+        shown = row[2].imshow(_magnitude(p), cmap="turbo", vmin=low, vmax=high)
+        error = _magnitude(p) - truth
+        wrong = row[3].imshow(error, cmap="coolwarm", vmin=-spread / 3, vmax=spread / 3)
+    figure.colorbar(shown, ax=axes[:, 2], label=unit, shrink=0.8)
+    figure.colorbar(wrong, ax=axes[:, 3], label=f"prediction − truth, {unit}", shrink=0.8)
+
+
+def _magnitude(values: Tensor) -> np.ndarray[Any, Any]:
+    """A map of one channel as it is, of several its length."""
+    array: np.ndarray[Any, Any] = (values[0] if len(values) == 1 else values.norm(dim=0)).numpy()
+    return array
+
+
+def _hwc(image: Tensor) -> np.ndarray[Any, Any]:
+    array: np.ndarray[Any, Any] = image.permute(1, 2, 0).numpy()
+    return array

@@ -1,0 +1,114 @@
+"""`train`: a recipe and a data set in, a trained network and a run folder out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fathom.data.dataset import Dataset
+from fathom.devices import rank, resolve_device
+from fathom.models.saved import Trained
+from fathom.progress import note, set_quiet
+from fathom.training.devices import explained, resolve_precision
+from fathom.training.recipe import Recipe, load_recipe
+from fathom.training.session import Session
+from fathom.training.signals import stop_requests
+
+if TYPE_CHECKING:
+    pass
+
+
+def train(
+    recipe: str | Path | Recipe,
+    data: Dataset | str,
+    *,
+    test: Dataset | str | None = None,
+    out: str | Path | None = None,
+    settings: Sequence[str] = (),
+    resume: bool = False,
+    device: str = "auto",
+    workers: int = 0,
+) -> Trained:
+    """Train the network of `recipe` on `data`.
+
+    Args:
+        recipe: a shipped name, a TOML file, or a `Recipe`.
+        data: a data set, or its spec. Of a spec with an official split, training takes the training part and
+            `test` is the test part, unless another is given.
+        test: frames scored at the end besides, and by nothing else.
+        out: the run folder; ``runs/<recipe>`` unless given.
+        settings: ``section.key=value`` over the recipe.
+        resume: continue what the run folder holds; where it holds nothing, start.
+        device: ``cpu``, ``cuda``, ``cuda:1``, ``mps`` or ``auto``.
+        workers: processes that read data.
+
+    Returns:
+        The network of the chosen checkpoint: the best one after an early stop, else the last.
+
+    Raises:
+        UsageError, DataError, CheckpointError: input that cannot be used.
+        DivergedError: NaN in the loss.
+        StoppedError: SIGTERM or Ctrl-C; saved.
+    """
+    device = resolve_device(device)
+    resolved = resolve_precision(load_recipe(recipe, settings), device)
+    data, test = open_data(data, test)
+    run = Path(out) if out is not None else Path("runs") / resolved.name
+    resolved = _with_first(resolved, data, run, resume, device, workers)
+    if rank() > 0:
+        set_quiet(True)
+    with explained(resolved):
+        session = Session.open(resolved, data, test, run, resume, device, workers)
+        with stop_requests() as request:
+            return session.train(request)
+
+
+def open_data(data: Dataset | str, test: Dataset | str | None) -> tuple[Dataset, Dataset | None]:
+    """Data sets of specs; without `test`, the official split of a spec that has one."""
+    whole, part = _opened(data), None if test is None else _opened(test)
+    if isinstance(data, str) and part is None and {"train", "test"} <= set(whole.source.official):
+        return whole.official_split()
+    return whole, part
+
+
+def _opened(data: Dataset | str) -> Dataset:
+    if isinstance(data, Dataset):
+        return data
+    from fathom.data.sources import load
+
+    return load(data)
+
+
+def _with_first(recipe: Recipe, data: Dataset, run: Path, resume: bool, device: str, workers: int) -> Recipe:
+    """Train the network that this one is built upon, where the recipe names one; the recipe with its
+    checkpoint.
+
+    It is trained on the same frames, sizes and holdout: what is unseen stays unseen.
+    """
+    first = recipe.first
+    if not first.recipe or first.checkpoint:
+        return recipe
+    inner = load_recipe(first.recipe)
+    validation = replace(inner.validation, scenes=recipe.validation.scenes, frames=recipe.validation.frames)
+    inner = replace(
+        inner,
+        data=recipe.data,
+        train=replace(
+            inner.train,
+            steps=first.steps or inner.train.steps,
+            fraction=recipe.train.fraction,
+            fraction_by=recipe.train.fraction_by,
+            seed=recipe.train.seed,
+        ),
+        validation=validation,
+        model=replace(inner.model, config=recipe.model.config.gradient()),
+    )
+    folder = run / "first"
+    if (folder / "summary.json").is_file() and resume:
+        note(f"The first network is trained already: {folder}")
+    else:
+        note(f"First the network that this one builds upon: {inner.name}, in {folder}")
+        train(inner, data, out=folder, resume=resume, device=device, workers=workers)
+    return replace(recipe, first=replace(first, checkpoint=str(folder)))

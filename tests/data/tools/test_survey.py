@@ -1,0 +1,63 @@
+"""What `fathom data info` and `check` say of data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fathom.data.loading import Skipped
+from fathom.data.sources import load
+from fathom.data.tools.survey import PERCENTILES, spread, survey
+from fathom.errors import DataError
+from tests.data.files import counts, pairs, picture
+
+
+def test_counts_percentiles_and_validity_against_numpy(tmp_path: Path) -> None:
+    data = load(f"{pairs(tmp_path)}?depth-scale=1000")
+    found = survey(data)
+    values = np.concatenate([sample.depth[sample.valid].numpy() for sample in data])
+    assert (found.frames, found.scenes, found.read) == (12, 4, 12)
+    assert found.depth == pytest.approx(np.percentile(values, PERCENTILES))
+    assert found.valid == 1.0 and found.image_sizes == {"24x32": 12}
+    assert "plausible as metres" in found.unit_evidence()
+
+
+def test_eight_bit_depth_is_recognised_by_its_steps(tmp_path: Path) -> None:
+    picture(tmp_path / "rgb" / "a.png")
+    counts(tmp_path / "depth" / "a.png", np.arange(192, dtype=np.uint8).reshape(12, 16))
+    evidence = survey(load(f"{tmp_path}?depth-scale=0.04")).unit_evidence()
+    assert "steps of 4.0 cm: depth of 8 bits" in evidence
+
+
+def test_fine_depth_of_few_values_is_not_called_8_bits(tmp_path: Path) -> None:
+    picture(tmp_path / "rgb" / "a.png")
+    (tmp_path / "depth").mkdir()
+    np.save(tmp_path / "depth" / "a.npy", np.linspace(2, 2.1, 192, dtype=np.float32).reshape(12, 16))
+    evidence = survey(load(tmp_path)).unit_evidence()
+    assert "plausible as metres; about 192 distinct values" in evidence and "8 bits" not in evidence
+
+
+def test_millimetres_as_metres_are_called_doubtful(tmp_path: Path) -> None:
+    picture(tmp_path / "rgb" / "a.png")
+    (tmp_path / "depth").mkdir()
+    np.save(tmp_path / "depth" / "a.npy", np.full((12, 16), 2500, np.float32))
+    found = survey(load(tmp_path))
+    assert "hardly metres; check --depth-scale" in found.unit_evidence() and len(found.warnings) == 1
+
+
+def test_broken_and_empty_frames_are_listed(tmp_path: Path) -> None:
+    data = load(f"{pairs(tmp_path)}?depth-scale=1000")
+    (tmp_path / "rgb" / "scene0" / "1.png").write_bytes(b"")
+    counts(tmp_path / "depth" / "scene2" / "0.png", np.zeros((24, 32), np.uint16))
+    with pytest.raises(DataError):
+        survey(data)
+    found = survey(data, skipped=Skipped())
+    assert [id_ for id_, _ in found.broken] == ["scene0/1"] and found.empty == ["scene2/0"]
+
+
+@pytest.mark.parametrize(("count", "most"), [(10, 3), (10, 10), (10, 50), (1000, 7), (5, 1)])
+def test_spread_is_even_and_distinct(count: int, most: int) -> None:
+    chosen = spread(count, most)
+    assert len(set(chosen)) == len(chosen) == min(count, most) and max(chosen) < count

@@ -1,0 +1,91 @@
+"""Each encoder is held against the floors of the run and its own controls, and nothing else."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fathom.probing.evidence.cases import cases
+from fathom.probing.evidence.evidence import Row
+from fathom.probing.evidence.verdict import Control
+
+
+def row(encoder: str, role: str, mse: float, *, chosen: bool = True, feature: str = "depth", **extra: object) -> Row:
+    errors = tuple(mse * 10.0 * level for level in (0.9, 1.0, 1.1))
+    return Row(
+        encoder=encoder,
+        layer="out",
+        feature=feature,
+        channels=4,
+        penalty=0.1,
+        role=role,
+        chosen=chosen,
+        cv_mse=mse + 0.01,
+        train_mse=mse,
+        test_mse=mse,
+        test_rmse=mse**0.5,
+        interval=None,
+        ratio_to_pixels=None,
+        r2=None,
+        errors=errors,
+        cells=(10.0, 10.0, 10.0),
+        **extra,  # type: ignore[arg-type]
+    )
+
+
+def control_of(given: Row) -> Control | None:
+    if given.role == "ceiling":
+        return None
+    ones = np.ones(3)
+    return Control(errors=given.test_mse * ones, around=ones, control_around=ones)
+
+
+ROWS = [
+    row("position", "floor", 1.4),
+    row("patch", "floor", 1.6),
+    row("net", "encoder", 1.0),
+    row("net", "encoder", 0.5, chosen=False),
+    row("net", "encoder", 2.0, feature="normals"),
+    row("position", "floor", 2.5, feature="normals"),
+    row("other", "encoder", 1.1),
+    row("random:net", "random", 1.3, of="net", seed=0),
+    row("random:net", "random", 1.5, of="net", seed=1),
+    row("permuted:net", "permuted", 1.7, of="net", seed=0),
+    row("random:other", "random", 1.2, of="other", seed=0),
+    row("ceiling:a", "ceiling", 0.6),
+    row("ceiling:b", "ceiling", 0.4),
+]
+
+
+def test_one_case_for_each_encoder_and_feature_at_the_chosen_layer() -> None:
+    found = cases(ROWS, control_of)
+    assert [(item.encoder, item.feature) for item in found] == [
+        ("net", "depth"),
+        ("net", "normals"),
+        ("other", "depth"),
+    ]
+    assert found[0].errors.sum() == pytest.approx(30 * 1.0)
+
+
+def test_floors_and_own_controls_with_their_seeds_together() -> None:
+    net, normals, other = cases(ROWS, control_of)
+    assert [floor.name for floor in net.floors] == ["position", "patch", "random:net", "permuted:net"]
+    assert [floor.name for floor in normals.floors] == ["position"]
+    assert [floor.name for floor in other.floors] == ["position", "patch", "random:other"]
+    random = net.floors[2]
+    assert len(random.errors) == 2
+    assert random.cv_mse == pytest.approx(1.41)
+    np.testing.assert_allclose(random.control, 1.4)
+
+
+def test_the_best_ceiling_counts_and_only_for_its_feature() -> None:
+    net, normals, _ = cases(ROWS, control_of)
+    assert net.ceiling is not None
+    assert net.ceiling.sum() == pytest.approx(30 * 0.4)
+    assert normals.ceiling is None
+
+
+def test_without_a_control_task_none_is_made_up() -> None:
+    net = cases(ROWS, lambda given: None)[0]
+    assert net.control is None
+    assert all(floor.control is None for floor in net.floors)

@@ -1,0 +1,199 @@
+"""Runs are compared in pairs: known differences, the same run, refusals that name what differs, Holm over what is tested."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from fathom.errors import UsageError
+from fathom.probing.evidence.compare import LEVEL, Comparison, Pair, compare, differences
+from fathom.probing.evidence.evidence import Evidence
+from fathom.statistics import holm
+from tests.report.material import NET, SCENES, evidence
+
+
+def run(**changes: float) -> Evidence:
+    """A run; `changes` add a constant to the net's or the ceiling's loss in every scene."""
+    made = evidence(verdict=False, drawn=False)
+    rows = []
+    for item in made.rows:
+        extra = {"encoder": changes.get("net", 0.0), "ceiling": changes.get("ceiling", 0.0)}.get(item.role, 0.0)
+        if extra:
+            errors = tuple(e + extra * n for e, n in zip(item.errors, item.cells, strict=True))
+            item = replace(item, errors=errors, test_mse=item.test_mse + extra)
+        rows.append(item)
+    return replace(made, rows=rows)
+
+
+def pair(found: Comparison, encoder: str, number: int, feature: str = "depth", same: bool = False) -> Pair:
+    pairs = found.same_name if same else found.to_reference
+    return next(p for p in pairs if (p.entrant.name, p.entrant.run, p.feature) == (encoder, number, feature))
+
+
+def test_a_known_difference_is_found_exactly() -> None:
+    found = compare([run(), run(net=0.25)], ["a", "b"])
+    assert found.references["depth"].encoder == NET and found.references["depth"].run == 1
+    one = pair(found, NET, 2)
+    # The same in every scene: paired, hard rooms cancel and nothing is left to chance.
+    assert (one.difference.estimate, one.difference.low, one.difference.high) == pytest.approx((0.25, 0.25, 0.25))
+    assert one.relative == pytest.approx(0.25 / 0.9)
+    assert one.finding == "more loss"
+    assert pair(compare([run(net=0.25), run()], ["a", "b"]), NET, 2).finding == "less loss"
+
+
+def test_the_difference_is_the_paired_one_by_an_independent_computation() -> None:
+    found = compare([run()], ["a"])
+    one = pair(found, "checkpoint:runs/ceiling", 1)
+    made = run()
+    net, ceiling = made.row(NET), made.row("checkpoint:runs/ceiling")
+    cells = np.asarray(net.cells)
+    gap = np.asarray(ceiling.errors) - np.asarray(net.errors)
+    ratio = gap.sum() / cells.sum()
+    assert one.difference.estimate == pytest.approx(ratio)
+    # Delete-one-scene jackknife and Student's t: the interval holds at least that, and far less than two unpaired ones.
+    without = (gap.sum() - gap) / (cells.sum() - cells)
+    se = np.sqrt((len(gap) - 1) / len(gap) * ((without - without.mean()) ** 2).sum())
+    half = stats.t.ppf(0.975, len(gap) - 1) * se
+    assert one.difference.low <= ratio - 0.98 * half and one.difference.high >= ratio + 0.98 * half
+    assert one.difference.high - one.difference.low < 4 * half
+
+
+def test_the_same_run_twice_has_no_difference() -> None:
+    found = compare([run(), run()], ["a", "a"])
+    pairs = [*found.same_name, *(item for item in found.to_reference if item.entrant.name == NET)]
+    assert {item.entrant.role for item in found.same_name} == {"floor", "encoder", "head", "random", "ceiling"}
+    for item in pairs:
+        assert (item.difference.estimate, item.difference.low, item.difference.high) == (0, 0, 0)
+        assert (item.finding, item.p, item.p_holm) == ("the same", None, None)
+
+
+def test_rounding_is_no_difference() -> None:
+    rows = [
+        replace(r, errors=tuple(e * (1 + 2e-5 * (i % 2)) for i, e in enumerate(r.errors))) if r.role == "encoder" else r
+        for r in run().rows
+    ]
+    assert pair(compare([run(), replace(run(), rows=rows)], ["a", "b"]), NET, 2).finding == "the same"
+    assert pair(compare([run(), run(net=0.001)], ["a", "b"]), NET, 2).finding == "more loss"
+
+
+def test_scenes_in_another_order_are_put_in_order() -> None:
+    made = run(net=0.1)
+    order = np.random.default_rng(0).permutation(len(SCENES))
+    rows = [
+        replace(item, errors=tuple(np.asarray(item.errors)[order]), cells=tuple(np.asarray(item.cells)[order]))
+        for item in made.rows
+    ]
+    shuffled = replace(made, rows=rows, test_scenes=tuple(SCENES[i] for i in order))
+    assert compare([run(), shuffled], ["a", "b"]).to_json() == compare([run(), made], ["a", "b"]).to_json()
+
+
+def with_test(made: Evidence, fingerprint: str) -> Evidence:
+    return replace(made, data={**made.data, "test": {**made.data["test"], "fingerprint": fingerprint}})
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (with_test(run(), "cccc"), "test frames (fingerprints bbbb and cccc)"),
+        (replace(run(), test_scenes=(*SCENES[:-1], "attic")), "24 and 24, 23 in both; 'attic' is in the second alone"),
+        (replace(run(), grid=(30, 40)), "grid (3x4 and 30x40)"),
+        (
+            replace(run(), rows=[replace(r, feature="edges") for r in run().rows if r.feature == "depth"]),
+            "feature (depth, normals and edges)",
+        ),
+        (
+            replace(run(), size=(48, 64), rows=[replace(r, cells=(7.0, 8.0, *r.cells[2:])) for r in run().rows]),
+            "valid cells of depth (2 scenes differ; input sizes 24x32 and 48x64)",
+        ),
+    ],
+)
+def test_runs_on_other_test_data_are_refused_by_what_differs(other: Evidence, said: str) -> None:
+    with pytest.raises(UsageError, match="runs/a and runs/c cannot be paired") as caught:
+        compare([run(), run(), other], ["runs/a", "runs/b", "runs/c"])
+    assert said in str(caught.value)
+    assert differences(run(), run()) == []
+
+
+def test_everything_that_differs_is_named() -> None:
+    other = with_test(replace(run(), grid=(1, 1), test_scenes=SCENES[::2]), "dddd")
+    assert len(differences(run(), other)) == 3
+
+
+def test_only_encoders_and_ceilings_are_tested_and_holm_counts_each_pair_once() -> None:
+    found = compare([run(), run(net=0.0001, ceiling=0.6)], ["a", "b"])
+    tested = {
+        (p.feature, p.entrant.run, p.entrant.name, p.against.run, p.against.name): p
+        for p in (*found.to_reference, *found.same_name)
+        if p.p is not None
+    }
+    # Of each feature: the net of run 2, both heads and both ceilings against the net of run 1, and the ceilings in pair; the
+    # heads are the same in both runs.
+    assert len(tested) == 12
+    expected = dict(zip(tested, holm([p.p or 0.0 for p in tested.values()]), strict=True))
+    assert {key: p.p_holm for key, p in tested.items()} == expected
+    for item in (*found.to_reference, *found.same_name):
+        if item.entrant.role in ("floor", "random"):
+            assert item.p is None and item.p_holm is None and item.finding in ("", "the same")
+        elif item.p_holm is not None:
+            assert (item.finding == "no difference shown") == (item.p_holm > LEVEL)
+
+
+def test_noise_alone_is_called_no_difference() -> None:
+    made = run()
+    noise = np.random.default_rng(1).normal(0, 0.05, len(SCENES))
+    noise -= noise.mean()
+    rows = [
+        replace(r, errors=tuple(e + n * c for e, n, c in zip(r.errors, noise, r.cells, strict=True)))
+        if r.role == "encoder"
+        else r
+        for r in made.rows
+    ]
+    assert pair(compare([made, replace(made, rows=rows)], ["a", "b"]), NET, 2).finding == "no difference shown"
+
+
+def test_with_few_scenes_nothing_is_tested() -> None:
+    few = [
+        replace(
+            item, test_scenes=SCENES[:9], rows=[replace(r, errors=r.errors[:9], cells=r.cells[:9]) for r in item.rows]
+        )
+        for item in (run(), run(net=0.3))
+    ]
+    found = compare(few, ["a", "b"])
+    assert pair(found, NET, 2).p is None and pair(found, NET, 2).finding == ""
+    assert any("9 test scenes are too few" in note for note in found.notes)
+
+
+def test_seeds_of_a_control_stand_together_and_widen_the_interval() -> None:
+    one = pair(compare([run()], ["a"]), f"random:{NET}", 1)
+    assert len(one.entrant.seeds) == 3
+    assert one.difference.estimate == pytest.approx(1.22 - 0.9)
+    made = run()
+    single = replace(made, rows=[r for r in made.rows if r.role != "random" or "seed=1" in r.encoder])
+    alone = pair(compare([single], ["a"]), f"random:{NET}&seed=1", 1)
+    spread = stats.t.ppf(0.975, 2) * np.std([1.2, 1.22, 1.24], ddof=1) * np.sqrt(1 + 1 / 3)
+    low = one.difference.estimate - one.difference.low
+    assert low > spread and low > 1.5 * (alone.difference.estimate - alone.difference.low)
+
+
+def test_the_reference_can_be_named_and_is_never_chosen_by_test_loss() -> None:
+    assert compare([run()], ["a"], against="position").references["depth"].encoder == "position"
+    with pytest.raises(UsageError, match=r"No run has an encoder 'postion' \(did you mean 'position'\?\)"):
+        compare([run()], ["a"], against="postion")
+    made = run()
+    floors = [replace(r, cv_mse=9.0 if r.encoder == "position" else 1.0) for r in made.rows if r.role == "floor"]
+    assert compare([replace(made, rows=floors)], ["a"]).references["depth"].encoder == "constant"
+    with pytest.raises(UsageError, match="nothing to compare"):
+        compare([replace(made, rows=floors[:1])], ["a"])
+
+
+def test_other_circumstances_are_noted() -> None:
+    other = replace(run(), size=(48, 64), data={**run().data, "train": {**run().data["train"], "fingerprint": "eeee"}})
+    notes = compare([run(), other], ["a", "b"]).notes
+    assert [note.split(";")[0] for note in notes] == [
+        "The runs have different training data",
+        "The runs have different input sizes",
+    ]
+    assert compare([run(), run()], ["a", "b"]).notes == ()
