@@ -28,7 +28,7 @@ import torch
 from numpy.typing import NDArray
 
 from fathom.atomic import atomic_path, write_json
-from fathom.probing.evidence.verdict import LEVEL, MARGIN, Case, Control, Floor, Verdict, verdicts
+from fathom.probing.evidence.verdict import LEVEL, MARGIN, Baseline, Case, Control, Verdict, verdicts
 from fathom.probing.linear.moments import Moments
 from fathom.probing.linear.ridge import Probe, cross_validate
 from fathom.statistics import Interval, scene_interval
@@ -39,7 +39,7 @@ ROWS, COLUMNS = 4, 6
 SCALE = 0.2
 """Spread of ln τ, a room's scale. With it the log of a room's loss varies by 0.64 and losses have skewness 2.0; on 36 rooms of
 NYUv2, linear probes gave 0.46 to 0.65 and 1.2 to 1.7."""
-CEILING = 0.6
+UPPER_BOUND = 0.6
 """Share of the position's loss that the supervised network removes."""
 TRAIN_SCENES = 40
 DONORS = 32
@@ -57,8 +57,8 @@ class World:
         name: of the setting. null: whether `implicit` would be false.
         share: of the position's loss that the encoder's signal removes.
         spread: if not 0, the shares of the encoder and of every seed are drawn between 0 and this.
-        seeds: random-weight encoders to be held against.
-        tie: no probe is fitted; encoder and strongest floor have the same expected loss, exactly: the boundary of the null.
+        seeds: random-weight encoders to be compared with.
+        tie: no probe is fitted; encoder and strongest baseline have the same expected loss, exactly: the boundary of the null.
         gain: the encoder's is smaller by this share after all, exactly.
         skew: of a tie: the encoder's loss is that much larger in deep rooms, and smaller elsewhere to make up for it.
     """
@@ -87,7 +87,7 @@ SCENES = (10, 20, 50, 100, 500)
 V, U = (axis.ravel() for axis in np.meshgrid(np.linspace(-1, 1, ROWS), np.linspace(-1, 1, COLUMNS), indexing="ij"))
 PLACE = np.stack([U, V, U * V, U * U, V * V], axis=1)
 MEAN_MAP = 3.0 + PLACE @ np.array([0.1, -0.7, 0.0, -0.2, 0.4])
-"""The mean depth by place, in the span of the position floor."""
+"""The mean depth by place, in the span of the position baseline."""
 SMOOTH = np.concatenate([np.ones((ROWS * COLUMNS, 1)), PLACE[:, :3]], axis=1)
 SMOOTH /= np.sqrt((SMOOTH**2).mean(0) * SMOOTH.shape[1])
 """Basis of smooth residuals: with unit coefficients the variance is one on average over the cells."""
@@ -132,18 +132,18 @@ def draw_donors(rng: np.random.Generator) -> Array:
 
 
 class Drawn:
-    """Rooms, their depth, and what encoders and floors show of them: ``(N, cells, p)``.
+    """Rooms, their depth, and what encoders and baselines show of them: ``(N, cells, p)``.
 
-    y = m + τ (√a · signal + √(κ − a) · known to the ceiling alone + √(1 − κ) · known to nobody), a the largest share.
+    y = m + τ (√a · signal + √(κ − a) · known to the upper bound alone + √(1 − κ) · known to nobody), a the largest share.
     """
 
     def __init__(self, shares: Sequence[float], scenes: int, donors: Array, rng: np.random.Generator) -> None:
         self.rooms = rooms = Rooms(scenes, rng)
         largest, tau = max(shares), rooms.tau
         signal = rooms.field()
-        self.ceiling_residual = np.sqrt(1 - CEILING) * tau * rooms.field()
-        known = np.sqrt(largest) * signal + np.sqrt(CEILING - largest) * rooms.field()
-        self.depth = MEAN_MAP + tau * known + self.ceiling_residual
+        self.upper_bound_residual = np.sqrt(1 - UPPER_BOUND) * tau * rooms.field()
+        known = np.sqrt(largest) * signal + np.sqrt(UPPER_BOUND - largest) * rooms.field()
+        self.depth = MEAN_MAP + tau * known + self.upper_bound_residual
         self.given = rooms.given(donors)
         place = np.broadcast_to(PLACE, (len(rooms.room), *PLACE.shape))
 
@@ -156,7 +156,7 @@ class Drawn:
             return np.asarray(tau * (np.sqrt(q) * signal + np.sqrt(1 - q) * rooms.field()))
 
         self.encoders = [beside_place(view(share), rooms.field(), rooms.field()) for share in shares]
-        self.floors = {"constant": place[..., :0], "position": place, "pixels+position": beside_place(rooms.field())}
+        self.baselines = {"constant": place[..., :0], "position": place, "pixels+position": beside_place(rooms.field())}
 
     def moments(self, X: Array) -> Moments:
         """Two groups, every other room, for they serve as folds; outputs are depth and control."""
@@ -211,35 +211,35 @@ def simulate(world: World, scenes: int, rng: np.random.Generator) -> Outcome:
     donors = draw_donors(rng)
     train, test = Drawn(shares, TRAIN_SCENES, donors, rng), Drawn(shares, scenes, donors, rng)
     fits = [cross_validate(train.moments(X), FOLDS, PENALTY) for X in train.encoders]
-    floor_fits = {name: cross_validate(train.moments(X), FOLDS, PENALTY) for name, X in train.floors.items()}
+    baseline_fits = {name: cross_validate(train.moments(X), FOLDS, PENALTY) for name, X in train.baselines.items()}
     measured = [test.residuals(fit.probe, X) for fit, X in zip(fits, test.encoders, strict=True)]
-    floor_measured = {name: test.residuals(fit.probe, test.floors[name]) for name, fit in floor_fits.items()}
+    baseline_measured = {name: test.residuals(fit.probe, test.baselines[name]) for name, fit in baseline_fits.items()}
     residual, rooms = measured[0][0], test.rooms
-    floors = [
-        Floor(name, (rooms.sums(floor_measured[name][0] ** 2),), float(fit.cv_mse[0]), floor_measured[name][1])
-        for name, fit in floor_fits.items()
+    baselines = [
+        Baseline(name, (rooms.sums(baseline_measured[name][0] ** 2),), float(fit.cv_mse[0]), baseline_measured[name][1])
+        for name, fit in baseline_fits.items()
     ]
     if world.seeds:
         seeds = tuple(rooms.sums(other**2) for other, _ in measured[1:])
         cv_mse = float(np.mean([float(fit.cv_mse[0]) for fit in fits[1:]]))
-        floors.append(Floor("random", seeds, cv_mse, np.mean([control for _, control in measured[1:]], axis=0)))
-    found = _verdict(test.rooms, test.depth, residual, test.given, measured[0][1], floors, test.ceiling_residual)
+        baselines.append(Baseline("random", seeds, cv_mse, np.mean([control for _, control in measured[1:]], axis=0)))
+    found = _verdict(test.rooms, test.depth, residual, test.given, measured[0][1], baselines, test.upper_bound_residual)
     own = true_loss(fits[0].probe, shares[0], max(shares))
     losses = scene_interval(rooms.sums(residual**2), rooms.cells, log=True, resamples=RESAMPLES)
     naive_loss = naive_mean(residual**2)
     # The expectation over seeds is no single probe's, and the naive method knows no seeds: there position stands in.
     fixed = found.findings.reference.seeds == 1
-    reference = found.findings.reference.floor if fixed else "position"
-    floor = true_loss(floor_fits[reference].probe, 0.0, 0.0)
-    naive = naive_mean(floor_measured[reference][0] ** 2 - residual**2)
+    reference = found.findings.reference.baseline if fixed else "position"
+    baseline = true_loss(baseline_fits[reference].probe, 0.0, 0.0)
+    naive = naive_mean(baseline_measured[reference][0] ** 2 - residual**2)
     return Outcome(
         kind=found.kind,
         naive_implicit=naive[2],
         loss=_holds(losses, own),
-        gain=_holds(found.findings.reference.interval, floor - own) if fixed else None,
-        share=_holds(found.findings.share, (floor - own) / (floor - (1 - CEILING))) if fixed else None,
+        gain=_holds(found.findings.reference.interval, baseline - own) if fixed else None,
+        share=_holds(found.findings.share, (baseline - own) / (baseline - (1 - UPPER_BOUND))) if fixed else None,
         naive_loss=naive_loss[0] <= own <= naive_loss[1],
-        naive_gain=naive[0] <= floor - own <= naive[1] if fixed else None,
+        naive_gain=naive[0] <= baseline - own <= naive[1] if fixed else None,
     )
 
 
@@ -248,7 +248,7 @@ DEEP = 1.3
 
 
 def _tie(world: World, scenes: int, rng: np.random.Generator) -> Outcome:
-    """Encoder and strongest floor err by as much in expectation, four fifths of it in common."""
+    """Encoder and strongest baseline err by as much in expectation, four fifths of it in common."""
     from scipy.stats import norm
 
     rooms = Rooms(scenes, rng)
@@ -257,18 +257,18 @@ def _tie(world: World, scenes: int, rng: np.random.Generator) -> Outcome:
     ratio = np.where(rooms.tau > DEEP, 1 + world.skew, 1 - world.skew * deep_share / (1 - deep_share))
     common, spread = rooms.field(), 0.85**0.5 * rooms.tau
     encoder = spread * np.sqrt((1 - world.gain) * ratio) * (np.sqrt(0.8) * common + np.sqrt(0.2) * rooms.field())
-    floor = spread * (np.sqrt(0.8) * common + np.sqrt(0.2) * rooms.field())
+    baseline = spread * (np.sqrt(0.8) * common + np.sqrt(0.2) * rooms.field())
     above = rooms.tau * rooms.field()
     donors = draw_donors(rng)
     given = rooms.given(donors)
     control = rooms.sums((given - donors.mean(0)) ** 2)
-    floors = [
-        Floor("constant", (rooms.sums((above + MEAN_MAP - MEAN_MAP.mean()) ** 2),), 1.3, control),
-        Floor("position", (rooms.sums(above**2),), 1.0, control),
-        Floor("pixels+position", (rooms.sums(floor**2),), 0.85, control),
+    baselines = [
+        Baseline("constant", (rooms.sums((above + MEAN_MAP - MEAN_MAP.mean()) ** 2),), 1.3, control),
+        Baseline("position", (rooms.sums(above**2),), 1.0, control),
+        Baseline("pixels+position", (rooms.sums(baseline**2),), 0.85, control),
     ]
-    found = _verdict(rooms, MEAN_MAP + above, encoder, given, control, floors, None)
-    naive = naive_mean(floor**2 - encoder**2)
+    found = _verdict(rooms, MEAN_MAP + above, encoder, given, control, baselines, None)
+    naive = naive_mean(baseline**2 - encoder**2)
     truth = 0.85 * world.gain
     held = _holds(found.findings.reference.interval, truth)
     return Outcome(found.kind, naive[2], gain=held, naive_gain=naive[0] <= truth <= naive[1])
@@ -280,8 +280,8 @@ def _verdict(
     residual: Array,
     given: Array,
     control_errors: Array,
-    floors: Sequence[Floor],
-    ceiling: Array | None,
+    baselines: Sequence[Baseline],
+    upper_bound: Array | None,
 ) -> Verdict:
     """The product's verdict on one encoder."""
     control = Control(
@@ -289,8 +289,8 @@ def _verdict(
         around=rooms.sums((depth - MEAN_MAP.mean()) ** 2),
         control_around=rooms.sums((given - MEAN_MAP.mean()) ** 2),
     )
-    most = None if ceiling is None else rooms.sums(ceiling**2)
-    case = Case("encoder", "depth", rooms.cells, rooms.sums(residual**2), tuple(floors), control, most)
+    most = None if upper_bound is None else rooms.sums(upper_bound**2)
+    case = Case("encoder", "depth", rooms.cells, rooms.sums(residual**2), tuple(baselines), control, most)
     return verdicts([case], resamples=RESAMPLES)[0]
 
 
@@ -310,7 +310,7 @@ def measure(world: World, scenes: int, worlds: int, seed: int = 0) -> dict[str, 
     rng = np.random.default_rng([seed, scenes, WORLDS.index(world)])
     outcomes = [simulate(world, scenes, rng) for _ in range(worlds)]
     record: dict[str, Any] = {"world": world.name, "null": world.null, "scenes": scenes, "worlds": worlds}
-    record |= {kind: sum(o.kind == kind for o in outcomes) / worlds for kind in ("implicit", "not shown", "absent")}
+    record |= {kind: sum(o.kind == kind for o in outcomes) / worlds for kind in ("implicit", "inconclusive", "absent")}
     record["naive implicit"] = sum(o.naive_implicit for o in outcomes) / worlds
     for name in ("loss", "gain", "share", "naive_loss", "naive_gain"):
         held = [value for o in outcomes if (value := getattr(o, name)) is not None]
@@ -384,7 +384,12 @@ def main() -> None:
             "python": platform.python_version(),
             "numpy": np.__version__,
             "seconds": round(time.perf_counter() - start),
-            "settings": {"level": LEVEL, "resamples": RESAMPLES, "train_scenes": TRAIN_SCENES, "ceiling": CEILING},
+            "settings": {
+                "level": LEVEL,
+                "resamples": RESAMPLES,
+                "train_scenes": TRAIN_SCENES,
+                "upper_bound": UPPER_BOUND,
+            },
             "worlds": [asdict(world) for world in WORLDS],
             "records": records,
         },

@@ -113,7 +113,7 @@ class Plan:
         yield self.probe(seed)
 
     def encoders(self, seed: int) -> dict[str, str]:
-        """Name -> SPEC; the probe adds the floors, and each architecture with random and with permuted weights."""
+        """Name -> SPEC; the probe adds the baselines, and each architecture with random and with permuted weights."""
         trained = {name: f"checkpoint:{self.out / f'{name}-{seed}'}" for name in ("autoencoder", "residual_cnn")}
         return {**trained, "squeezenet": f"module:examples/squeezenet.py:squeezenet?weights={self.weights}"}
 

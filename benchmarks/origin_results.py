@@ -77,9 +77,9 @@ def measure(run: Path, plan: Plan) -> dict[str, Any]:
     trained = load_model(run)
     network: Any = trained.model.eval()
     seed, size = trained.recipe.train.seed, trained.input_size
-    floor = MeanMap()
+    baseline = MeanMap()
     for batch in batches(kept(plan.train, seed, "train", size)):
-        floor.add(*target_of(network, batch.image, batch.depth, batch.valid))
+        baseline.add(*target_of(network, batch.image, batch.depth, batch.valid))
     result: dict[str, Any] = {"parameters": trained.info["parameters"], "parts": {}}
     for part in ("seen", "unseen", "test"):
         sheets: list[dict[str, Any]] = []
@@ -90,7 +90,7 @@ def measure(run: Path, plan: Plan) -> dict[str, Any]:
             prediction = network(batch.image)
             depth = network.predicts == "depth"
             own = frame_scores(prediction, target, valid, depth)
-            flat = frame_scores(floor.map().expand_as(target), target, valid, depth)
+            flat = frame_scores(baseline.map().expand_as(target), target, valid, depth)
             for i, sheet in enumerate(own):
                 row = {"id": batch.ids[i], "scene": batch.scenes[i], **sheet}
                 row |= {f"map_{key}": value for key, value in flat[i].items()}
@@ -194,7 +194,7 @@ class Results:
         return {**sides, "leak": as_found(leak, least, most, len(runs))}
 
     def probes(self) -> dict[str, Any]:
-        """Losses on the probe's grid: each probe, and the residual CNN's own prediction as the ceiling."""
+        """Losses on the probe's grid: each probe, and the residual CNN's own prediction as the upper bound."""
         folders = self.plan.finished("probe")
         rows: dict[str, list[Array]] = {}
         layers: dict[str, str] = {}
@@ -213,13 +213,13 @@ class Results:
                 else:
                     name = names.get(row.encoder, row.encoder)
                     rows.setdefault(name, []).append(errors)
-                    layers[name] = "" if row.role == "floor" else row.layer
+                    layers[name] = "" if row.role == "baseline" else row.layer
             for name, several in controls.items():  # random weights: the mean loss over their seeds
                 rows.setdefault(name, []).append(np.mean(several, axis=0))
-        ceiling, frames = self.errors("residual_cnn", "mse")
-        if folders and ceiling:
-            assert np.allclose(frames * GRID[0] * GRID[1], cells), "the ceiling and the probes see other cells"
-            rows["ceiling"] = [total * GRID[0] * GRID[1] for total in ceiling]
+        upper_bound, frames = self.errors("residual_cnn", "mse")
+        if folders and upper_bound:
+            assert np.allclose(frames * GRID[0] * GRID[1], cells), "the upper bound and the probes see other cells"
+            rows["upper_bound"] = [total * GRID[0] * GRID[1] for total in upper_bound]
         table = {}
         for name, losses in rows.items():
             table[name] = {"layer": layers.get(name, ""), "mse": mean_of(losses, cells)}

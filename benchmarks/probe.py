@@ -22,7 +22,7 @@ from fathom.data.dataset import Dataset, Frame
 from fathom.data.sources import load
 from fathom.data.transforms import fit
 from fathom.encoders import open_encoder
-from fathom.probing.participants import FLOORS
+from fathom.probing.participants import BASELINES
 from fathom.probing.plan import default_size
 from fathom.probing.probe import probe
 from fathom.progress import set_quiet
@@ -77,15 +77,15 @@ def whole_run(data: Dataset, encoder: str, rounds: int, grid: tuple[int, int] | 
         for images in batches:
             opened.encode(images)
 
-    def run(parts: tuple[Dataset, Dataset], floors: tuple[str, ...], **more: int) -> Callable[[], object]:
-        return lambda: probe(encoder, "depth", *parts, floors=floors, **{**settings, **more})
+    def run(parts: tuple[Dataset, Dataset], baselines: tuple[str, ...], **more: int) -> Callable[[], object]:
+        return lambda: probe(encoder, "depth", *parts, baselines=baselines, **{**settings, **more})
 
     in_memory, on_disk = memory.split(0.25), data.split(0.25)
     cases = {
         "the encoder alone, frames in memory": (run(in_memory, ("constant",)), 1),
-        "the encoder and five floors, frames in memory": (run(in_memory, FLOORS), 1),
-        "the encoder, five floors and six controls, frames in memory": (run(in_memory, FLOORS, controls=5), 7),
-        "the encoder and five floors, frames on disk": (run(on_disk, FLOORS), 1),
+        "the encoder and five baselines, frames in memory": (run(in_memory, BASELINES), 1),
+        "the encoder, five baselines and six controls, frames in memory": (run(in_memory, BASELINES, controls=5), 7),
+        "the encoder and five baselines, frames on disk": (run(on_disk, BASELINES), 1),
     }
     print(f"{len(samples)} frames of {size[0]}x{size[1]}, {encoder}, {torch.get_num_threads()} threads")
     for name, (whole, encoders) in cases.items():

@@ -13,7 +13,7 @@ import torch
 from fathom.data.dataset import Dataset
 from fathom.data.sources import load
 from fathom.errors import FathomError, UsageError
-from fathom.features import Feature, count_classes, labels_feature
+from fathom.features import Feature, count_classes, feature, labels_feature
 from fathom.probing.evidence.evidence import Evidence
 from fathom.probing.probe import probe
 from fathom.sample import Grid, Sample
@@ -30,7 +30,7 @@ def split(tmp_path_factory: pytest.TempPathFactory) -> tuple[Dataset, Dataset]:
 
 def run(split: tuple[Dataset, Dataset], function: Callable[[Sample, Grid], Any], **settings: Any) -> Evidence:
     mine = Feature.from_function("mine", function)
-    return probe([], mine, *split, floors=("constant", "pixels"), size=SIZE, grid=GRID, pictures=0, **settings)
+    return probe([], mine, *split, baselines=("constant", "pixels"), size=SIZE, grid=GRID, pictures=0, **settings)
 
 
 def everywhere(grid: Grid) -> torch.Tensor:
@@ -38,7 +38,7 @@ def everywhere(grid: Grid) -> torch.Tensor:
 
 
 def red(sample: Sample, grid: Grid) -> tuple[torch.Tensor, torch.Tensor]:
-    return Feature("colour").of(sample, grid)[0][:1], everywhere(grid)
+    return feature("colour").of(sample, grid)[0][:1], everywhere(grid)
 
 
 def test_a_scene_without_a_valid_cell_counts_nowhere(split: tuple[Dataset, Dataset]) -> None:
@@ -46,7 +46,7 @@ def test_a_scene_without_a_valid_cell_counts_nowhere(split: tuple[Dataset, Datas
     empty = {train.scenes[1], test.scenes[2]}
 
     def gap(sample: Sample, grid: Grid) -> tuple[torch.Tensor, torch.Tensor]:
-        values, valid = Feature("depth").of(sample, grid)
+        values, valid = feature("depth").of(sample, grid)
         return (values * torch.nan, ~valid) if sample.scene in empty else (values, valid)
 
     with_gap = run(split, gap, penalties=(1e-3,))
@@ -55,7 +55,7 @@ def test_a_scene_without_a_valid_cell_counts_nowhere(split: tuple[Dataset, Datas
             train.of_scenes([scene for scene in train.scenes if scene not in empty]),
             test.of_scenes([scene for scene in test.scenes if scene not in empty]),
         ),
-        lambda sample, grid: Feature("depth").of(sample, grid),
+        lambda sample, grid: feature("depth").of(sample, grid),
         penalties=(1e-3,),
     )
     for row, same in zip(with_gap.rows, without.rows, strict=True):

@@ -29,9 +29,9 @@ def rooms() -> tuple[Dataset, Dataset]:
     return train.subset(range(0, 60, 4)), test.subset(range(0, 28, 4))  # a view of each of 15 and 7 rooms
 
 
-def test_pixels_know_colour_and_the_position_floor_knows_position(rooms: tuple[Dataset, Dataset]) -> None:
-    floors = ("constant", "position", "pixels")
-    evidence = probe([], ["colour", "luminance", "position"], *rooms, floors=floors, grid=(6, 8), pictures=0)
+def test_pixels_know_colour_and_the_position_baseline_knows_position(rooms: tuple[Dataset, Dataset]) -> None:
+    baselines = ("constant", "position", "pixels")
+    evidence = probe([], ["colour", "luminance", "position"], *rooms, baselines=baselines, grid=(6, 8), pictures=0)
     for feature, knows, ignorant in (
         ("colour", "pixels", "position"),
         ("luminance", "pixels", "position"),
@@ -45,7 +45,7 @@ def test_pixels_know_colour_and_the_position_floor_knows_position(rooms: tuple[D
 
 def test_every_feature_of_rooms_is_probed_and_labels_have_accuracy_and_miou(rooms: tuple[Dataset, Dataset]) -> None:
     names = ["depth", "relative_depth", "depth_edges", "normals", "plane_offset", "curvature", "labels"]
-    evidence = probe([], names, *rooms, floors=("constant", "pixels+position"), grid=(6, 8), pictures=0)
+    evidence = probe([], names, *rooms, baselines=("constant", "pixels+position"), grid=(6, 8), pictures=0)
     for name in names:
         for row in ladder(evidence, name).values():
             assert np.isfinite(row.test_mse) and sum(row.cells) > 0, (name, row.encoder)
@@ -65,7 +65,7 @@ def test_accuracy_and_miou_of_classes_that_the_colours_tell(tmp_path: Path) -> N
         truth.append(label)
     data = load(f"{root}?depth-scale=1000")
     train, test = data.split(0.4, seed=2)
-    evidence = probe([], "labels", train, test, floors=("constant", "pixels"), size=SIZE, grid=GRID, pictures=0)
+    evidence = probe([], "labels", train, test, baselines=("constant", "pixels"), size=SIZE, grid=GRID, pictures=0)
     rows = ladder(evidence, "labels")
     assert rows["pixels"].accuracy > 0.85 and rows["pixels"].miou > 0.75
     by_id = dict(zip(data.ids, truth, strict=True))
@@ -91,7 +91,7 @@ def test_data_with_a_target_and_without_depth_are_probed_from_the_command_line(
         path.unlink()
     (root / "depth").rename(root / "nothing")
     out = tmp_path / "out"
-    arguments = ["-f", "target", "--floors", "constant,pixels,position", "--grid", "3x4", "-o", str(out), "-q"]
+    arguments = ["-f", "target", "--baselines", "constant,pixels,position", "--grid", "3x4", "-o", str(out), "-q"]
     assert main(["probe", f"{root}?target-layout=hwc", *arguments]) == 0
     assert "target: test loss" in capsys.readouterr().out
     rows = {row["encoder"]: row for row in json.loads((out / "evidence.json").read_text())["rows"]}
@@ -111,7 +111,7 @@ def test_a_target_with_unknown_pixels_is_fitted_on_the_known_ones(tmp_path: Path
         path.parent.mkdir(parents=True, exist_ok=True)
         np.save(path, target)
     train, test = load(f"{root}?target-invalid=-9&depth-scale=1000").split(0.4)
-    evidence = probe([], "target", train, test, floors=("constant", "pixels"), size=SIZE, grid=GRID, pictures=0)
+    evidence = probe([], "target", train, test, baselines=("constant", "pixels"), size=SIZE, grid=GRID, pictures=0)
     row = ladder(evidence, "target")["pixels"]
     assert row.r2 is not None and row.r2 > 0.9999
     assert sum(row.cells) == len(test) // 2 * (12 + 6)

@@ -73,10 +73,10 @@ def test_pairing_removes_what_rooms_share() -> None:
 
 def test_share_of_the_gap() -> None:
     rng = np.random.default_rng(4)
-    floor, _ = worlds(60, rng)
-    ceiling = floor * 0.4
-    encoder = floor - 0.25 * (floor - ceiling) * rng.normal(1, 0.1, 60)
-    found = scene_interval(floor - encoder, floor - ceiling)
+    baseline, _ = worlds(60, rng)
+    upper_bound = baseline * 0.4
+    encoder = baseline - 0.25 * (baseline - upper_bound) * rng.normal(1, 0.1, 60)
+    found = scene_interval(baseline - encoder, baseline - upper_bound)
     assert found.low < 0.25 < found.high
     assert found.high - found.low < 0.1
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fathom.evaluation.evaluate import evaluate as evaluate
     from fathom.evaluation.result import Evaluation as Evaluation
     from fathom.features import Feature as Feature
+    from fathom.features import feature as feature
     from fathom.probing.evidence.evidence import Evidence as Evidence
     from fathom.probing.probe import probe as probe
     from fathom.sample import Intrinsics as Intrinsics
@@ -30,6 +31,7 @@ _PUBLIC = {
     "load": "fathom.data.sources",
     "FathomError": "fathom.errors",
     "Feature": "fathom.features",
+    "feature": "fathom.features",
     "Evaluation": "fathom.evaluation.result",
     "evaluate": "fathom.evaluation.evaluate",
     "Evidence": "fathom.probing.evidence.evidence",

@@ -5,7 +5,7 @@ sums over scenes, R = Σ a_s / Σ b_s:
 
     mean squared error           a = Σ squared error,        b = valid cells
     difference of two losses     a = E₁ − E₂,                b = valid cells
-    share of a gap closed        a = E_floor − E_encoder,    b = E_floor − E_ceiling
+    share of a gap closed        a = E_baseline − E_encoder,    b = E_baseline − E_upper_bound
 
 Its linearised standard error over S scenes (Cochran 1977, ch. 6) is
 

@@ -53,7 +53,7 @@ def test_it_prints_the_table_and_writes_json(
 
 def test_another_reference_and_one_run(runs: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", runs[0], "--against", "position"]) == 0
-    assert "difference from position at floor (run 1), MSE 1.4" in capsys.readouterr().out
+    assert "difference from position at baseline (run 1), MSE 1.4" in capsys.readouterr().out
 
 
 def test_runs_that_differ_are_one_sentence(

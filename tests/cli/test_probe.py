@@ -73,7 +73,7 @@ def test_saved_split_gives_the_same_numbers(data: str, tmp_path: Path) -> None:
         (["rooms", "--device", "gpu"], 2, "no device 'gpu' here; use cpu"),
         (["rooms", "--grid", "1000x1000"], 2, "finer than the input of 96x128"),
         (["rooms", "--size", "4x4"], 2, "smaller than one cell of 8x8 pixels"),
-        (["rooms", "--ceiling", "absent"], 1, "absent: does not exist"),
+        (["rooms", "--upper-bound", "absent"], 1, "absent: does not exist"),
     ],
 )
 def test_bad_arguments_get_one_sentence_and_leave_nothing(

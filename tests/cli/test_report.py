@@ -12,10 +12,12 @@ from tests.data.files import pairs
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of the floors on a small folder."""
+    """A run of the baselines on a small folder."""
     folder = tmp_path_factory.mktemp("probe")
     data = f"{pairs(folder / 'd', scenes=12, views=1)}?depth-scale=1000"
-    assert main(["probe", data, "-o", str(folder / "run"), "--grid", "3x4", "-q", "--floors", "constant,position"]) == 0
+    assert (
+        main(["probe", data, "-o", str(folder / "run"), "--grid", "3x4", "-q", "--baselines", "constant,position"]) == 0
+    )
     return folder / "run"
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fathom.data.dataset import Dataset, Frame
-from fathom.data.splits import fraction_split, kfold_split, load_split, save_split, three_way
+from fathom.data.splits import kfold_split, load_split, save_split, three_way
 from fathom.errors import DataError, UsageError
 
 
@@ -34,22 +34,22 @@ def dataset(sizes: list[int]) -> Dataset:
 @given(st.lists(st.integers(1, 30), min_size=2, max_size=40), st.floats(0.05, 0.9), st.integers(0, 5))
 def test_fraction_split_parts_the_scenes(sizes: list[int], fraction: float, seed: int) -> None:
     whole = dataset(sizes)
-    train, test = fraction_split(whole, fraction, seed)
+    train, test = whole.split(fraction, seed)
     assert not set(train.scenes) & set(test.scenes)
     assert sorted(train.ids + test.ids) == sorted(whole.ids)
     assert len(train) and len(test)
 
 
 def test_share_of_frames_is_about_what_was_asked_for() -> None:
-    _, test = fraction_split(dataset([5] * 40), 0.25, 0)
+    _, test = dataset([5] * 40).split(0.25, 0)
     assert len(test) == 50
 
 
 def test_split_depends_on_seed_and_names_not_on_order() -> None:
     whole = dataset([3] * 20)
     backwards = whole.subset(list(reversed(range(len(whole)))))
-    assert set(fraction_split(whole, 0.3, 1)[1].scenes) == set(fraction_split(backwards, 0.3, 1)[1].scenes)
-    assert set(fraction_split(whole, 0.3, 1)[1].scenes) != set(fraction_split(whole, 0.3, 2)[1].scenes)
+    assert set(whole.split(0.3, 1)[1].scenes) == set(backwards.split(0.3, 1)[1].scenes)
+    assert set(whole.split(0.3, 1)[1].scenes) != set(whole.split(0.3, 2)[1].scenes)
 
 
 @settings(max_examples=40, deadline=None)
@@ -69,7 +69,7 @@ def test_three_parts_share_no_scene() -> None:
 
 def test_one_scene_cannot_be_split() -> None:
     with pytest.raises(UsageError, match="has 1 scene, too few for 2 parts"):
-        fraction_split(dataset([9]), 0.5, 0)
+        dataset([9]).split(0.5, 0)
     with pytest.raises(UsageError, match="has 3 scenes, too few for 5 parts"):
         kfold_split(dataset([1, 1, 1]), 5, 0)
 
@@ -77,19 +77,19 @@ def test_one_scene_cannot_be_split() -> None:
 @pytest.mark.parametrize("fraction", [0, 1, -0.5, 2])
 def test_fraction_outside_0_and_1_is_refused(fraction: float) -> None:
     with pytest.raises(UsageError, match="not between 0 and 1"):
-        fraction_split(dataset([1, 1]), fraction, 0)
+        dataset([1, 1]).split(fraction, 0)
 
 
 def test_saved_split_comes_back(tmp_path: Path) -> None:
     whole = dataset([2] * 10)
-    train, test = fraction_split(whole, 0.3, 0)
+    train, test = whole.split(0.3, 0)
     save_split(tmp_path / "split.json", {"train": train, "test": test}, 0)
     parts = load_split(tmp_path / "split.json", whole)
     assert parts["train"].ids == train.ids and parts["test"].ids == test.ids
 
 
 def test_split_of_other_data_and_a_broken_file_are_refused(tmp_path: Path) -> None:
-    train, test = fraction_split(dataset([2] * 10), 0.3, 0)
+    train, test = dataset([2] * 10).split(0.3, 0)
     save_split(tmp_path / "split.json", {"train": train, "test": test}, 0)
     with pytest.raises(DataError, match=r"names frame .*, which listed lacks"):
         load_split(tmp_path / "split.json", dataset([2]))

@@ -1,4 +1,4 @@
-"""Floors, each against an independent computation."""
+"""Baselines, each against an independent computation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from fathom.encoders import open_encoder
 from fathom.encoders.base import Encoder
-from fathom.encoders.baselines import FLOORS, Floor, open_floor
+from fathom.encoders.baselines import BASELINES, Baseline, open_baseline
 from fathom.errors import UsageError
 
 IMAGES = torch.rand(2, 3, 24, 32, generator=torch.Generator().manual_seed(0))
@@ -17,9 +17,9 @@ GRID = (6, 8)
 
 
 def read(spec: str, images: torch.Tensor = IMAGES, grid: tuple[int, int] = GRID) -> torch.Tensor:
-    floor = open_floor(spec)
-    assert floor is not None
-    return floor.on_grid(grid).encode(images)["floor"]
+    baseline = open_baseline(spec)
+    assert baseline is not None
+    return baseline.on_grid(grid).encode(images)["baseline"]
 
 
 def test_constant_has_no_column() -> None:
@@ -61,17 +61,17 @@ def test_patch_holds_the_colours_of_the_cells_around(spec: str, side: int) -> No
 @pytest.mark.parametrize("spec", ["patch:4", "patch:0", "patch:33", "patch:x", "patch:"])
 def test_a_patch_without_a_middle_is_refused(spec: str) -> None:
     with pytest.raises(UsageError, match="odd number of cells"):
-        open_floor(spec)
+        open_baseline(spec)
 
 
-@pytest.mark.parametrize("spec", [*FLOORS, "patch:5"])
-def test_floors_are_encoders_that_say_they_are_floors(spec: str) -> None:
-    floor = open_encoder(spec)
-    assert isinstance(floor, Encoder) and isinstance(floor, Floor)
-    assert floor.floor and floor.name == spec and floor.to("cpu") is floor
+@pytest.mark.parametrize("spec", [*BASELINES, "patch:5"])
+def test_baselines_are_encoders_that_say_they_are_baselines(spec: str) -> None:
+    baseline = open_encoder(spec)
+    assert isinstance(baseline, Encoder) and isinstance(baseline, Baseline)
+    assert baseline.baseline and baseline.name == spec and baseline.to("cpu") is baseline
     with pytest.raises(UsageError, match="has no grid of its own"):
-        floor.encode(IMAGES)
+        baseline.encode(IMAGES)
 
 
-def test_other_names_are_no_floors() -> None:
-    assert open_floor("hf:org/name") is None
+def test_other_names_are_no_baselines() -> None:
+    assert open_baseline("hf:org/name") is None

@@ -1,4 +1,4 @@
-"""Backbones of transformers as encoders, held against the hidden states that the models report of themselves."""
+"""Backbones of transformers as encoders, compared with the hidden states that the models report of themselves."""
 
 from __future__ import annotations
 
@@ -374,7 +374,7 @@ def test_the_probe_command_takes_a_local_backbone(
 
     data = f"{pairs(tmp_path / 'd', scenes=6, views=1, height=48, width=64)}?depth-scale=1000"
     spec = f"hf:{folders('convnext')}"
-    code = main(["probe", data, "-e", spec, "-e", f"random:{spec}", "--floors", "constant,pixels", "--pictures", "0",
+    code = main(["probe", data, "-e", spec, "-e", f"random:{spec}", "--baselines", "constant,pixels", "--pictures", "0",
                  "-o", str(tmp_path / "out"), "-q"])  # fmt: skip
     assert code == 0, capsys.readouterr().err
     rows = json.loads((tmp_path / "out" / "evidence.json").read_text())["rows"]

@@ -169,7 +169,7 @@ def net(tmp_path: Path) -> Callable[[str], str]:
 def test_a_factory_in_a_file_gets_its_options_typed(net: Callable[[str], str]) -> None:
     encoder = open_encoder(net("bare?width=7&gain=2.5&name=b"))
     assert encoder.encode(IMAGES)["conv"].shape == (2, 7, 16, 24)
-    assert encoder.name == net("bare?width=7&gain=2.5&name=b") and not encoder.floor
+    assert encoder.name == net("bare?width=7&gain=2.5&name=b") and not encoder.baseline
 
 
 def test_a_factory_may_bring_its_preprocessing_and_a_spec_may_override_it(net: Callable[[str], str]) -> None:

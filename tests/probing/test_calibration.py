@@ -38,7 +38,7 @@ def slack(rate: float, worlds: int) -> float:
 
 @pytest.mark.parametrize("scenes", [10, 50])
 @pytest.mark.parametrize("name", ["exact tie", "exact tie, skewed"])
-def test_an_encoder_as_good_as_a_floor_is_rarely_called_implicit(
+def test_an_encoder_as_good_as_a_baseline_is_rarely_called_implicit(
     calibration: ModuleType, name: str, scenes: int
 ) -> None:
     world = next(item for item in calibration.WORLDS if item.name == name)

@@ -54,7 +54,7 @@ def run(
     root: Path, cache: Path, encoder: ModuleEncoder | None = None, feature: str | Feature = "depth", **more: object
 ) -> Evidence:
     given = encoder if encoder is not None else []
-    settings = {"size": SIZE, "grid": GRID, "floors": ("constant", "pixels"), "controls": 0, "pictures": 0, **more}
+    settings = {"size": SIZE, "grid": GRID, "baselines": ("constant", "pixels"), "controls": 0, "pictures": 0, **more}
     return probe(given, feature, *split(root), cache=cache, **settings)  # type: ignore[arg-type]
 
 
@@ -138,7 +138,7 @@ def test_encoder_whose_content_cannot_be_seen_is_not_cached(
     root: Path, tmp_path: Path, encoded: list[list[str]]
 ) -> None:
     class Mine:
-        name, layers, floor = "mine", ("x",), False
+        name, layers, baseline = "mine", ("x",), False
 
         def encode(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
             return {"x": nn.functional.avg_pool2d(images, 8)}

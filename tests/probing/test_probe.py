@@ -1,4 +1,4 @@
-"""The whole probe run, held against scikit-learn on the explicit matrix and against planted truth."""
+"""The whole probe run, compared with scikit-learn on the explicit matrix and against planted truth."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def matrix(data: Dataset) -> tuple[np.ndarray, np.ndarray]:
 
 def test_test_loss_is_that_of_scikit_learns_ridge(split: tuple[Dataset, Dataset]) -> None:
     train, test = split
-    evidence = probe([], "depth", train, test, floors=("constant", "pixels"), size=SIZE, grid=GRID, pictures=0)
+    evidence = probe([], "depth", train, test, baselines=("constant", "pixels"), size=SIZE, grid=GRID, pictures=0)
     row = next(row for row in evidence.rows if row.encoder == "pixels")
     (X, y), (X_test, y_test) = matrix(train), matrix(test)
     mean, deviation = X.mean(0), X.std(0)
@@ -57,7 +57,9 @@ def test_test_loss_is_that_of_scikit_learns_ridge(split: tuple[Dataset, Dataset]
 
 def test_numbers_do_not_depend_on_batches_or_workers(split: tuple[Dataset, Dataset]) -> None:
     def losses(**settings: int) -> list[float]:
-        evidence = probe([], "depth", *split, floors=("pixels", "patch"), size=SIZE, grid=GRID, pictures=0, **settings)
+        evidence = probe(
+            [], "depth", *split, baselines=("pixels", "patch"), size=SIZE, grid=GRID, pictures=0, **settings
+        )
         return [row.test_mse for row in evidence.rows]
 
     reference = losses(batch_size=16)
@@ -66,7 +68,7 @@ def test_numbers_do_not_depend_on_batches_or_workers(split: tuple[Dataset, Datas
 
 
 def test_pixels_know_luminance_perfectly_and_constant_does_not(split: tuple[Dataset, Dataset]) -> None:
-    evidence = probe([], "luminance", *split, floors=("constant", "pixels"), size=SIZE, grid=GRID, pictures=0)
+    evidence = probe([], "luminance", *split, baselines=("constant", "pixels"), size=SIZE, grid=GRID, pictures=0)
     r2 = {row.encoder: row.r2 for row in evidence.rows}
     assert r2["pixels"] > 0.999999 and abs(r2["constant"]) < 0.2
 
@@ -111,13 +113,13 @@ def test_layer_is_chosen_by_cross_validation_and_finds_what_was_planted(tmp_path
 
 def test_a_users_own_feature_is_probed(split: tuple[Dataset, Dataset]) -> None:
     mine = Feature.from_function("redness", lambda sample, grid: (pooled(sample)[:1], whole(grid)))
-    evidence = probe([], mine, *split, floors=("pixels",), size=SIZE, grid=GRID, pictures=0)
+    evidence = probe([], mine, *split, baselines=("pixels",), size=SIZE, grid=GRID, pictures=0)
     assert next(row for row in evidence.rows if row.encoder == "pixels").r2 > 0.999999
 
 
 def test_several_features_come_out_of_one_run(split: tuple[Dataset, Dataset]) -> None:
     names = ["depth", "log_depth", "disparity", "depth_edges", "luminance", "position", "colour"]
-    evidence = probe([], names, *split, floors=("pixels",), size=SIZE, grid=GRID, pictures=0)
+    evidence = probe([], names, *split, baselines=("pixels",), size=SIZE, grid=GRID, pictures=0)
     assert set(evidence.features) == set(names)
 
 

@@ -1,4 +1,4 @@
-"""What a run holds its encoders against: random and permuted weights, the ceiling, few labels; and the verdict from it."""
+"""What a run holds its encoders against: random and permuted weights, the upper bound, few labels; and the verdict from it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ GRID, SIZE = (3, 4), (24, 32)
 def striped(root: Path, scenes: int = 30) -> Path:
     """Pairs whose depth is the strength of upright stripes in each cell, in the dark about which are its mean and level stripes.
 
-    No average over cells knows it, so no floor does.
+    No average over cells knows it, so no baseline does.
     """
     rng = np.random.default_rng(3)
     across, down = (-1.0) ** np.arange(32), (-1.0) ** np.arange(24)[:, None]
@@ -94,13 +94,13 @@ def test_each_encoder_meets_its_own_architecture_without_what_it_learned(found: 
 def test_what_was_planted_is_called_implicit(found: Evidence) -> None:
     verdict = next(item for item in found.verdicts if item["feature"] == "depth")
     assert verdict["verdict"] == "implicit", verdict["sentence"]
-    assert {gain["floor"] for gain in verdict["gains"]} >= {
+    assert {gain["baseline"] for gain in verdict["gains"]} >= {
         "pixels",
         "mean-map",
         "random:module:net",
         "permuted:module:net",
     }
-    assert next(gain["seeds"] for gain in verdict["gains"] if gain["floor"] == "random:module:net") == 5
+    assert next(gain["seeds"] for gain in verdict["gains"] if gain["baseline"] == "random:module:net") == 5
     assert verdict["share"] is None and found.verdict == "implicit"
 
 
@@ -108,7 +108,7 @@ def test_an_untrained_encoder_is_not_called_implicit(parts: tuple[Dataset, Datas
     torch.manual_seed(0)
     untrained = ModuleEncoder("module:fresh", nn.Sequential(nn.Conv2d(3, 2, 8, 8)), ("0",), None, SIZE)
     evidence = probe(untrained, "depth", *parts, size=SIZE, grid=GRID, pictures=0)
-    assert evidence.verdict in ("not shown", "absent")
+    assert evidence.verdict in ("inconclusive", "absent")
 
 
 def test_table_shows_seeds_in_one_line(found: Evidence) -> None:
@@ -131,7 +131,7 @@ def test_label_curve_ends_at_the_loss_of_the_run(found: Evidence) -> None:
         assert curve["mse"][-1] == pytest.approx(row.test_mse, rel=1e-6) and curve["scenes"][-1] == 18
         assert curve["scenes"] == sorted(curve["scenes"]) and len(curve["scenes"]) > 3
     mine = curves["module:net", "depth"]
-    assert mine["mse"][0] > mine["mse"][-1] and mine["scenes_to_beat_floors"] is not None
+    assert mine["mse"][0] > mine["mse"][-1] and mine["scenes_to_beat_baselines"] is not None
 
 
 def test_bits_say_what_the_losses_say(found: Evidence) -> None:
@@ -145,11 +145,11 @@ def test_bits_say_what_the_losses_say(found: Evidence) -> None:
     json.dumps(found.to_json(), allow_nan=False)
 
 
-def test_ceiling_is_measured_as_the_network_predicts(parts: tuple[Dataset, Dataset]) -> None:
+def test_upper_bound_is_measured_as_the_network_predicts(parts: tuple[Dataset, Dataset]) -> None:
     train, test = parts
     network = supervised()
-    evidence = probe([], ["depth", "luminance"], train, test, size=SIZE, grid=GRID, pictures=0, ceiling=network)
-    row = next(row for row in evidence.rows if row.role == "ceiling")
+    evidence = probe([], ["depth", "luminance"], train, test, size=SIZE, grid=GRID, pictures=0, upper_bound=network)
+    row = next(row for row in evidence.rows if row.role == "upper_bound")
     total, cells = 0.0, 0
     for sample in test:
         depth = torch.from_numpy(predict(network, sample.image).depth)[None, None]
@@ -157,32 +157,32 @@ def test_ceiling_is_measured_as_the_network_predicts(parts: tuple[Dataset, Datas
         difference = nn.functional.adaptive_avg_pool2d(depth - truth, GRID)
         total, cells = total + float(difference.double().square().sum()), cells + difference.numel()
     assert row.test_mse == pytest.approx(total / cells, rel=1e-4)
-    assert [item.feature for item in evidence.rows if item.role == "ceiling"] == ["depth"]
+    assert [item.feature for item in evidence.rows if item.role == "upper_bound"] == ["depth"]
     assert any("does not give luminance" in text for text in evidence.notes)
 
 
-def test_share_of_the_gap_refers_to_the_ceiling_if_it_beats_the_floor(parts: tuple[Dataset, Dataset]) -> None:
+def test_share_of_the_gap_refers_to_the_upper_bound_if_it_beats_the_baseline(parts: tuple[Dataset, Dataset]) -> None:
     network = supervised()
-    evidence = probe(encoder(), "depth", *parts, size=SIZE, grid=GRID, pictures=0, controls=1, ceiling=network)
-    ceiling = next(row for row in evidence.rows if row.role == "ceiling")
+    evidence = probe(encoder(), "depth", *parts, size=SIZE, grid=GRID, pictures=0, controls=1, upper_bound=network)
+    upper_bound = next(row for row in evidence.rows if row.role == "upper_bound")
     assert (
-        ceiling.test_mse > evidence.verdicts[0]["floor_mse"] and evidence.share is None
+        upper_bound.test_mse > evidence.verdicts[0]["baseline_mse"] and evidence.share is None
     )  # untrained: no gap, no share
     rows = [
-        row if row.role != "ceiling" else replace(row, errors=tuple(e / 1e3 for e in row.errors))
+        row if row.role != "upper_bound" else replace(row, errors=tuple(e / 1e3 for e in row.errors))
         for row in evidence.rows
     ]
     case = cases(rows, lambda row: None)[0]
     share = weigh(case).share
-    best = evidence.verdicts[0]["floor_mse"]
-    expected = (best - evidence.verdicts[0]["encoder_mse"]) / (best - ceiling.test_mse / 1e3)
+    best = evidence.verdicts[0]["baseline_mse"]
+    expected = (best - evidence.verdicts[0]["encoder_mse"]) / (best - upper_bound.test_mse / 1e3)
     assert share is not None and share.estimate == pytest.approx(expected)
 
 
-def test_ceiling_that_saw_test_scenes_is_refused(parts: tuple[Dataset, Dataset]) -> None:
+def test_upper_bound_that_saw_test_scenes_is_refused(parts: tuple[Dataset, Dataset]) -> None:
     train, test = parts
-    with pytest.raises(UsageError, match=r"ceiling was trained on 1 of the 12 test scenes \(such as 'scene"):
-        probe([], "depth", train, test, size=SIZE, grid=GRID, ceiling=supervised((*train.scenes, test.scenes[0])))
+    with pytest.raises(UsageError, match=r"upper bound was trained on 1 of the 12 test scenes \(such as 'scene"):
+        probe([], "depth", train, test, size=SIZE, grid=GRID, upper_bound=supervised((*train.scenes, test.scenes[0])))
 
 
 def test_supervised_encoder_that_saw_test_scenes_is_refused(parts: tuple[Dataset, Dataset]) -> None:

@@ -23,9 +23,9 @@ def row(
     encoder: str,
     loss: float,
     *,
-    layer: str = "floor",
+    layer: str = "baseline",
     feature: str = "depth",
-    role: str = "floor",
+    role: str = "baseline",
     scenes: int = len(SCENES),
     chosen: bool = True,
     scatter: int = 0,
@@ -46,9 +46,10 @@ def row(
 def rows() -> list[Row]:
     found = []
     for feature, scale in (("depth", 1.0), ("normals", 0.3)):
-        floors = (("constant", 1.7), ("position", 1.4), ("pixels", 1.6))
+        baselines = (("constant", 1.7), ("position", 1.4), ("pixels", 1.6))
         found += [
-            row(name, scale * loss, feature=feature, scatter=i, control_r2=0.0) for i, (name, loss) in enumerate(floors)
+            row(name, scale * loss, feature=feature, scatter=i, control_r2=0.0)
+            for i, (name, loss) in enumerate(baselines)
         ]
         for layer, loss in (("conv1", 1.3), ("conv2", 1.0), ("all", 0.9)):
             more = {"layer": layer, "feature": feature, "chosen": layer == "all"}
@@ -61,7 +62,9 @@ def rows() -> list[Row]:
                 )
         found.append(row(NET, 0.7 * scale, role="head", layer="mlp:all", feature=feature, of=NET, scatter=17))
         found.append(
-            row("checkpoint:runs/ceiling", 0.4 * scale, role="ceiling", layer="out", feature=feature, scatter=21)
+            row(
+                "checkpoint:runs/upper bound", 0.4 * scale, role="upper_bound", layer="out", feature=feature, scatter=21
+            )
         )
     first = [replace(item, abs_rel=0.2, delta1=0.7, rmse=0.9) if item.feature == "depth" else item for item in found]
     return first
@@ -70,7 +73,7 @@ def rows() -> list[Row]:
 def control_of(item: Row) -> Control | None:
     """A control task on which every probe does as badly as the mean."""
     cells = np.asarray(item.cells)
-    return None if item.role == "ceiling" else Control(2.0 * cells, 1.7 * cells, 2.0 * cells)
+    return None if item.role == "upper_bound" else Control(2.0 * cells, 1.7 * cells, 2.0 * cells)
 
 
 def pictures(count: int = 2, encoders: Sequence[str] = ("constant", "position", NET, f"{NET}, mlp")) -> list[Picture]:
@@ -124,7 +127,7 @@ CUES: list[dict[str, Any]] = [
 
 EVERYTHING: dict[str, Any] = {
     "cues": CUES,
-    "cue_sentences": {NET: "The probe goes by place."},
+    "cue_sentences": {NET: "The probe relies on place."},
     "label_curves": [
         {"encoder": name, "feature": "depth", "scenes": [3.0, 6.0, 12.0], "mse": [2.0, 1.5, 1.2], "low": [1.5, 1.2, None],
          "high": [2.6, 1.9, 1.4]}
@@ -134,7 +137,7 @@ EVERYTHING: dict[str, Any] = {
         {
             "encoder": NET, "feature": "depth", "layer": "all",
             "v_information": {"estimate": 0.4567, "low": 0.4, "high": 0.5},
-            "beyond": {"floor": "position", "estimate": 0.31, "low": 0.2, "high": 0.4},
+            "beyond": {"baseline": "position", "estimate": 0.31, "low": 0.2, "high": 0.4},
             "code": {"saved_per_cell": 0.4242, "bits_per_cell": 6.1, "resolution": 0.01, "block_bits": [1.0, 2.0]},
         }
     ],

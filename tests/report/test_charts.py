@@ -38,13 +38,13 @@ def by_name(figure: charts.Figure, name: str) -> dict[str, Any]:
 
 def test_the_ladder_has_a_rung_for_each_row_in_the_colour_of_its_role() -> None:
     figure = charts.ladder_chart(evidence(), "depth")
-    floors, encoder = by_name(figure, "floor"), by_name(figure, "encoder")
-    assert floors["x"] == [1.7, 1.6, 1.4]  # the worst at the top
-    assert floors["y"] == [0, 1, 2]
+    baselines, encoder = by_name(figure, "baseline"), by_name(figure, "encoder")
+    assert baselines["x"] == [1.7, 1.6, 1.4]  # the worst at the top
+    assert baselines["y"] == [0, 1, 2]
     assert encoder["x"] == [0.9]
     assert encoder["error_x"]["arrayminus"] == pytest.approx([0.9 * 0.2])
     assert encoder["error_x"]["array"] == pytest.approx([0.9 * 0.3])
-    assert by_name(figure, "supervised ceiling")["x"] == [0.4]
+    assert by_name(figure, "supervised upper bound")["x"] == [0.4]
     colours = {trace["name"]: trace["marker"]["color"] for trace in figure["data"] if trace["name"] != "single seeds"}
     assert len(set(colours.values())) == 5
     assert figure["layout"]["xaxis"]["type"] == "linear"
@@ -116,11 +116,11 @@ def test_the_heat_map_has_layers_across_and_features_down() -> None:
 
 def test_gains_are_split_by_whether_their_interval_is_above_nothing() -> None:
     verdict = {
-        "encoder": NET, "feature": "depth", "floor": "position", "floor_mse": 2.0, "margin": 0.05,
+        "encoder": NET, "feature": "depth", "baseline": "position", "baseline_mse": 2.0, "margin": 0.05,
         "gains": [
-            {"floor": "position", "seeds": 1, "estimate": 0.1, "low": -0.1, "high": 0.3},
-            {"floor": "random:" + NET, "seeds": 5, "estimate": 0.5, "low": 0.2, "high": 0.8},
-            {"floor": "patch", "seeds": 1, "estimate": None, "low": None, "high": None},
+            {"baseline": "position", "seeds": 1, "estimate": 0.1, "low": -0.1, "high": 0.3},
+            {"baseline": "random:" + NET, "seeds": 5, "estimate": 0.5, "low": 0.2, "high": 0.8},
+            {"baseline": "patch", "seeds": 1, "estimate": None, "low": None, "high": None},
         ],
     }  # fmt: skip
     figure = charts.gains_chart(verdict, {})
@@ -144,8 +144,8 @@ def test_cues_are_in_percent_of_the_loss_and_marked_where_they_decide_nothing() 
     assert labels == ["without colour", "upside down *"]
     numbers = [note["text"] for note in figure["layout"]["annotations"] if note["x"] == 1]
     assert numbers == ["20.0 (10.0 to 40.0)", "200.0"]
-    of_floor = [{**cue, "encoder": "position"} for cue in CUES]
-    charted = charts.cue_charts(evidence(extra={"cues": of_floor + CUES}))
+    of_baseline = [{**cue, "encoder": "position"} for cue in CUES]
+    charted = charts.cue_charts(evidence(extra={"cues": of_baseline + CUES}))
     assert [name for name, *_ in charted] == [NET, "position"]
 
 
@@ -160,6 +160,6 @@ def test_label_curves_keep_points_whose_interval_is_unknown() -> None:
     trace = figure["data"][0]
     assert trace["x"] == [3, 6, 12]
     assert trace["error_y"]["array"] == pytest.approx([0.6, 0.4, 0])
-    assert trace["line"]["dash"] == "solid" and figure["data"][1]["line"]["dash"] == "dot"  # encoder, floor
+    assert trace["line"]["dash"] == "solid" and figure["data"][1]["line"]["dash"] == "dot"  # encoder, baseline
     assert figure["layout"]["xaxis"]["type"] == "log"
     assert charts.label_chart(evidence(extra=EVERYTHING), "normals") is None

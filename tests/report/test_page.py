@@ -84,7 +84,7 @@ def test_every_name_that_was_given_is_escaped() -> None:
         replace(item, encoder=spec, layer=EVIL + item.layer) if item.encoder == NET else item for item in made.rows
     ]
     made.rows = [replace(item, feature=EVIL) if item.feature == "normals" else item for item in made.rows]
-    made.verdicts = [{**item, "encoder": spec, "sentence": EVIL, "floor": EVIL} for item in made.verdicts]
+    made.verdicts = [{**item, "encoder": spec, "sentence": EVIL, "baseline": EVIL} for item in made.verdicts]
     made.notes, made.command, made.test_scenes = [EVIL], EVIL, (EVIL, *made.test_scenes[1:])
     made.data["test"] = {**made.data["test"], "location": EVIL, "facts": {EVIL: EVIL}}
     made.settings, made.versions, made.protocol = {EVIL: EVIL}, {EVIL: EVIL}, {"name": EVIL, "description": EVIL}
@@ -107,7 +107,7 @@ def test_every_name_that_was_given_is_escaped() -> None:
 def test_sections_are_there_when_their_material_is() -> None:
     bare = Parsed(page(evidence(verdict=False, drawn=False))).headings
     full = Parsed(page(everything())).headings
-    optional = ["Gain over each floor", "Cues", "How many labels", "Bits", "Pictures", "In space"]
+    optional = ["Gain over each baseline", "Cues", "How many labels", "Bits", "Pictures", "In space"]
     assert [name for name in full if name not in bare] == optional
     assert bare == [
         "The ladder", "Layers", "What may be concluded", "What may not be concluded", "All numbers", "How it was measured"
@@ -147,7 +147,7 @@ def test_every_chart_has_its_place_and_every_row_its_line() -> None:
     parsed = Parsed(html)
     places = {item["id"] for item in parsed.named("div") if item.get("id")}
     assert set(parsed.blocks["figures"]) <= places and len(parsed.blocks["figures"]) == 9
-    assert html.count('<tr class="floor">') == 6
+    assert html.count('<tr class="baseline">') == 6
     assert html.count('<tr class="random">') == 18
     for number in ("aaaa", "bbbb", "0.457", "0.424", "all valid pixels", "fathom probe data/rooms -e net"):
         assert number in html
@@ -177,8 +177,8 @@ def test_the_headline_is_one_sentence_whatever_the_verdicts() -> None:
         "Depth is implicit in b, absent in a; normals is undecided for c, with too few scenes."
     )
     assert "no verdict" in headline(replace(made, verdicts=[]), names)
-    floors = replace(made, verdicts=[], rows=[item for item in made.rows if item.role == "floor"])
-    assert "name an encoder" in headline(floors, names)
+    baselines = replace(made, verdicts=[], rows=[item for item in made.rows if item.role == "baseline"])
+    assert "name an encoder" in headline(baselines, names)
 
 
 def test_what_may_be_concluded_follows_the_verdicts() -> None:
@@ -189,11 +189,11 @@ def test_what_may_be_concluded_follows_the_verdicts() -> None:
         may, not_ = conclusions(made)
         return " ".join(may), " ".join(not_)
 
-    may, not_ = words("implicit", "encoder", "floor")
+    may, not_ = words("implicit", "encoder", "baseline")
     assert "Implicit: a linear map" in may and "uses the feature" in not_ and "no untrained copy" in not_
     assert "no untrained copy" not in words("implicit", "encoder", "random")[1]
     assert "It is a finding" in words("absent", "encoder")[0] and "It is a finding" not in may
-    assert "lack of a finding" in words("not shown", "encoder")[1] and "lack of a finding" not in not_
+    assert "lack of a finding" in words("inconclusive", "encoder")[1] and "lack of a finding" not in not_
     assert "fewer than 10 test scenes" in words("too few scenes", "encoder")[1]
 
 

@@ -101,7 +101,7 @@ def test_after_a_zoom_every_pixel_still_lies_on_the_plane_of_its_normal(keep: st
     sample = plane()
     zoomed = zoom(sample, (2, 5, 12, 16), keep)
     assert zoomed.normals is not None and zoomed.labels is not None
-    # Depth comes from the nearest pixel, whose own ray it lies on: go by that pixel's coordinates.
+    # Depth comes from the nearest pixel, whose own ray it lies on: rely on that pixel's coordinates.
     source = points(sample).flatten(1)[:, zoomed.labels.flatten()]
     stretch = torch.tensor([1.0, 1.0, 1.0 if keep == "depth" else 0.5]).view(3, 1)
     torch.testing.assert_close(zoomed.depth.flatten(), (source * stretch)[2])

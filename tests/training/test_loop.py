@@ -117,7 +117,7 @@ def test_a_run_folder_holds_what_is_promised(tmp_path: Path) -> None:
     assert validations[0]["validation"].keys() == {"seen", "unseen"}
 
 
-def test_the_summary_scores_network_and_floors_on_the_same_frames(tmp_path: Path) -> None:
+def test_the_summary_scores_network_and_baselines_on_the_same_frames(tmp_path: Path) -> None:
     data, other = painted.painted(scenes=8), painted.painted(scenes=3, views=2)
     trained = fit(tmp_path, 200, data, other, train={"save_every": 100}, augment={"brightness": 0.0})
     summary = json.loads((tmp_path / "summary.json").read_text())

@@ -1,4 +1,4 @@
-"""What networks are held against, by independent loops."""
+"""What networks are compared with, by independent loops."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ def compare(
     against: Annotated[
         str | None,
         typer.Option(
-            "--against", help="Encoder that all are held against; default: the first encoder of the first RUN."
+            "--against", help="Encoder that all are compared with; default: the first encoder of the first RUN."
         ),
     ] = None,
     json: Json = None,

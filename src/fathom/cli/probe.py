@@ -28,14 +28,14 @@ def probe(
     split: Annotated[
         Path | None, typer.Option("--split", help="Saved split (fathom data split) instead of --fraction.")
     ] = None,
-    floors: Annotated[
-        str | None, typer.Option("--floors", help="Comma-separated floors instead of the default ones.")
+    baselines: Annotated[
+        str | None, typer.Option("--baselines", help="Comma-separated baselines instead of the default ones.")
     ] = None,
     controls: Annotated[
-        int, typer.Option("--controls", min=0, help="Random-weight seeds each encoder is held against; 0: none.")
+        int, typer.Option("--controls", min=0, help="Random-weight seeds each encoder is compared with; 0: none.")
     ] = 5,
-    ceiling: Annotated[
-        str | None, typer.Option("--ceiling", help="Supervised checkpoint: the share of the gap refers to it.")
+    upper_bound: Annotated[
+        str | None, typer.Option("--upper-bound", help="Supervised checkpoint: the share of the gap refers to it.")
     ] = None,
     head: Annotated[
         list[str] | None, typer.Option("--head", help="mlp or bins, trained beside the linear probes.")
@@ -72,7 +72,7 @@ def probe(
     skip_bad: SkipBad = False,
     quiet: Quiet = False,
 ) -> None:
-    """Fit exact linear probes from frozen encoders to features of DATA, and hold them against honest floors.
+    """Fit exact linear probes from frozen encoders to features of DATA, and hold them against honest baselines.
 
     Writes evidence.json, report.html, predictions.png and split.json into --out; prints the table and the verdicts.
     """
@@ -86,7 +86,7 @@ def probe(
     from fathom.data.splits import load_split, save_split
     from fathom.devices import resolve_device
     from fathom.errors import DataError, UsageError
-    from fathom.probing.participants import FLOORS
+    from fathom.probing.participants import BASELINES
     from fathom.probing.probe import probe as run
     from fathom.progress import note, set_quiet
     from fathom.report.probe import draw
@@ -105,16 +105,18 @@ def probe(
             )
         train, held_out = parts["train"], parts["test"]
     elif held_out is None:
-        train, held_out = train.official_split() if train.source.official else train.split(fraction, seed)
-    chosen_floors = tuple(name.strip() for name in floors.split(",") if name.strip()) if floors is not None else FLOORS
+        train, held_out = train.official_split() if train.has_official_split else train.split(fraction, seed)
+    chosen_baselines = (
+        tuple(name.strip() for name in baselines.split(",") if name.strip()) if baselines is not None else BASELINES
+    )
     note(f"{train.source.location} is {train.source.kind}; probing {', '.join(feature or ['depth'])} with "
-         f"{len(encoder or [])} encoders and {len(chosen_floors)} floors.")  # fmt: skip
+         f"{len(encoder or [])} encoders and {len(chosen_baselines)} baselines.")  # fmt: skip
     evidence = run(
         encoder or [],
         feature or ["depth"],
         train,
         held_out,
-        floors=chosen_floors,
+        baselines=chosen_baselines,
         size=parse_size(size) if size else None,
         grid=parse_size(grid) if grid else None,
         protocol=protocol,
@@ -126,7 +128,7 @@ def probe(
         skip_bad=skip_bad,
         pictures=pictures,
         controls=controls,
-        ceiling=ceiling,
+        upper_bound=upper_bound,
         label_curve=label_curve,
         banded=banded,
         heads=head or (),

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from fathom.data.scenes import choose_fraction
 from fathom.errors import DataError, UsageError
 from fathom.sample import Sample
 
@@ -119,9 +120,15 @@ class Dataset:
         wanted = set(scenes)
         return self.subset([p for p, scene in enumerate(self._scenes) if scene in wanted], part)
 
+    @property
+    def has_official_split(self) -> bool:
+        """Whether these frames hold some of the source's own training part and some of its test part."""
+        chosen = set(self.indices)
+        return all(not chosen.isdisjoint(self.source.official.get(part, ())) for part in ("train", "test"))
+
     def official_split(self) -> tuple[Dataset, Dataset]:
         """The source's own (train, test); raises `UsageError` where it has none."""
-        if "test" not in self.source.official or "train" not in self.source.official:
+        if not self.has_official_split:
             raise UsageError(
                 f"{self.source.location} ({self.source.kind}) has no official split; split it by fraction or folds instead."
             )
@@ -133,10 +140,17 @@ class Dataset:
         return train, test
 
     def split(self, fraction: float = 0.25, seed: int = 0) -> tuple[Dataset, Dataset]:
-        """(train, test) by scene; about `fraction` of the frames are test. See `fathom.data.splits`."""
-        from fathom.data.splits import fraction_split
+        """(train, test) by scene: whole scenes, in random order, go to test until it holds `fraction` of the frames."""
+        if not 0 < fraction < 1:
+            raise UsageError(f"A test fraction of {fraction} is not between 0 and 1.")
+        need_scenes(self, 2)
+        test = set(choose_fraction(self._scenes, fraction, seed))
+        train = [scene for scene in self.scenes if scene not in test]
+        return self.of_scenes(train, "train"), self.of_scenes(sorted(test), "test")
 
-        return fraction_split(self, fraction, seed)
+    def named(self, part: str) -> Dataset:
+        """The same frames under another name."""
+        return Dataset(self.source, self.indices, part)
 
     @property
     def left_out(self) -> tuple[str, ...]:
@@ -155,6 +169,16 @@ class Dataset:
                     contents[path] = _content_digest(path)
                 digest.update(contents[path])
         return digest.hexdigest()[:16]
+
+
+def need_scenes(dataset: Dataset, scenes: int) -> None:
+    """Raise `UsageError` where `dataset` has fewer scenes than a split needs."""
+    found = len(dataset.scenes)
+    if found < scenes:
+        raise UsageError(
+            f"{dataset.source.location} has {found} scene{'s' if found != 1 else ''}, too few for {scenes} parts: a split is by "
+            "scene; add recordings, or name a data set of its own for the test."
+        )
 
 
 def _refuse_mismatch(sample: Sample, frame: Frame) -> None:

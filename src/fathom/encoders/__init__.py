@@ -1,4 +1,4 @@
-"""Frozen image -> feature maps: floors, hubs, modules, checkpoints, and their random controls."""
+"""Frozen image -> feature maps: baselines, hubs, modules, checkpoints, and their random controls."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def open_encoder(spec: str, *, size: Grid | None = None, seed: int = 0) -> Encod
         size: (height, width) of the images to come; some encoders look for their layers at it.
         seed: of random weights, unless the spec has ``seed=``.
     """
-    from fathom.encoders.baselines import FLOORS, open_floor
+    from fathom.encoders.baselines import BASELINES, open_baseline
 
-    floor = open_floor(spec)
-    if floor is not None:
-        return cast(Encoder, floor)
+    baseline = open_baseline(spec)
+    if baseline is not None:
+        return cast(Encoder, baseline)
     parsed = parse(spec)
     if parsed.kind not in ENCODERS:
-        raise UsageError(f"There is no encoder '{spec}'{nearest(parsed.kind, [*FLOORS, *ENCODERS])}.")
+        raise UsageError(f"There is no encoder '{spec}'{nearest(parsed.kind, [*BASELINES, *ENCODERS])}.")
     if not parsed.body:
         raise UsageError(f"Encoder '{spec}' names nothing after '{parsed.kind}:'.")
     module, _, name = ENCODERS[parsed.kind].partition(":")

@@ -19,12 +19,12 @@ class Encoder(Protocol):
     Attributes:
         name: the SPEC as the user gave it.
         layers: names of the layers it returns, from shallow to deep.
-        floor: whether it is a floor (constant, position, pixels ...) and no learned representation.
+        baseline: whether it is a baseline (constant, position, pixels ...) and no learned representation.
     """
 
     name: str
     layers: tuple[str, ...]
-    floor: bool
+    baseline: bool
 
     def encode(self, images: Float[Tensor, "B 3 H W"]) -> dict[str, Float[Tensor, "B _ _ _"]]:
         """Feature maps of `images` (RGB in [0, 1]), one a layer, each on the layer's own grid."""

@@ -1,4 +1,4 @@
-"""Floors: what a probe can reach without any learned representation. They live on the probe's grid."""
+"""Baselines: what a probe can reach without any learned representation. They live on the probe's grid."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def patch(images: Float[Tensor, "B 3 H W"], grid: Grid, side: int = 7) -> Float[
 
 
 @dataclass(frozen=True)
-class Floor:
+class Baseline:
     """An encoder that computes a few columns from the image or from nothing.
 
     Attributes:
@@ -61,41 +61,43 @@ class Floor:
     name: str
     columns: Columns
     cells: Grid | None = None
-    layers: tuple[str, ...] = ("floor",)
-    floor: bool = True
+    layers: tuple[str, ...] = ("baseline",)
+    baseline: bool = True
 
-    def on_grid(self, grid: Grid) -> Floor:
-        """The same floor on the probe's grid."""
+    def on_grid(self, grid: Grid) -> Baseline:
+        """The same baseline on the probe's grid."""
         return replace(self, cells=grid)
 
     def encode(self, images: Float[Tensor, "B 3 H W"]) -> dict[str, Float[Tensor, "B _ _ _"]]:
         """One layer, on the grid."""
         if self.cells is None:
-            raise UsageError(f"The floor '{self.name}' has no grid of its own; place it with on_grid((height, width)).")
-        return {"floor": self.columns(images, self.cells)}
+            raise UsageError(
+                f"The baseline '{self.name}' has no grid of its own; place it with on_grid((height, width))."
+            )
+        return {"baseline": self.columns(images, self.cells)}
 
-    def to(self, device: torch.device | str) -> Floor:
-        """Itself: floors compute where the images are."""
+    def to(self, device: torch.device | str) -> Baseline:
+        """Itself: baselines compute where the images are."""
         return self
 
 
-FLOORS: dict[str, Columns] = {
+BASELINES: dict[str, Columns] = {
     "constant": constant,
     "position": position,
     "pixels": pixels,
     "pixels+position": pixels_and_position,
     "patch": patch,
 }
-"""Floors by SPEC. ``patch:5`` is a neighbourhood of another size."""
+"""Baselines by SPEC. ``patch:5`` is a neighbourhood of another size."""
 
 
-def open_floor(spec: str) -> Floor | None:
-    """The floor called `spec`, or None if there is none of that name."""
-    if spec in FLOORS:
-        return Floor(spec, FLOORS[spec])
+def open_baseline(spec: str) -> Baseline | None:
+    """The baseline called `spec`, or None if there is none of that name."""
+    if spec in BASELINES:
+        return Baseline(spec, BASELINES[spec])
     base, _, side = spec.partition(":")
     if base == "patch":
         if not side.isdigit() or int(side) % 2 == 0 or not 1 <= int(side) <= 31:
             raise UsageError(f"'{spec}': the side of a patch is an odd number of cells up to 31, such as patch:7.")
-        return Floor(spec, lambda images, grid: patch(images, grid, int(side)))
+        return Baseline(spec, lambda images, grid: patch(images, grid, int(side)))
     return None

@@ -1,7 +1,7 @@
 """``checkpoint:PATH`` — a network that Fathom trained, as an encoder.
 
 Layers are those that the network names (`Network.layers`), or any of its submodules. An autoencoder is read at its code
-unless told otherwise; any other network at its last hidden layer of each grid: its prediction is the ceiling's business.
+unless told otherwise; any other network at its last hidden layer of each grid: its prediction is the upper bound's business.
 """
 
 from __future__ import annotations

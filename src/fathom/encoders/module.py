@@ -59,7 +59,7 @@ class ModuleEncoder:
         fresh: seed to the same architecture with the weights of its own initialisation, for `random:`.
     """
 
-    floor = False
+    baseline = False
 
     def __init__(
         self,

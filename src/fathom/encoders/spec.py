@@ -16,7 +16,7 @@ class Spec:
 
     Attributes:
         text: as given.
-        kind: ``hf``, ``timm``, ``module``, ``checkpoint``, ``random``, ``permuted`` or the name of a floor.
+        kind: ``hf``, ``timm``, ``module``, ``checkpoint``, ``random``, ``permuted`` or the name of a baseline.
         body: what follows the kind's colon.
         options: of the query.
         layers: named after the last ``@``; empty for the encoder's own choice.

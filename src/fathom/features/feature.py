@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,14 +21,9 @@ LARGEST = 1e15
 """Magnitude beyond which a value is refused: its square must fit float32 with room to spare."""
 
 
-def _shipped(sample: Sample, grid: Grid) -> Target:
-    """Stands for "the shipped feature of this name" until `Feature` has looked it up."""
-    raise AssertionError("a Feature replaces this at construction")
-
-
 @dataclass(frozen=True)
 class Feature:
-    """What is probed for. ``Feature("depth")`` is the shipped feature of that name.
+    """What is probed for. `fathom.feature` finds the shipped ones by name; `Feature.from_function` makes one of your own.
 
     Attributes:
         name: as in tables and on the command line.
@@ -42,8 +37,8 @@ class Feature:
     """
 
     name: str
-    channels: int = 1
-    target: TargetFunction = _shipped
+    channels: int
+    target: TargetFunction
     unit: str = ""
     to_depth: ToDepth | None = None
     classes: bool = False
@@ -52,12 +47,6 @@ class Feature:
     def __post_init__(self) -> None:
         if not self.name.strip():
             raise UsageError("A feature needs a name.")
-        if self.target is _shipped:
-            from fathom.features.registry import feature
-
-            shipped = feature(self.name)
-            for field in fields(self):
-                object.__setattr__(self, field.name, getattr(shipped, field.name))
         if self.channels < 1:
             raise UsageError(f"Feature '{self.name}' has {self.channels} channels; it takes one or more.")
         if not self.support:

@@ -1,4 +1,4 @@
-"""Features of the image and the grid alone, whose answer is known: the pixels must know colour, the position floor position.
+"""Features of the image and the grid alone, whose answer is known: the pixels must know colour, the position baseline position.
 
 A probe run that does not find them has gone wrong before any encoder is to blame.
 """

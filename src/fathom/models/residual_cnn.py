@@ -1,6 +1,6 @@
 """The residual CNN: the autoencoder's encoder with a 1x1 convolution to depth, trained with supervision.
 
-It is the ceiling that a probe of the autoencoder is held against: the same architecture, told what depth is.
+It is the supervised upper bound of a probe of the autoencoder: the same architecture, trained on depth.
 """
 
 from __future__ import annotations

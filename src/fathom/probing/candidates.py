@@ -1,6 +1,6 @@
 """Candidates: whatever predicts a feature on the grid and is measured in the test pass.
 
-A candidate is a fitted probe of an encoder, the mean map, or a supervised network (the ceiling). All are measured by the same
+A candidate is a fitted probe of an encoder, the mean map, or a supervised network (the upper bound). All are measured by the same
 code on the same cells.
 """
 
@@ -61,7 +61,7 @@ class Role:
     """What a candidate is in the comparison.
 
     Attributes:
-        name: ``encoder``, ``floor``, ``random``, ``permuted`` or ``ceiling``.
+        name: ``encoder``, ``baseline``, ``random``, ``permuted`` or ``upper_bound``.
         of: the SPEC of the encoder it is a control of, if of one.
         seed: of its weights, if they are random.
     """
@@ -151,10 +151,10 @@ class FittedProbe:
 
 
 class MeanMapGuess:
-    """The mean of the training targets in each cell: a floor that looks at no pixel."""
+    """The mean of the training targets in each cell: a baseline that looks at no pixel."""
 
     encoder = "mean-map"
-    role = Role("floor")
+    role = Role("baseline")
 
     def __init__(self, average: MeanMap, kind: Support, folds: Sequence[Sequence[int]], device: str) -> None:
         self.kind = kind

@@ -8,7 +8,7 @@ A folder holds one sub-folder for each combination of data, encoder and settings
 `meta.json` is written last, so a folder without it is no cache. A file that is cut short or altered fails its checksum and
 everything is made afresh; a changed image or depth file changes the data's fingerprint, and changed weights change the
 digest of the encoder, so neither finds the old folder. Changed code of an encoder is caught by a witness: its features of the
-first frame are computed again and held against the stored ones.
+first frame are computed again and compared with the stored ones.
 
 float16 reaches 65504 and has 11 bits. Each channel is stored as (x − shift) / scale, shift and scale (a power of two) from the
 first batch, so that neither a large offset nor large units cost digits; a value that still does not fit is refused.

@@ -3,7 +3,7 @@
 FOLDER/moments-<key>.safetensors holds the moments of one encoder and one support, FOLDER/target-<key>.safetensors the mean map
 of a support. The key is a digest of everything they depend on: the content of the training frames, the encoder's SPEC, layers
 and weights, size, grid, blocks of scenes, features and control task. What a digest cannot see is witnessed: the column means of
-the first frame's features are computed again and held against those stored, and the targets of the frames that serve as the
+the first frame's features are computed again and compared with those stored, and the targets of the frames that serve as the
 control task are part of the key, so that changed code of an encoder or a feature finds no old file. A file that is torn or
 altered fails its checksum and is made again.
 """
@@ -122,7 +122,7 @@ class MomentsCache:
     def _encoder(self, reading: Reading) -> dict[str, Any] | None:
         """What the moments of an encoder depend on; None for one whose content cannot be seen."""
         encoder = reading.encoder
-        if not encoder.floor and not isinstance(getattr(encoder, "module", None), nn.Module):
+        if not encoder.baseline and not isinstance(getattr(encoder, "module", None), nn.Module):
             return None
         return identity(encoder, self._train, self._size, self._grid)
 

@@ -1,4 +1,4 @@
-"""Who takes part in a run: the encoders asked for, the floors, and the controls of each encoder."""
+"""Who takes part in a run: the encoders asked for, the baselines, and the controls of each encoder."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from fathom.probing.candidates import Role
 from fathom.probing.upper_bound import refuse_seen
 from fathom.sample import Grid
 
-FLOORS = ("constant", "position", "pixels", "pixels+position", "patch")
-"""What every encoder is held against unless told otherwise, beside the mean map: see docs/method.md."""
+BASELINES = ("constant", "position", "pixels", "pixels+position", "patch")
+"""What every encoder is compared with unless told otherwise, beside the mean map: see docs/method.md."""
 
 CONTROLS = 5
 """Seeds of the same architecture with random weights, each an encoder of its own in the run."""
@@ -32,7 +32,7 @@ class Entrant:
 
 def enter(
     encoders: Sequence[str | Encoder],
-    floors: Sequence[str],
+    baselines: Sequence[str],
     grid: Grid,
     *,
     size: Grid,
@@ -40,7 +40,7 @@ def enter(
     device: str,
     controls: int = 0,
 ) -> list[Entrant]:
-    """Open everything that takes part. A floor that is also named as an encoder takes part once.
+    """Open everything that takes part. A baseline that is also named as an encoder takes part once.
 
     With `controls`, every encoder that has weights is joined by that many copies of its architecture with random weights,
     seeds `seed`, `seed` + 1 ..., and by one copy with its own weights permuted. One that was named takes part once.
@@ -49,12 +49,12 @@ def enter(
 
     def ready(given: str | Encoder) -> Encoder:
         encoder = open_encoder(given, seed=seed, size=size) if isinstance(given, str) else given
-        # Floors have no grid of their own: they work on the probe's.
+        # Baselines have no grid of their own: they work on the probe's.
         place = getattr(encoder, "on_grid", None)
         placed: Encoder = place(grid) if place is not None else encoder
         return placed.to(device)
 
-    named = [*floors, *(item for item in encoders if item not in floors)]
+    named = [*baselines, *(item for item in encoders if item not in baselines)]
     opened = [ready(item) for item in named]
     names = [encoder.name for encoder in opened]
     for name in names:
@@ -84,11 +84,11 @@ def _control(encoder: ModuleEncoder, given: str | Encoder, kind: str, seed: int,
 
 
 def role_of(encoder: Encoder, seed: int) -> Role:
-    """What an encoder that was named takes part as: a floor, a random control, or itself."""
+    """What an encoder that was named takes part as: a baseline, a random control, or itself."""
     kind, _, inner = encoder.name.partition(":")
     if kind in ("random", "permuted"):
         return Role(kind, inner, int(parse(inner).options.get("seed", seed)))
-    return Role("floor" if encoder.floor else "encoder")
+    return Role("baseline" if encoder.baseline else "encoder")
 
 
 def check_fair(entrants: Sequence[Entrant], test: Dataset) -> list[str]:

@@ -18,13 +18,13 @@ from fathom.errors import FathomError, UsageError, nearest
 from fathom.features import Feature, feature
 from fathom.probing.evidence.evidence import Evidence
 from fathom.probing.linear.ridge import PATH
-from fathom.probing.participants import CONTROLS, FLOORS, check_fair, enter
+from fathom.probing.participants import BASELINES, CONTROLS, check_fair, enter
 from fathom.probing.passes import (
     supports,
 )
 from fathom.probing.plan import STRIDE, default_grid, default_size
 from fathom.probing.session import Session, Settings
-from fathom.probing.upper_bound import open_ceiling
+from fathom.probing.upper_bound import open_upper_bound
 from fathom.sample import Grid
 from fathom.statistics import METHOD
 
@@ -38,7 +38,7 @@ def probe(
     train: Dataset | None = None,
     test: Dataset | None = None,
     *,
-    floors: Sequence[str] = FLOORS,
+    baselines: Sequence[str] = BASELINES,
     size: Grid | None = None,
     grid: Grid | None = None,
     protocol: str | None = None,
@@ -51,7 +51,7 @@ def probe(
     skip_bad: bool = False,
     pictures: int = 4,
     controls: int = CONTROLS,
-    ceiling: str | Path | Trained | None = None,
+    upper_bound: str | Path | Trained | None = None,
     label_curve: bool | None = None,
     banded: bool | None = None,
     heads: Sequence[str] = (),
@@ -66,7 +66,7 @@ def probe(
         feature: names or `Feature`s, one or several.
         train: training frames. Without `test` they are split: officially where the source says how, else by scene.
         test: test frames; no scene may be in both.
-        floors: what every encoder is held against.
+        baselines: what every encoder is compared with.
         size: input (height, width); by default the short side is brought to at most 240.
         grid: the probe's grid; by default one cell for 8 x 8 pixels of input.
         protocol: of the full-resolution metrics; by default what suits the data.
@@ -77,9 +77,9 @@ def probe(
         device, workers: where it is computed, and how many processes read.
         skip_bad: leave out frames that cannot be read, and say so in the notes.
         pictures: test frames to keep predictions of, for the picture.
-        controls: seeds of each encoder's architecture with random weights that it is held against; 0 for none, nor permuted
+        controls: seeds of each encoder's architecture with random weights that it is compared with; 0 for none, nor permuted
             weights, which makes a verdict weaker.
-        ceiling: a supervised checkpoint of Fathom's whose loss the share of the gap refers to.
+        upper_bound: a supervised checkpoint of Fathom's whose loss the share of the gap refers to.
         label_curve: loss against the number of training scenes, and description length; None for layers of up to 512 channels.
         banded: the concatenation of layers with a penalty for each; None where there are up to 512 channels.
         heads: ``mlp`` or ``bins``, trained beside the linear probes; see docs/heads.md.
@@ -131,16 +131,16 @@ def probe(
         str(cache) if cache is not None else None,
     )
     given = [encoder] if isinstance(encoder, str) or not isinstance(encoder, Sequence) else list(encoder)
-    entrants = enter(given, floors, settings.grid, size=size, seed=seed, device=device, controls=controls)
+    entrants = enter(given, baselines, settings.grid, size=size, seed=seed, device=device, controls=controls)
     chosen_protocol = PROTOCOLS[protocol] if protocol else choose_protocol(test)
     run = Session(settings, entrants, supports(features))
     run.notes += check_fair(entrants, test)
     if not controls and any(entrant.role.name == "encoder" for entrant in entrants):
-        run.notes.append("No encoder was held against its own architecture with random weights (controls 0).")
-    supervised = open_ceiling(ceiling, test) if ceiling is not None else None
+        run.notes.append("No encoder was compared with its own architecture with random weights (controls 0).")
+    supervised = open_upper_bound(upper_bound, test) if upper_bound is not None else None
     candidates = run.fit(train)
     if supervised is not None:
-        candidates += run.ceilings(*supervised)
+        candidates += run.upper_bounds(*supervised)
     found = run.measure(candidates, test, chosen_protocol)
     if cues:
         from fathom.probing.cues.measurement import measure_cues
@@ -175,7 +175,7 @@ def probe(
 
 def _parts(train: Dataset, test: Dataset | None, seed: int) -> tuple[Dataset, Dataset]:
     if test is None:
-        train, test = train.official_split() if train.source.official.get("test") else train.split(seed=seed)
+        train, test = train.official_split() if train.has_official_split else train.split(seed=seed)
     if not len(train) or not len(test):
         raise FathomError(f"{train.source.location}: the {'training' if not len(train) else 'test'} part has no frame.")
     shared = set(train.scenes) & set(test.scenes)

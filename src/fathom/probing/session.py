@@ -37,7 +37,7 @@ from fathom.probing.pictures import Picture, Pictures
 from fathom.probing.plan import Blocks, plan_blocks
 from fathom.probing.scores import ClassScores, DepthScores
 from fathom.probing.targets import MeanMap, donor_positions
-from fathom.probing.upper_bound import Ceiling, is_from_depth
+from fathom.probing.upper_bound import UpperBound, is_from_depth
 from fathom.progress import note, track
 from fathom.sample import Grid, Sample
 
@@ -201,16 +201,16 @@ class Session:
             )
         ]
 
-    def ceilings(self, name: str, trained: Trained) -> list[Candidate]:
+    def upper_bounds(self, name: str, trained: Trained) -> list[Candidate]:
         """The supervised network as a candidate for every support that a depth map gives."""
         settings, made = self.settings, []
         for kind in self.kinds:
             if all(is_from_depth(one) for one in kind.features):
-                made.append(Ceiling(name, trained, kind, settings.size, settings.grid, settings.device))
+                made.append(UpperBound(name, trained, kind, settings.size, settings.grid, settings.device))
             else:
                 names = ", ".join(one.name for one in kind.features)
                 self.notes.append(
-                    f"The ceiling predicts depth, which does not give {names}; no share is reported there."
+                    f"The upper bound predicts depth, which does not give {names}; no share is reported there."
                 )
         return [*made]
 
@@ -225,7 +225,7 @@ class Session:
             assert reading.design is not None
             self.witnesses[id(reading)] = reading.design.means(placed).cpu()
         widest = max((reading.design.channels for reading in self.readings if reading.design is not None), default=0)
-        wide = sum(not reading.encoder.floor for reading in self.readings)
+        wide = sum(not reading.encoder.baseline for reading in self.readings)
         return plan_blocks(
             train,
             most_blocks(widest, len(train.scenes), len(self.kinds), wide),
@@ -283,9 +283,9 @@ class Session:
         main, labels = measured[: len(candidates)], measured[len(candidates) :]
         rows = evidence_rows(main, depth, classes)
         decided = [verdict.to_json() for verdict in verdicts(cases(rows, controls(main)))]
-        floors = {(verdict["encoder"], verdict["feature"]): verdict["floor"] for verdict in decided}
+        baselines = {(verdict["encoder"], verdict["feature"]): verdict["baseline"] for verdict in decided}
         extra: dict[str, Any] = {
-            "information": information(main, floors, settings.seed, all_widths=bool(settings.label_curve)),
+            "information": information(main, baselines, settings.seed, all_widths=bool(settings.label_curve)),
             "label_curves": label_curves(labels),
         }
         return Found(rows, decided, pictures.frames, extra)

@@ -1,4 +1,4 @@
-"""The ceiling: a supervised network of Fathom's, measured on the probe's grid by the code that measures probes."""
+"""The upper bound: a supervised network of Fathom's, measured on the probe's grid by the code that measures probes."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ FROM_DEPTH = ("fathom.features.depth", "fathom.features.surface")
 """Modules whose features are made of the depth map alone, and so can be made of a predicted one."""
 
 
-class Ceiling:
+class UpperBound:
     """The feature of the depth that a supervised network predicts, made by the same code as that of the true depth.
 
     The network sees each frame at the size it was trained at; its depth is brought to the frame's own size, and from there
     goes the way of the truth.
     """
 
-    role = Role("ceiling")
+    role = Role("upper_bound")
 
     def __init__(self, name: str, trained: Trained, kind: Support, size: Grid, grid: Grid, device: str) -> None:
         from fathom.evaluation.evaluate import Measure
@@ -53,7 +53,7 @@ class Ceiling:
         self.layers = (Layer("prediction", 0, torch.zeros_like(unknown), unknown, unknown),)
 
     def predict(self, batch: ReadBatch) -> Float[Tensor, "B _ h w"]:
-        """The feature of the predicted depth; the control task is not the ceiling's to solve, and repeats it."""
+        """The feature of the predicted depth; the control task is not the upper bound's to solve, and repeats it."""
         pairs = [(fit(original, self._measure.size), original) for original in batch.originals]
         maps = []
         for (_, original), depth in zip(pairs, self._measure.predictions(pairs), strict=True):
@@ -68,18 +68,18 @@ def is_from_depth(feature: Feature) -> bool:
     return feature.to_depth is not None or feature.target.__module__ in FROM_DEPTH
 
 
-def open_ceiling(path: str | Path | Trained, test: Dataset) -> tuple[str, Trained]:
+def open_upper_bound(path: str | Path | Trained, test: Dataset) -> tuple[str, Trained]:
     """The network at `path` and its name in the table.
 
     Raises:
-        UsageError: it was trained on scenes of the test part, so it would be no ceiling but a memory.
+        UsageError: it was trained on scenes of the test part, so it would be no upper bound but a memory.
         CheckpointError: it is broken, or predicts no depth.
     """
     from fathom.depth_models.predict import open_depth_model
 
     trained = open_depth_model(path)
-    refuse_seen("The ceiling", trained.train_scenes, test)
-    return f"ceiling:{path if isinstance(path, str | Path) else trained.path}", trained
+    refuse_seen("The upper bound", trained.train_scenes, test)
+    return f"upper-bound:{path if isinstance(path, str | Path) else trained.path}", trained
 
 
 def refuse_seen(who: str, train_scenes: tuple[str, ...], test: Dataset) -> None:

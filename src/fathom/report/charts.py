@@ -19,21 +19,21 @@ if TYPE_CHECKING:
 Figure = dict[str, Any]
 
 COLOURS = {
-    "floor": "#8a9099",
+    "baseline": "#8a9099",
     "random": "#d98c00",
     "permuted": "#c4699a",
     "encoder": "#2b7bba",
     "head": "#56b4e9",
-    "ceiling": "#009e73",
+    "upper_bound": "#009e73",
 }
 """Of each role: the hues of Okabe & Ito, told apart by the colour-blind; the marks differ as well."""
 MARKS = {
-    "floor": "circle",
+    "baseline": "circle",
     "random": "triangle-up",
     "permuted": "x",
     "encoder": "diamond",
     "head": "star",
-    "ceiling": "square",
+    "upper_bound": "square",
 }
 LINES = ("#2b7bba", "#d55e00", "#009e73", "#c4699a", "#d98c00", "#56b4e9", "#7a5ab8", "#8c6d31")
 """Of several encoders in one chart."""
@@ -202,7 +202,7 @@ def dots(
 
 
 def ladder_chart(evidence: Evidence, feature: str) -> Figure:
-    """Test loss of floors, controls, encoders and ceiling with 95 % intervals, the worst at the top."""
+    """Test loss of baselines, controls, encoders and upper bound with 95 % intervals, the worst at the top."""
     rungs = ladder(evidence, feature)
     rows = [Dot(item.name, item.mse, item.interval, item.role, item.seeds) for item in rungs]
     losses = [item.mse for item in rungs if item.mse > 0]
@@ -214,29 +214,29 @@ def ladder_chart(evidence: Evidence, feature: str) -> Figure:
 
 
 def gains_chart(verdict: Mapping[str, Any], names: Mapping[str, str]) -> Figure | None:
-    """Gain of one encoder over each floor, paired by scene; the least at the top."""
+    """Gain of one encoder over each baseline, paired by scene; the least at the top."""
     gains = verdict.get("gains") or []
     rows = []
     for gain in gains:
         if gain.get("estimate") is None:
             continue
-        floor, seeds = str(gain.get("floor", "")), gain.get("seeds") or 1
-        label = names.get(floor, floor) + (f" ×{seeds}" if seeds > 1 else "")
+        baseline, seeds = str(gain.get("baseline", "")), gain.get("seeds") or 1
+        label = names.get(baseline, baseline) + (f" ×{seeds}" if seeds > 1 else "")
         interval = _bounds(gain)
         clear = interval is not None and interval[0] > 0
         rows.append(Dot(label, float(gain["estimate"]), interval, "clear" if clear else "open"))
     if not rows:
         return None
     lines = [(0.0, "0, no gain")]
-    if verdict.get("margin") is not None and verdict.get("floor_mse") is not None:
-        share = f"{100 * verdict['margin']:g} % of the loss of {names.get(verdict['floor'], verdict['floor'])}"
-        lines.append((verdict["margin"] * verdict["floor_mse"], share))
+    if verdict.get("margin") is not None and verdict.get("baseline_mse") is not None:
+        share = f"{100 * verdict['margin']:g} % of the loss of {names.get(verdict['baseline'], verdict['baseline'])}"
+        lines.append((verdict["margin"] * verdict["baseline_mse"], share))
     kinds = {
         "clear": ("95 % interval above 0", COLOURS["encoder"], "diamond"),
-        "open": ("interval holds 0 or lies below", COLOURS["floor"], "diamond-open"),
+        "open": ("interval holds 0 or lies below", COLOURS["baseline"], "diamond-open"),
     }
     feature = str(verdict.get("feature", ""))
-    return dots(rows, f"loss of the floor − loss of the encoder, {unit(feature)}", kinds, lines=lines)
+    return dots(rows, f"loss of the baseline − loss of the encoder, {unit(feature)}", kinds, lines=lines)
 
 
 def layer_charts(evidence: Evidence, feature: str) -> list[tuple[str, Figure]]:
@@ -352,9 +352,9 @@ def heat_map(evidence: Evidence, encoder: str) -> Figure | None:
 def cue_charts(evidence: Evidence) -> list[tuple[str, str, Figure]]:
     """Change of loss under each alteration of the test images: (SPEC, feature, figure), one for each encoder and feature."""
     charts: list[tuple[str, str, Figure]] = []
-    floors = {row.encoder for row in evidence.rows if row.role == "floor"}
+    baselines = {row.encoder for row in evidence.rows if row.role == "baseline"}
     cues = [cue for cue in evidence.extra.get("cues") or [] if cue.get("change") is not None and cue.get("base_mse")]
-    cues.sort(key=lambda cue: cue.get("encoder") in floors)  # floors last
+    cues.sort(key=lambda cue: cue.get("encoder") in baselines)  # baselines last
     groups = list(dict.fromkeys(str(cue.get("group") or "") for cue in cues))
     kinds = {name: (name or "cue", LINES[index % len(LINES)], "diamond") for index, name in enumerate(groups)}
     for encoder, feature in dict.fromkeys((str(cue.get("encoder")), str(cue.get("feature"))) for cue in cues):
@@ -409,7 +409,7 @@ def label_chart(evidence: Evidence, feature: str) -> Figure | None:
                 "y": values,
                 "error_y": bars(values, intervals) | {"color": colour, "thickness": 1, "width": 3},
                 "line": {"color": colour, "width": 2 if role == "encoder" else 1,
-                         "dash": "solid" if role in ("encoder", "ceiling") else "dot"},
+                         "dash": "solid" if role in ("encoder", "upper_bound") else "dot"},
                 "marker": {"color": colour, "symbol": MARKS[role], "size": 7},
                 "text": [
                     f"{escape(names.get(spec, spec))}, {number(count)} scenes<br>{with_interval(value, bounds)}"

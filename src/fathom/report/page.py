@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from fathom.atomic import write_text
 from fathom.media.colour import DEPTH_MAP, ERROR_MAP
 from fathom.report import charts
-from fathom.report.rungs import display_names
+from fathom.report.rungs import columns, display_names
 from fathom.report.tables import facts_list, information_table, rows_table, verdicts_table
 from fathom.report.wording import conclusions, headline, sentence
 
@@ -85,9 +85,7 @@ class _Page:
         self.clouds: dict[str, Any] | None = None
         self.encoders: list[str] = []
         if evidence.pictures:
-            from fathom.report.probe import columns
-
-            self.encoders = columns(evidence)[::-1]  # what the run is about first, then the floors
+            self.encoders = columns(evidence)[::-1]  # what the run is about first, then the baselines
 
     def name(self, spec: object) -> str:
         """A SPEC for the reader, escaped."""
@@ -117,14 +115,14 @@ class _Page:
         scenes, (height, width) = len(self.evidence.test_scenes), self.evidence.grid
         parts = [
             "<h2>The ladder</h2>\n<p>Test loss of linear probes on a "
-            f"{height} x {width} grid over {scenes} unseen scenes: lower is better. What is no better than a floor has shown "
+            f"{height} x {width} grid over {scenes} unseen scenes: lower is better. What is no better than a baseline has shown "
             "nothing. Bars are 95 % intervals over scenes; ×5 is the mean of five seeds, its bar that of one more. Layers and "
             "penalties were chosen on training scenes.</p>\n"
         ]
         for feature in self.evidence.features:
             parts.append(self._heading(feature))
             figure = charts.ladder_chart(self.evidence, feature)
-            parts.append(self.chart(figure, f"Test loss of every encoder and floor for {feature}"))
+            parts.append(self.chart(figure, f"Test loss of every encoder and baseline for {feature}"))
         return "".join(parts)
 
     def gains(self) -> str:
@@ -133,11 +131,11 @@ class _Page:
             figure = charts.gains_chart(item, self.names)
             if figure is not None:
                 title = f"{self.name(item.get('encoder'))}, {escape(str(item.get('feature')))}"
-                parts.append(f"<div><h3>{title}</h3>\n{self.chart(figure, 'Gain over each floor')}</div>\n")
+                parts.append(f"<div><h3>{title}</h3>\n{self.chart(figure, 'Gain over each baseline')}</div>\n")
         if not parts:
             return ""
         return (
-            "<h2>Gain over each floor</h2>\n<p>What the verdict stands on: the floor's loss less the encoder's on the same "
+            "<h2>Gain over each baseline</h2>\n<p>What the verdict stands on: the baseline's loss less the encoder's on the same "
             "scenes, with 95 % intervals. Implicit takes a gain over every one, each tested one-sided after Holm, and "
             "selectivity besides.</p>\n"
             f'<div class="pair">{"".join(parts)}</div>\n{verdicts_table(self.evidence, self.names)}'
@@ -149,7 +147,9 @@ class _Page:
             for encoder, figure in charts.layer_charts(self.evidence, feature):
                 title = f"{self.name(encoder)}, {escape(feature)}"
                 lines.append(f"<div><h3>{title}</h3>\n{self.chart(figure, 'Test loss by layer')}</div>\n")
-        for encoder in dict.fromkeys(row.encoder for row in self.evidence.rows if row.role in ("encoder", "ceiling")):
+        for encoder in dict.fromkeys(
+            row.encoder for row in self.evidence.rows if row.role in ("encoder", "upper_bound")
+        ):
             found = charts.heat_map(self.evidence, encoder)
             if found is not None:
                 maps.append(
@@ -169,13 +169,13 @@ class _Page:
             for encoder, feature, figure in charts.cue_charts(self.evidence)
         ]
         cues, said = self.evidence.extra.get("cues") or [], self.evidence.extra.get("cue_sentences") or {}
-        floors = {row.encoder for row in self.evidence.rows if row.role == "floor"}
-        ordered = sorted(said, key=lambda spec: spec in floors)
+        baselines = {row.encoder for row in self.evidence.rows if row.role == "baseline"}
+        ordered = sorted(said, key=lambda spec: spec in baselines)
         words = [f"<p><b>{self.name(spec)}</b>: {escape(str(said[spec]))}</p>\n" for spec in ordered]
         if not parts and not words:
             return ""
         return (
-            "<h2>Cues</h2>\n<p>What the probe goes by: it was fitted on images as they are and tested on altered ones.</p>\n"
+            "<h2>Cues</h2>\n<p>What the probe relies on: it was fitted on images as they are and tested on altered ones.</p>\n"
             f'{"".join(words)}<div class="pair">{"".join(parts)}</div>\n'
             + (
                 '<p class="muted">* several cues change at once.</p>\n'
@@ -199,13 +199,17 @@ class _Page:
         )
 
     def _from_how_many(self, feature: str) -> list[str]:
-        """From how many training scenes on each encoder beats every floor, where the run says so."""
+        """From how many training scenes on each encoder beats every baseline, where the run says so."""
         said = []
         for curve in self.evidence.extra.get("label_curves") or []:
-            if curve.get("feature") == feature and curve.get("role") == "encoder" and "scenes_to_beat_floors" in curve:
-                count = curve["scenes_to_beat_floors"]
+            if (
+                curve.get("feature") == feature
+                and curve.get("role") == "encoder"
+                and "scenes_to_beat_baselines" in curve
+            ):
+                count = curve["scenes_to_beat_baselines"]
                 words = "at no number of scenes tried" if count is None else f"from {count:.0f} training scenes on"
-                said.append(f"<p>{self.name(curve.get('encoder'))} beats every floor {words}.</p>\n")
+                said.append(f"<p>{self.name(curve.get('encoder'))} beats every baseline {words}.</p>\n")
         return said
 
     def information(self) -> str:

@@ -15,14 +15,19 @@ if TYPE_CHECKING:
     from fathom.probing.evidence.evidence import Evidence, Row
 
 ROLES = {
-    "floor": "floor",
+    "baseline": "baseline",
     "random": "same architecture, random weights",
     "permuted": "same weights, permuted",
     "encoder": "encoder",
     "head": "encoder, trained head beyond linear",
-    "ceiling": "supervised ceiling",
+    "upper_bound": "supervised upper bound",
 }
 """Role of a row -> what a reader is told, in the order of legends."""
+
+MAIN = ("encoder", "head", "upper_bound")
+"""Roles that a run is about; the others are what they are compared with."""
+MOST_COLUMNS = 8
+"""Predictions in the picture: the encoders first, then the baselines from the best down."""
 
 SEEDED = ("random", "permuted")
 """Roles of which an encoder may have several, differently seeded."""
@@ -53,7 +58,7 @@ class Rung:
 
 
 def ladder(evidence: Evidence, feature: str) -> list[Rung]:
-    """The chosen layers of all encoders and floors, the worst first."""
+    """The chosen layers of all encoders and baselines, the worst first."""
     rows = [row for row in evidence.rows if row.feature == feature and row.chosen]
     names = display_names(evidence)
     return sorted((rung(group, names) for group in grouped(rows)), key=lambda item: -item.mse)
@@ -80,14 +85,14 @@ def rung(group: Sequence[Row], names: Mapping[str, str]) -> Rung:
 
 def seeds_interval(group: Sequence[Row]) -> tuple[float, float] | None:
     """95 % interval of the loss of one further seed, over scenes and seeds."""
-    from fathom.probing.evidence.verdict import Floor
+    from fathom.probing.evidence.verdict import Baseline
     from fathom.statistics import scene_interval
 
-    floor = Floor(group[0].encoder, tuple(np.asarray(row.errors, dtype=np.float64) for row in group))
+    baseline = Baseline(group[0].encoder, tuple(np.asarray(row.errors, dtype=np.float64) for row in group))
     cells = np.asarray(group[0].cells, dtype=np.float64)
-    variance, df = floor.draw_variance(cells)
-    log = bool(floor.mean.sum() > 0)
-    found = scene_interval(floor.mean, cells, log=log, seed_variance=variance, seed_df=df)
+    variance, df = baseline.draw_variance(cells)
+    log = bool(baseline.mean.sum() > 0)
+    found = scene_interval(baseline.mean, cells, log=log, seed_variance=variance, seed_df=df)
     return (found.low, found.high) if np.isfinite([found.low, found.high]).all() else None
 
 
@@ -101,3 +106,19 @@ def display_names(evidence: Evidence) -> dict[str, str]:
         prediction_name(row.encoder, row.layer, row.role): prediction_name(names[row.encoder], row.layer, row.role)
         for row in heads
     }
+
+
+def columns(evidence: Evidence) -> list[str]:
+    """Which predictions are drawn, baselines first and the rest after, each from worst to best."""
+    drawn = set(evidence.pictures[0].predictions)
+    # Pictures are of the first depth feature, the one with metrics at full resolution.
+    feature = next((row.feature for row in evidence.rows if row.abs_rel is not None), evidence.features[0])
+    chosen: dict[str, Row] = {}
+    for row in evidence.rows:
+        name = prediction_name(row.encoder, row.layer, row.role)
+        if row.chosen and row.feature == feature and name in drawn:
+            chosen.setdefault(name, row)
+    ranked = sorted(chosen, key=lambda name: chosen[name].test_mse)
+    kept = [name for name in ranked if chosen[name].role not in ("baseline", "random", "permuted")][:MOST_COLUMNS]
+    kept += [name for name in ranked if name not in kept and name != "constant"][: MOST_COLUMNS - len(kept)]
+    return sorted(kept, key=lambda name: (chosen[name].role in MAIN, -chosen[name].test_mse))

@@ -46,7 +46,7 @@ def verdicts_table(evidence: Evidence, names: Names) -> str:
                 _named(str(item.get("encoder")), names),
                 escape(str(item.get("feature"))),
                 escape(str(item.get("verdict"))),
-                _named(str(item.get("floor")), names),
+                _named(str(item.get("baseline")), names),
                 _percent(item.get("relative_gain"), item.get("relative_gain_interval")),
                 _percent(item.get("share"), item.get("share_interval")),
                 _interval(item.get("selectivity"), item.get("selectivity_interval")),
@@ -57,7 +57,7 @@ def verdicts_table(evidence: Evidence, names: Names) -> str:
         for item in evidence.verdicts
     ]
     heads = (
-        "encoder", "feature", "verdict", "reference floor", "loss removed", "share of the gap to the ceiling",
+        "encoder", "feature", "verdict", "reference baseline", "loss removed", "share of the gap to the upper bound",
         "selectivity", "p implicit", "p absent",
     )  # fmt: skip
     return table(heads, lines) if lines else ""
@@ -72,7 +72,7 @@ def information_table(evidence: Evidence, names: Names) -> str:
             _found(item.get("r2")),
             _found(item.get("v_information")),
             _found(beyond),
-            _named(str(beyond["floor"]), names) if beyond.get("floor") else "",
+            _named(str(beyond["baseline"]), names) if beyond.get("baseline") else "",
             _number(code.get("saved_per_cell"), ".3f"),
             _number(code.get("bits_per_cell"), ".3f"),
             _number(code.get("resolution"), "g"),
@@ -81,7 +81,7 @@ def information_table(evidence: Evidence, names: Names) -> str:
             about = [escape(str(item.get(key, ""))) for key in ("feature", "layer")]
             lines.append(("", [_named(str(item.get("encoder", "")), names), *about, *cells]))
     heads = (
-        "encoder", "feature", "layer", "R²", "V-information", "beyond the floor", "which floor", "saved by the code",
+        "encoder", "feature", "layer", "R²", "V-information", "beyond the baseline", "which baseline", "saved by the code",
         "code a cell", "noted to",
     )  # fmt: skip
     return table(heads, lines) if lines else ""

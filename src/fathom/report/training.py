@@ -79,12 +79,12 @@ def draw_sweep(result: dict[str, Any], out: Path) -> Path:
         bars.barh(i, run["value"] or 0.0, color=f"C{i}")
         if run["value"] is None:
             bars.text(0, i, " diverged", va="center")
-    floors = [run["value"] / run["over_mean_map"] for run in runs if run["over_mean_map"]]
-    if floors:
-        bars.axvline(floors[0], color="0.3", linestyle="--", linewidth=1)
+    baselines = [run["value"] / run["over_mean_map"] for run in runs if run["over_mean_map"]]
+    if baselines:
+        bars.axvline(baselines[0], color="0.3", linestyle="--", linewidth=1)
     curves.set(xlabel="step", ylabel="training loss", yscale="log")
     bars.set_yticks(range(len(runs)), ["\n".join(run["settings"]) for run in runs], fontsize=8)
-    bars.set(xlabel=f"{result['metric']} on unseen rooms" + (" (dashed: mean map)" if floors else ""))
+    bars.set(xlabel=f"{result['metric']} on unseen rooms" + (" (dashed: mean map)" if baselines else ""))
     bars.invert_yaxis()
     return _save(figure, out / "sweep.png", 120)
 

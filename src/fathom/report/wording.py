@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 KINDS = {
     "implicit": "implicit in {}",
     "absent": "absent in {}",
-    "not shown": "not shown for {}",
+    "inconclusive": "inconclusive for {}",
     "too few scenes": "undecided for {}, with too few scenes",
 }
 """Verdict -> how a sentence about a feature goes on."""
@@ -24,7 +24,7 @@ def headline(evidence: Evidence, names: Mapping[str, str]) -> str:
     verdicts = evidence.verdicts
     if not verdicts:
         if not any(row.role == "encoder" for row in evidence.rows):
-            return "This run measured floors and controls alone; name an encoder with --encoder for a verdict."
+            return "This run measured baselines and controls alone; name an encoder with --encoder for a verdict."
         return "This run holds losses and intervals, but no verdict."
     if len(verdicts) == 1:
         return sentence(verdicts[0], names)
@@ -42,7 +42,7 @@ def headline(evidence: Evidence, names: Mapping[str, str]) -> str:
 
 
 def sentence(verdict: Mapping[str, Any], names: Mapping[str, str]) -> str:
-    """A verdict's own sentence, with encoders and floors by the names that the charts use."""
+    """A verdict's own sentence, with encoders and baselines by the names that the charts use."""
     text = str(
         verdict.get("sentence") or f"{verdict.get('encoder')}, {verdict.get('feature')}: {verdict.get('verdict')}."
     )
@@ -60,10 +60,10 @@ def conclusions(evidence: Evidence) -> tuple[list[str], list[str]]:
     if "implicit" in kinds:
         may.append(
             "Implicit: a linear map of the encoder's activations predicts the feature on unseen scenes of this kind better "
-            "than every floor that was tried, and better on the true targets than on those of other rooms."
+            "than every baseline that was tried, and better on the true targets than on those of other rooms."
         )
         not_.append(
-            "That the encoder uses the feature, or stores it as such: whatever goes with it in these scenes, such as a floor's "
+            "That the encoder uses the feature, or stores it as such: whatever goes with it in these scenes, such as a baseline's "
             "texture or an object's usual distance, serves a probe as well."
         )
         if not any(row.role in ("random", "permuted") for row in evidence.rows):
@@ -73,13 +73,13 @@ def conclusions(evidence: Evidence) -> tuple[list[str], list[str]]:
             )
     if "absent" in kinds:
         may.append(
-            "Absent: these scenes exclude a gain over the reference floor as large as the margin. It is a finding, not the "
+            "Absent: these scenes exclude a gain over the reference baseline as large as the margin. It is a finding, not the "
             "lack of one."
         )
         not_.append("From absent, that a deeper head would find nothing: it holds for linear readout alone.")
-    if "not shown" in kinds:
+    if "inconclusive" in kinds:
         not_.append(
-            "From not shown, anything for or against: it is the lack of a finding, and more test scenes may turn it into "
+            "From inconclusive, anything for or against: it is the lack of a finding, and more test scenes may turn it into "
             "implicit or absent."
         )
     if "too few scenes" in kinds:
@@ -91,11 +91,11 @@ def conclusions(evidence: Evidence) -> tuple[list[str], list[str]]:
         "difference on the same scenes, in pairs.",
     ]
     not_ += [
-        "A difference between two encoders from their verdicts: implicit beside not shown is no difference. 'fathom compare' "
+        "A difference between two encoders from their verdicts: implicit beside inconclusive is no difference. 'fathom compare' "
         "pairs them.",
         "What another training set would give: the fitted probes are held fixed.",
         "What holds elsewhere: for another camera, another kind of place.",
-        "What other layers, input sizes, grids or floors would show.",
+        "What other layers, input sizes, grids or baselines would show.",
     ]
     return may, not_
 

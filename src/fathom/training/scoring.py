@@ -1,7 +1,7 @@
 """Scores of a network on held-out frames, beside what needs no network: the mean map and the mean value.
 
 All scores are averages over frames of averages over a frame's valid pixels, on the network's output grid, in
-float64. They compare a run with its floors; `fathom evaluate` measures by the field's protocols.
+float64. They compare a run with its baselines; `fathom evaluate` measures by the field's protocols.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def average(sheets: Iterable[Scores]) -> Scores:
 
 @dataclass
 class MeanMap:
-    """Mean of a target over frames at each place of the grid, and over all: the floors of a report.
+    """Mean of a target over frames at each place of the grid, and over all: the baselines of a report.
 
     A place that is never valid has the overall mean.
     """
@@ -112,26 +112,26 @@ def score(
     model: Network,
     predict: Predict,
     batches: Iterable[Batch],
-    floor: MeanMap | None,
+    baseline: MeanMap | None,
     device: torch.device,
     gather: Callable[[list[Scores]], list[Scores]] = lambda sheets: sheets,
 ) -> dict[str, Scores]:
-    """Scores of ``model`` and, with a `floor`, of ``mean_map`` and ``constant``, averaged over the same
+    """Scores of ``model`` and, with a `baseline`, of ``mean_map`` and ``constant``, averaged over the same
     frames.
 
     `gather` brings the sheets of all processes together, each frame once.
     """
     sheets: dict[str, list[Scores]] = {"model": []}
-    floors: Mapping[str, Tensor] = {}
-    if floor is not None:
-        floors = {"mean_map": floor.map()[None], "constant": floor.constant()[None]}
-        sheets |= {name: [] for name in floors}
+    baselines: Mapping[str, Tensor] = {}
+    if baseline is not None:
+        baselines = {"mean_map": baseline.map()[None], "constant": baseline.constant()[None]}
+        sheets |= {name: [] for name in baselines}
     depth = model.predicts == "depth"
     for batch in batches:
         prediction = predict(batch.image.to(device)).float().cpu()
         target, valid = target_of(model, batch.image, batch.depth, batch.valid)
         sheets["model"] += frame_scores(prediction, target, valid, depth)
-        for name, values in floors.items():
+        for name, values in baselines.items():
             sheets[name] += frame_scores(values.expand_as(target), target, valid, depth)
     return {name: average(gather(rows)) for name, rows in sheets.items()}
 

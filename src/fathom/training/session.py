@@ -63,7 +63,7 @@ class Session:
     frames: dict[str, Frames]
     network: Network
     state: State
-    floor: scoring.MeanMap
+    baseline: scoring.MeanMap
     order: Order
     workers: int
     notes: list[str]
@@ -107,11 +107,11 @@ class Session:
         if keep_in_memory(list(frames.values()), recipe.data.cache, recipe.data.cache_mb):
             for name, part in frames.items():
                 part.keep(workers, f"Reading {name} frames")
-        floor = _floor(network, frames["train"], recipe, workers)
-        if network.predicts != "image" and floor.pixels == 0:
+        baseline = _baseline(network, frames["train"], recipe, workers)
+        if network.predicts != "image" and baseline.pixels == 0:
             raise DataError(
                 data.source.location,
-                f"no pixel of {floor.frames} training frames has a valid depth",
+                f"no pixel of {baseline.frames} training frames has a valid depth",
                 "check the depth files and how their counts become metres",
             )
         state = _new_state(recipe, network, fabric)
@@ -122,7 +122,7 @@ class Session:
             note(f"Resuming after step {state.step} of {recipe.train.steps}: {found}")
         if fabric.is_global_zero:
             write_text(run / "recipe.toml", recipe.to_toml())
-        return cls(recipe, run, fabric, data, parts, frames, network, state, floor, order, workers, notes)
+        return cls(recipe, run, fabric, data, parts, frames, network, state, baseline, order, workers, notes)
 
     def train(self, request: Request) -> Trained:
         """Train to the end, score, write the report; returns the network of the chosen checkpoint."""
@@ -179,8 +179,10 @@ class Session:
             pin=self.fabric.device.type == "cuda",
         )
 
-    def _scores(self, names: Sequence[str], floor: scoring.MeanMap | None, most: int | None = None) -> dict[str, Any]:
-        """Scores of the parts that exist: of the network alone, or with a `floor` of the floors beside it."""
+    def _scores(
+        self, names: Sequence[str], baseline: scoring.MeanMap | None, most: int | None = None
+    ) -> dict[str, Any]:
+        """Scores of the parts that exist: of the network alone, or with a `baseline` of the baselines beside it."""
         self._share_statistics()
         result: dict[str, Any] = {}
         for name in names:
@@ -192,8 +194,8 @@ class Session:
                     len(positions), self.recipe.train.batch, self.fabric.global_rank, self.fabric.world_size
                 )
                 batches = stacked(frames, [[positions[i] for i in batch] for batch in own], self.workers)
-                scores = scoring.score(self.network, self._predict, batches, floor, self.fabric.device, self._gather)
-                result[name] = scores if floor is not None else scores["model"]
+                scores = scoring.score(self.network, self._predict, batches, baseline, self.fabric.device, self._gather)
+                result[name] = scores if baseline is not None else scores["model"]
         return result
 
     def _predict(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
@@ -233,7 +235,7 @@ class Session:
         if self.recipe.validation.patience and best.is_dir() and best != chosen:
             chosen = best
             self.state.restore(best)
-        scores = self._scores(("seen", "unseen", "test"), self.floor)
+        scores = self._scores(("seen", "unseen", "test"), self.baseline)
         self.fabric.barrier()
         if self.fabric.is_global_zero:
             examples = self._keep_examples()
@@ -314,7 +316,7 @@ def stacked(frames: Frames, batches: Sequence[Sequence[int]], workers: int) -> I
         yield Batch.of([next(stream) for _ in batch])
 
 
-def _floor(network: Network, frames: Frames, recipe: Recipe, workers: int) -> scoring.MeanMap:
+def _baseline(network: Network, frames: Frames, recipe: Recipe, workers: int) -> scoring.MeanMap:
     """The mean target over the training frames, or over `MEAN_FRAMES` of a set too large for memory."""
     positions = spread(len(frames), None if frames.kept is not None else MEAN_FRAMES)
     batches = [positions[i : i + recipe.train.batch] for i in range(0, len(positions), recipe.train.batch)]

@@ -1,4 +1,4 @@
-"""`summary.json` and the table that shows it: seen rooms beside unseen ones, the floors below."""
+"""`summary.json` and the table that shows it: seen rooms beside unseen ones, the baselines below."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def summarise(
             "scenes": {name: len(frames.data.scenes) for name, frames in session.frames.items()},
             "fraction": recipe.train.fraction,
             "fraction_by": recipe.train.fraction_by,
-            "mean_map_frames": session.floor.frames,
+            "mean_map_frames": session.baseline.frames,
         },
         "scores": dict(scores),
         "unseen_over_seen": {
@@ -78,7 +78,7 @@ def summarise(
 
 
 def _leak(scores: Mapping[str, Any], decides: str) -> dict[str, Any]:
-    """How much better the network is on seen rooms than on unseen ones, by the floor's measure of their difficulty.
+    """How much better the network is on seen rooms than on unseen ones, by the baseline's measure of their difficulty.
 
     ``(network / mean map on unseen) / (network / mean map on seen)``: the two parts hold other frames, and one may be
     harder than the other for any network.
@@ -122,11 +122,11 @@ def table(summary: Mapping[str, Any]) -> Table:
 def sentences(summary: Mapping[str, Any]) -> list[str]:
     """What the table means, in words."""
     lines = []
-    floor, plain, leak = summary["unseen_over_mean_map"], summary["unseen_over_seen"], summary["leak"]
-    name = _COLUMNS[floor["metric"]]
-    if floor["value"] is not None:
-        verb = "beats" if floor["value"] < 1 else "does not beat"
-        lines.append(f"On unseen rooms it {verb} the mean map: {floor['value']:.3f} of its {name}.")
+    baseline, plain, leak = summary["unseen_over_mean_map"], summary["unseen_over_seen"], summary["leak"]
+    name = _COLUMNS[baseline["metric"]]
+    if baseline["value"] is not None:
+        verb = "beats" if baseline["value"] < 1 else "does not beat"
+        lines.append(f"On unseen rooms it {verb} the mean map: {baseline['value']:.3f} of its {name}.")
     if leak["value"] is not None:
         lines.append(
             f"Unseen rooms over seen rooms: {plain['value']:.3f} times the {name}; as shares of the mean map's, "

@@ -113,12 +113,12 @@ def _one(
             "seen": None,
         }
     summary = read_json(folder / "summary.json")
-    floor, scores = summary["unseen_over_mean_map"], summary["scores"]
+    baseline, scores = summary["unseen_over_mean_map"], summary["scores"]
     return row | {
-        "metric": floor["metric"],
-        "value": scores["unseen"]["model"][floor["metric"]],
-        "over_mean_map": floor["value"],
-        "seen": scores["seen"]["model"][floor["metric"]] if "seen" in scores else None,
+        "metric": baseline["metric"],
+        "value": scores["unseen"]["model"][baseline["metric"]],
+        "over_mean_map": baseline["value"],
+        "seen": scores["seen"]["model"][baseline["metric"]] if "seen" in scores else None,
     }
 
 

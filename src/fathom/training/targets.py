@@ -1,4 +1,4 @@
-"""What each network is held against, on the network's own output grid."""
+"""What each network is compared with, on the network's own output grid."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def target_of(
     """The truth of what `model` predicts, and where there is one.
 
     An image needs no depth. Depth on a coarser grid is the average of each cell's valid pixels; a network
-    that loses borders is held against the part that it predicts.
+    that loses borders is compared with the part that it predicts.
     """
     if model.predicts == "image":
         values, known = image, torch.ones_like(valid)

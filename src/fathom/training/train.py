@@ -68,7 +68,7 @@ def train(
 def open_data(data: Dataset | str, test: Dataset | str | None) -> tuple[Dataset, Dataset | None]:
     """Data sets of specs; without `test`, the official split of a spec that has one."""
     whole, part = _opened(data), None if test is None else _opened(test)
-    if isinstance(data, str) and part is None and {"train", "test"} <= set(whole.source.official):
+    if isinstance(data, str) and part is None and whole.has_official_split:
         return whole.official_split()
     return whole, part
 

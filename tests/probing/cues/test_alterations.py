@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fathom.encoders.baselines import pixels
-from fathom.features import Feature
+from fathom.features import feature
 from fathom.grids import masked_average
 from fathom.probing.cues import recolour
 from fathom.probing.cues.alterations import ALTERATIONS, ZOOM, Altered, Draw, exchange_pieces, mirror
@@ -131,7 +131,7 @@ def test_outlines_are_grey_dark_at_edges_and_blank_elsewhere() -> None:
 @pytest.mark.parametrize("axis", [-1, -2])
 def test_a_mirrored_frame_has_the_mirrored_geometry(axis: int) -> None:
     """Normals from mirrored depth and camera are the mirrored normals, with the sign of the axis turned."""
-    sample, normals = frame(), Feature("normals")
+    sample, normals = frame(), feature("normals")
     there, known = normals.of(sample, GRID)
     here, known_too = normals.of(mirror(sample, axis), GRID)
     sign = torch.tensor([-1.0, 1, 1] if axis == -1 else [1.0, -1, 1])[:, None, None]

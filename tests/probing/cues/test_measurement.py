@@ -1,4 +1,4 @@
-"""Planted encoders that go by one cue each: the profile tells them apart, and its numbers are those of a plain computation."""
+"""Planted encoders that rely on one cue each: the profile tells them apart, and its numbers are those of a plain computation."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from torch.nn import functional as F
 from fathom.data.dataset import Dataset, Frame
 from fathom.data.formats.rooms import variants_of
 from fathom.data.sources import load
-from fathom.encoders.baselines import FLOORS, Columns, Floor, pixels
+from fathom.encoders.baselines import BASELINES, Baseline, Columns, pixels
 from fathom.errors import UsageError
-from fathom.features import Feature
+from fathom.features import feature
 from fathom.probing.candidates import Candidate, Role
 from fathom.probing.cues.alterations import ALTERATIONS, rendered
 from fathom.probing.cues.ledger import Cue, place_of
@@ -66,7 +66,7 @@ CUES: Mapping[str, Columns] = {
     "light": lightness,
     "texture": detail,
     "shape": surroundings,
-    "position": FLOORS["position"],
+    "position": BASELINES["position"],
 }
 
 
@@ -117,8 +117,8 @@ def fitted(
 ) -> tuple[Session, list[Candidate], Dataset]:
     data = Dataset.whole(World(cue, scenes))
     train, test = data.split(0.5, seed=0)
-    entrants = [Entrant(Floor(name, columns, GRID), Role("encoder")) for name, columns in encoders.items()]
-    run = Session(Settings(SIZE, GRID, batch_size=batch_size), entrants, supports([Feature("depth")]))
+    entrants = [Entrant(Baseline(name, columns, GRID), Role("encoder")) for name, columns in encoders.items()]
+    run = Session(Settings(SIZE, GRID, batch_size=batch_size), entrants, supports([feature("depth")]))
     return run, run.fit(train), test
 
 
@@ -156,7 +156,7 @@ def test_a_probe_by_colour_is_hurt_by_colour_and_not_by_place_or_surroundings() 
     # Grey frames tell it nothing: all that it knows is lost, and turned colours cost three times more besides.
     assert cues["grey"].lost == pytest.approx(1, abs=0.1) and cues["hue"].lost == pytest.approx(4, rel=0.15)
     said = profile_of("colour").sentences()["colour"]
-    assert said.startswith("Goes by colour (") and "does without texture, shape and position" in said
+    assert said.startswith("Relies on colour (") and "does without texture, shape and position" in said
     assert "more by colour than by" in said or "light" not in said.split("does without")[0]
 
 
@@ -168,7 +168,7 @@ def test_a_probe_by_position_is_hurt_by_place_alone() -> None:
     for name in PLACE:
         assert (cues[name].moves, cues[name].stays) == (pytest.approx(0, abs=1e-6), pytest.approx(1, abs=1e-6))
     said = profile_of("position").sentences()["position"]
-    assert said.startswith("Goes by position (") and "does without colour, light, texture and shape" in said
+    assert said.startswith("Relies on position (") and "does without colour, light, texture and shape" in said
     assert "enlarged" not in said  # the change at the same point of the scene is one of place
 
 
@@ -178,7 +178,7 @@ def test_a_probe_by_fine_detail_is_hurt_by_blur_and_takes_what_is_enlarged_for_l
     assert hurt(cues, "blurred") and cues["smoothed"].change < 0.1 * cues["blurred"].change
     assert unharmed(cues, "grey", "hue", "recoloured", *PLACE, *PIECES)
     said = profile_of("texture").sentences()["texture"]
-    assert said.startswith("Goes by texture (") and "does without colour, shape and position" in said
+    assert said.startswith("Relies on texture (") and "does without colour, shape and position" in said
     assert "enlarged things are taken for nearer" in said
 
 
@@ -197,7 +197,7 @@ def test_a_probe_by_lightness_takes_lighter_frames_for_farther() -> None:
     assert hurt(cues, "brighter", "darker") and unharmed(cues, "grey", "hue", "recoloured", *PLACE, *PIECES)
     assert (cues["brighter"].shift or 0) > 0 > (cues["darker"].shift or 0)
     said = profile_of("light").sentences()["light"]
-    assert said.startswith("Goes by light (") and "lighter frames are taken for farther (+" in said and " m)" in said
+    assert said.startswith("Relies on light (") and "lighter frames are taken for farther (+" in said and " m)" in said
 
 
 def test_changes_are_those_of_a_plain_computation() -> None:
@@ -210,7 +210,7 @@ def test_changes_are_those_of_a_plain_computation() -> None:
     for cue in found.cues:
         base, after, cells, moved = 0.0, 0.0, 0.0, 0.0
         for sample in test:
-            Y, valid = Feature("depth").of(sample, GRID)
+            Y, valid = feature("depth").of(sample, GRID)
             image = sample.image
             if cue.alteration == "hue":
                 image = 2 * luma(image[None])[0] - image
@@ -271,14 +271,14 @@ def test_what_is_not_known_is_not_said() -> None:
     assert "does not predict depth better than the training mean" in cues.sentences()["colour"]
 
 
-def test_the_mean_map_goes_by_position_and_constant_is_left_out() -> None:
+def test_the_mean_map_relies_on_position_and_constant_is_left_out() -> None:
     run, candidates, test = fitted("position", {})
-    named = replace(Floor("constant", FLOORS["constant"]), cells=GRID)
-    other = Session(run.settings, [Entrant(named, Role("floor"))], supports([Feature("depth")]))
+    named = replace(Baseline("constant", BASELINES["constant"]), cells=GRID)
+    other = Session(run.settings, [Entrant(named, Role("baseline"))], supports([feature("depth")]))
     candidates = other.fit(Dataset.whole(World("position")).split(0.5, seed=0)[0])
     cues = measure_cues(candidates, other.readings, test, run.settings, names=["grey", "halves-upright"])
     assert {cue.encoder for cue in cues.cues} == {"mean-map"}
-    assert cues.sentences()["mean-map"].startswith("Goes by position (")
+    assert cues.sentences()["mean-map"].startswith("Relies on position (")
 
 
 def test_bad_requests_are_refused_with_the_nearest_name() -> None:
@@ -323,8 +323,8 @@ def test_re_rendered_rooms_change_nothing_for_a_probe_by_position() -> None:
     of_variant = [position for position, id_ in enumerate(test.ids) if id_ in ids][::4]
     without = [position for position, id_ in enumerate(test.ids) if id_ not in ids][:4]
     few = test.subset([*without, *of_variant])
-    entrants = [Entrant(Floor(name, FLOORS[name], (6, 8)), Role("encoder")) for name in ("position", "pixels")]
-    run = Session(Settings((48, 64), (6, 8)), entrants, supports([Feature("depth")]))
+    entrants = [Entrant(Baseline(name, BASELINES[name], (6, 8)), Role("encoder")) for name in ("position", "pixels")]
+    run = Session(Settings((48, 64), (6, 8)), entrants, supports([feature("depth")]))
     candidates = run.fit(train.subset(range(0, 48, 2)))
     cues = measure_cues(
         candidates, run.readings, few, run.settings, names=["rendered-colours", "rendered-light"], roles=["encoder"]
@@ -359,20 +359,20 @@ def test_the_rule_claims_what_the_intervals_allow_and_no_more() -> None:
             cue("position", 0.5, 0.8, stays_low=0.0),
         ]
     )
-    assert [item.group for item in found.goes_by] == ["colour", "light"]
+    assert [item.group for item in found.relies_on] == ["colour", "light"]
     assert (found.without, found.open) == (("texture",), ("shape", "position"))
     assert found.less == ("light", "texture")
     moved = cue("position", 0.5, 0.8, stays_low=0.2)
-    assert [item.group for item in profile([moved, cue("shape", 0.0, 0.4)]).goes_by] == ["position"]
+    assert [item.group for item in profile([moved, cue("shape", 0.0, 0.4)]).relies_on] == ["position"]
     assert profile([moved, cue("shape", 0.0, 0.6)]).open == ("shape", "position")
-    assert profile([cue("colour", 0.5, 0.9, decides=False)]).goes_by == ()
+    assert profile([cue("colour", 0.5, 0.9, decides=False)]).relies_on == ()
     unknown = profile([cue("colour", 0.5, 0.9), cue("colour", 0.0, 0.0, over_low=None)])
-    assert unknown.open == ("colour",) and unknown.goes_by == ()
+    assert unknown.open == ("colour",) and unknown.relies_on == ()
 
 
 def test_sentences_name_amounts_and_take_a_direction_only_from_two_intervals() -> None:
     said = sentence([cue("colour", 1.2, 1.6), cue("shape", -0.1, 0.05)])
-    assert said == "Goes by colour (colour gone costs 70% of its gain); does without shape."
+    assert said == "Relies on colour (colour gone costs 70% of its gain); does without shape."
     lighter = cue("light", 0.3, 0.4, "brighter", shift=0.2, shift_low=0.1, shift_high=0.3)
     darker = cue("light", 0.3, 0.4, "darker", shift=-0.2, shift_low=-0.3, shift_high=-0.1)
     assert "lighter frames are taken for farther (+0.2 m)" in sentence([lighter, darker])

@@ -1,4 +1,4 @@
-"""Each encoder is held against the floors of the run and its own controls, and nothing else."""
+"""Each encoder is compared with the baselines of the run and its own controls, and nothing else."""
 
 from __future__ import annotations
 
@@ -34,26 +34,26 @@ def row(encoder: str, role: str, mse: float, *, chosen: bool = True, feature: st
 
 
 def control_of(given: Row) -> Control | None:
-    if given.role == "ceiling":
+    if given.role == "upper_bound":
         return None
     ones = np.ones(3)
     return Control(errors=given.test_mse * ones, around=ones, control_around=ones)
 
 
 ROWS = [
-    row("position", "floor", 1.4),
-    row("patch", "floor", 1.6),
+    row("position", "baseline", 1.4),
+    row("patch", "baseline", 1.6),
     row("net", "encoder", 1.0),
     row("net", "encoder", 0.5, chosen=False),
     row("net", "encoder", 2.0, feature="normals"),
-    row("position", "floor", 2.5, feature="normals"),
+    row("position", "baseline", 2.5, feature="normals"),
     row("other", "encoder", 1.1),
     row("random:net", "random", 1.3, of="net", seed=0),
     row("random:net", "random", 1.5, of="net", seed=1),
     row("permuted:net", "permuted", 1.7, of="net", seed=0),
     row("random:other", "random", 1.2, of="other", seed=0),
-    row("ceiling:a", "ceiling", 0.6),
-    row("ceiling:b", "ceiling", 0.4),
+    row("upper-bound:a", "upper_bound", 0.6),
+    row("upper-bound:b", "upper_bound", 0.4),
 ]
 
 
@@ -67,25 +67,25 @@ def test_one_case_for_each_encoder_and_feature_at_the_chosen_layer() -> None:
     assert found[0].errors.sum() == pytest.approx(30 * 1.0)
 
 
-def test_floors_and_own_controls_with_their_seeds_together() -> None:
+def test_baselines_and_own_controls_with_their_seeds_together() -> None:
     net, normals, other = cases(ROWS, control_of)
-    assert [floor.name for floor in net.floors] == ["position", "patch", "random:net", "permuted:net"]
-    assert [floor.name for floor in normals.floors] == ["position"]
-    assert [floor.name for floor in other.floors] == ["position", "patch", "random:other"]
-    random = net.floors[2]
+    assert [baseline.name for baseline in net.baselines] == ["position", "patch", "random:net", "permuted:net"]
+    assert [baseline.name for baseline in normals.baselines] == ["position"]
+    assert [baseline.name for baseline in other.baselines] == ["position", "patch", "random:other"]
+    random = net.baselines[2]
     assert len(random.errors) == 2
     assert random.cv_mse == pytest.approx(1.41)
     np.testing.assert_allclose(random.control, 1.4)
 
 
-def test_the_best_ceiling_counts_and_only_for_its_feature() -> None:
+def test_the_best_upper_bound_counts_and_only_for_its_feature() -> None:
     net, normals, _ = cases(ROWS, control_of)
-    assert net.ceiling is not None
-    assert net.ceiling.sum() == pytest.approx(30 * 0.4)
-    assert normals.ceiling is None
+    assert net.upper_bound is not None
+    assert net.upper_bound.sum() == pytest.approx(30 * 0.4)
+    assert normals.upper_bound is None
 
 
 def test_without_a_control_task_none_is_made_up() -> None:
     net = cases(ROWS, lambda given: None)[0]
     assert net.control is None
-    assert all(floor.control is None for floor in net.floors)
+    assert all(baseline.control is None for baseline in net.baselines)

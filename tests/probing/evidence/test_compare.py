@@ -16,11 +16,11 @@ from tests.report.material import NET, SCENES, evidence
 
 
 def run(**changes: float) -> Evidence:
-    """A run; `changes` add a constant to the net's or the ceiling's loss in every scene."""
+    """A run; `changes` add a constant to the net's or the upper bound's loss in every scene."""
     made = evidence(verdict=False, drawn=False)
     rows = []
     for item in made.rows:
-        extra = {"encoder": changes.get("net", 0.0), "ceiling": changes.get("ceiling", 0.0)}.get(item.role, 0.0)
+        extra = {"encoder": changes.get("net", 0.0), "upper_bound": changes.get("upper_bound", 0.0)}.get(item.role, 0.0)
         if extra:
             errors = tuple(e + extra * n for e, n in zip(item.errors, item.cells, strict=True))
             item = replace(item, errors=errors, test_mse=item.test_mse + extra)
@@ -46,11 +46,11 @@ def test_a_known_difference_is_found_exactly() -> None:
 
 def test_the_difference_is_the_paired_one_by_an_independent_computation() -> None:
     found = compare([run()], ["a"])
-    one = pair(found, "checkpoint:runs/ceiling", 1)
+    one = pair(found, "checkpoint:runs/upper bound", 1)
     made = run()
-    net, ceiling = made.row(NET), made.row("checkpoint:runs/ceiling")
+    net, upper_bound = made.row(NET), made.row("checkpoint:runs/upper bound")
     cells = np.asarray(net.cells)
-    gap = np.asarray(ceiling.errors) - np.asarray(net.errors)
+    gap = np.asarray(upper_bound.errors) - np.asarray(net.errors)
     ratio = gap.sum() / cells.sum()
     assert one.difference.estimate == pytest.approx(ratio)
     # Delete-one-scene jackknife and Student's t: the interval holds at least that, and far less than two unpaired ones.
@@ -64,7 +64,7 @@ def test_the_difference_is_the_paired_one_by_an_independent_computation() -> Non
 def test_the_same_run_twice_has_no_difference() -> None:
     found = compare([run(), run()], ["a", "a"])
     pairs = [*found.same_name, *(item for item in found.to_reference if item.entrant.name == NET)]
-    assert {item.entrant.role for item in found.same_name} == {"floor", "encoder", "head", "random", "ceiling"}
+    assert {item.entrant.role for item in found.same_name} == {"baseline", "encoder", "head", "random", "upper_bound"}
     for item in pairs:
         assert (item.difference.estimate, item.difference.low, item.difference.high) == (0, 0, 0)
         assert (item.finding, item.p, item.p_holm) == ("the same", None, None)
@@ -122,20 +122,20 @@ def test_everything_that_differs_is_named() -> None:
     assert len(differences(run(), other)) == 3
 
 
-def test_only_encoders_and_ceilings_are_tested_and_holm_counts_each_pair_once() -> None:
-    found = compare([run(), run(net=0.0001, ceiling=0.6)], ["a", "b"])
+def test_only_encoders_and_upper_bounds_are_tested_and_holm_counts_each_pair_once() -> None:
+    found = compare([run(), run(net=0.0001, upper_bound=0.6)], ["a", "b"])
     tested = {
         (p.feature, p.entrant.run, p.entrant.name, p.against.run, p.against.name): p
         for p in (*found.to_reference, *found.same_name)
         if p.p is not None
     }
-    # Of each feature: the net of run 2, both heads and both ceilings against the net of run 1, and the ceilings in pair; the
+    # Of each feature: the net of run 2, both heads and both upper bounds against the net of run 1, and the upper bounds in pair; the
     # heads are the same in both runs.
     assert len(tested) == 12
     expected = dict(zip(tested, holm([p.p or 0.0 for p in tested.values()]), strict=True))
     assert {key: p.p_holm for key, p in tested.items()} == expected
     for item in (*found.to_reference, *found.same_name):
-        if item.entrant.role in ("floor", "random"):
+        if item.entrant.role in ("baseline", "random"):
             assert item.p is None and item.p_holm is None and item.finding in ("", "the same")
         elif item.p_holm is not None:
             assert (item.finding == "no difference shown") == (item.p_holm > LEVEL)
@@ -183,10 +183,10 @@ def test_the_reference_can_be_named_and_is_never_chosen_by_test_loss() -> None:
     with pytest.raises(UsageError, match=r"No run has an encoder 'postion' \(did you mean 'position'\?\)"):
         compare([run()], ["a"], against="postion")
     made = run()
-    floors = [replace(r, cv_mse=9.0 if r.encoder == "position" else 1.0) for r in made.rows if r.role == "floor"]
-    assert compare([replace(made, rows=floors)], ["a"]).references["depth"].encoder == "constant"
+    baselines = [replace(r, cv_mse=9.0 if r.encoder == "position" else 1.0) for r in made.rows if r.role == "baseline"]
+    assert compare([replace(made, rows=baselines)], ["a"]).references["depth"].encoder == "constant"
     with pytest.raises(UsageError, match="nothing to compare"):
-        compare([replace(made, rows=floors[:1])], ["a"])
+        compare([replace(made, rows=baselines[:1])], ["a"])
 
 
 def test_other_circumstances_are_noted() -> None:

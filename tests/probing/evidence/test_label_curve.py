@@ -1,4 +1,4 @@
-"""Curves equal probes fitted on the drawn scenes; the count at which a floor is beaten is where the world puts it."""
+"""Curves equal probes fitted on the drawn scenes; the count at which a baseline is beaten is where the world puts it."""
 
 from __future__ import annotations
 
@@ -80,21 +80,21 @@ def test_more_labels_are_needed_where_more_must_be_learnt() -> None:
 def test_it_must_stay_ahead_at_every_larger_count() -> None:
     rng = np.random.default_rng(0)
     cells = np.ones(30)
-    floor = LabelCurve((2, 4, 8), (2.0, 4.0, 8.0), np.ones((3, 2, 30)), cells)
+    baseline = LabelCurve((2, 4, 8), (2.0, 4.0, 8.0), np.ones((3, 2, 30)), cells)
     levels = np.array([0.5, 1.2, 0.5])[:, None, None]
     curve = LabelCurve((2, 4, 8), (2.0, 4.0, 8.0), levels * rng.uniform(0.9, 1.1, (3, 2, 30)), cells)
-    assert scenes_to_beat(curve, [floor]) == 8
+    assert scenes_to_beat(curve, [baseline]) == 8
 
 
-def test_the_floor_may_have_all_scenes_throughout() -> None:
+def test_the_baseline_may_have_all_scenes_throughout() -> None:
     cells, wobble = np.ones(30), np.random.default_rng(0).uniform(0.95, 1.05, (3, 2, 30))
-    floor = LabelCurve(
+    baseline = LabelCurve(
         (2, 4, 8), (2.0, 4.0, 8.0), np.array([3.0, 2.0, 1.0])[:, None, None] * np.ones((3, 2, 30)), cells
     )
     curve = LabelCurve((2, 4, 8), (2.0, 4.0, 8.0), np.array([1.5, 1.2, 0.6])[:, None, None] * wobble, cells)
-    assert scenes_to_beat(curve, [floor]) == 2
-    assert scenes_to_beat(curve, [floor], full=True) == 8
-    assert gains(curve, floor, full=True)[0].estimate == pytest.approx(1 - 1.5 * wobble[0].mean())
+    assert scenes_to_beat(curve, [baseline]) == 2
+    assert scenes_to_beat(curve, [baseline], full=True) == 8
+    assert gains(curve, baseline, full=True)[0].estimate == pytest.approx(1 - 1.5 * wobble[0].mean())
 
 
 def test_blocks_of_scenes_count_as_their_scenes_and_empty_ones_are_left_out() -> None:

@@ -1,4 +1,4 @@
-"""The verdict follows its written rule: every floor, the control task, seeds, Holm, the margin, the least number of scenes."""
+"""The verdict follows its written rule: every baseline, the control task, seeds, Holm, the margin, the least number of scenes."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from fathom.probing.evidence.verdict import (
     LEAST_SCENES,
     LEVEL,
     MARGIN,
+    Baseline,
     Case,
     Control,
-    Floor,
     decide,
-    reference_floor,
+    reference_baseline,
     selectivity_interval,
     verdicts,
     weigh,
@@ -32,7 +32,7 @@ def case(
     selective: bool = True,
     second: float = 0.2,
     seed: int = 0,
-    ceiling: float | None = 0.4,
+    upper_bound: float | None = 0.4,
 ) -> Case:
     """An encoder that removes `gain` of the position's loss (1 a cell); a constant that is worse by `second`."""
     rng = np.random.default_rng(seed)
@@ -50,12 +50,12 @@ def case(
         "depth",
         cells=cells,
         errors=errors,
-        floors=(
-            Floor("constant", (times(1 + second),), 1.3, shuffled),
-            Floor("position", (position,), 1.1, base * 1.2),
+        baselines=(
+            Baseline("constant", (times(1 + second),), 1.3, shuffled),
+            Baseline("position", (position,), 1.1, base * 1.2),
         ),
         control=Control(errors=shuffled, around=around, control_around=base * 1.5),
-        ceiling=None if ceiling is None else times(ceiling),
+        upper_bound=None if upper_bound is None else times(upper_bound),
     )
 
 
@@ -67,36 +67,36 @@ def test_each_kind_has_its_world() -> None:
     assert one(case(0.3)) == "implicit"
     assert one(case(0.0)) == "absent"
     assert one(case(-0.5)) == "absent"
-    assert one(case(0.06, scenes=16, seed=2)) == "not shown"
+    assert one(case(0.06, scenes=16, seed=2)) == "inconclusive"
     assert one(case(0.3, scenes=LEAST_SCENES - 1)) == "too few scenes"
     assert one(case(0.3, scenes=LEAST_SCENES)) == "implicit"
 
 
-def test_every_floor_must_be_beaten_even_one_that_training_thought_weak() -> None:
+def test_every_baseline_must_be_beaten_even_one_that_training_thought_weak() -> None:
     good = case(0.3)
-    strong = Floor("patch", (0.5 * good.floors[1].errors[0],), cv_mse=9.0, control=good.floors[1].control)
-    beaten = replace(good, floors=(*good.floors, strong))
-    assert reference_floor(beaten) == 1
+    strong = Baseline("patch", (0.5 * good.baselines[1].errors[0],), cv_mse=9.0, control=good.baselines[1].control)
+    beaten = replace(good, baselines=(*good.baselines, strong))
+    assert reference_baseline(beaten) == 1
     result = verdicts([beaten], resamples=1000)[0]
-    assert result.kind == "not shown"
+    assert result.kind == "inconclusive"
     assert "patch does as well or better" in result.sentence
 
 
 def test_reference_is_chosen_by_cross_validation_not_by_test_loss() -> None:
     given = case(0.3)
-    worse = Floor("pixels", (2 * given.floors[1].errors[0],), cv_mse=0.5)
-    unknown = Floor("patch", (0.1 * given.floors[1].errors[0],))
-    assert reference_floor(replace(given, floors=(*given.floors, worse, unknown))) == 2
-    assert reference_floor(replace(given, floors=(worse, unknown))) == 0
-    without = tuple(replace(floor, cv_mse=None) for floor in given.floors)
-    assert reference_floor(replace(given, floors=without)) == 1
+    worse = Baseline("pixels", (2 * given.baselines[1].errors[0],), cv_mse=0.5)
+    unknown = Baseline("patch", (0.1 * given.baselines[1].errors[0],))
+    assert reference_baseline(replace(given, baselines=(*given.baselines, worse, unknown))) == 2
+    assert reference_baseline(replace(given, baselines=(worse, unknown))) == 0
+    without = tuple(replace(baseline, cv_mse=None) for baseline in given.baselines)
+    assert reference_baseline(replace(given, baselines=without)) == 1
 
 
 def test_an_encoder_that_does_as_well_on_the_control_task_is_not_implicit() -> None:
     result = verdicts([case(0.3, selective=False)], resamples=1000)[0]
-    assert result.kind == "not shown"
+    assert result.kind == "inconclusive"
     assert "targets of other rooms" in result.sentence
-    assert one(replace(case(0.3), control=None)) == "not shown"
+    assert one(replace(case(0.3), control=None)) == "inconclusive"
 
 
 def test_selectivity_is_the_difference_of_r2() -> None:
@@ -127,22 +127,22 @@ def test_error_of_selectivity_is_that_of_the_jackknife() -> None:
 def test_an_encoder_within_the_spread_of_random_seeds_is_one_more_draw() -> None:
     given = case(0.3)
     seeds = tuple(given.errors * level for level in (0.8, 0.95, 1.1, 1.25, 1.4))
-    floor = Floor("random:net", seeds, 1.05, given.floors[1].control)
+    baseline = Baseline("random:net", seeds, 1.05, given.baselines[1].control)
     losses = np.array([item.sum() for item in seeds]) / given.cells.sum()
-    variance, df = floor.draw_variance(given.cells)
+    variance, df = baseline.draw_variance(given.cells)
     assert variance == pytest.approx(losses.var(ddof=1) * 1.2)
     assert df == 4
-    result = verdicts([replace(given, floors=(*given.floors, floor))], resamples=1000)[0]
-    assert result.kind == "not shown"
+    result = verdicts([replace(given, baselines=(*given.baselines, baseline))], resamples=1000)[0]
+    assert result.kind == "inconclusive"
     assert "and 5 seeds" in result.sentence
-    narrow = replace(floor, errors=tuple(given.errors * level for level in (1.20, 1.21, 1.22, 1.23, 1.24)))
-    assert one(replace(given, floors=(*given.floors, narrow))) == "implicit"
+    narrow = replace(baseline, errors=tuple(given.errors * level for level in (1.20, 1.21, 1.22, 1.23, 1.24)))
+    assert one(replace(given, baselines=(*given.baselines, narrow))) == "implicit"
 
 
 def test_against_identical_scenes_the_draw_is_a_t_test_with_the_prediction_variance() -> None:
     cells = np.full(20, 10.0)
     levels = np.array([1.0, 1.1, 0.9, 1.05, 0.95])
-    seeds = Floor("random", tuple(cells * level for level in levels), 1.0)
+    seeds = Baseline("random", tuple(cells * level for level in levels), 1.0)
     gain = weigh(Case("net", "depth", cells, 0.8 * cells, (seeds,)), resamples=200).gains[0]
     t = (levels.mean() - 0.8) / (levels.std(ddof=1) * np.sqrt(1.2))
     assert gain.interval.p_above == pytest.approx(stats.t.sf(t, 4))
@@ -153,15 +153,15 @@ def test_share_of_the_gap_and_of_the_loss() -> None:
     assert found.share is not None
     assert found.share.low < 0.5 < found.share.high
     assert found.relative.low < 0.3 < found.relative.high
-    assert found.reference.floor == "position"
-    assert weigh(case(0.3, ceiling=None), resamples=1000).share is None
-    assert weigh(case(0.3, ceiling=1.5), resamples=1000).share is None
+    assert found.reference.baseline == "position"
+    assert weigh(case(0.3, upper_bound=None), resamples=1000).share is None
+    assert weigh(case(0.3, upper_bound=1.5), resamples=1000).share is None
 
 
 def test_absent_needs_the_gain_to_be_below_the_margin() -> None:
     just = case(0.03, scenes=300)
     assert one(replace(just, control=None)) == "absent"
-    assert one(replace(just, control=None), margin=0.01) == "not shown"
+    assert one(replace(just, control=None), margin=0.01) == "inconclusive"
 
 
 def test_a_real_but_small_gain_is_implicit_and_said_to_be_small() -> None:
@@ -186,15 +186,15 @@ def test_the_rule_on_corrected_values() -> None:
     found = weigh(case(0.3), resamples=500)
     assert decide(found, LEVEL, 1.0).kind == "implicit"
     assert decide(found, LEVEL + 0.001, LEVEL).kind == "absent"
-    assert decide(found, LEVEL + 0.001, LEVEL + 0.001).kind == "not shown"
-    assert decide(found, 0.02, 1.0, level=0.01).kind == "not shown"
+    assert decide(found, LEVEL + 0.001, LEVEL + 0.001).kind == "inconclusive"
+    assert decide(found, 0.02, 1.0, level=0.01).kind == "inconclusive"
 
 
 def test_verdicts_go_to_json_with_the_weakest_gain_first() -> None:
     record = verdicts([case(0.3)], resamples=500)[0].to_json()
     assert json.loads(json.dumps(record)) == record
     assert record["verdict"] == "implicit"
-    assert [gain["floor"] for gain in record["gains"]] == ["position", "constant"]
+    assert [gain["baseline"] for gain in record["gains"]] == ["position", "constant"]
     assert record["share_interval"][0] < record["share"] < record["share_interval"][1]
 
 
@@ -210,14 +210,14 @@ def test_scenes_without_a_valid_cell_do_not_count_towards_the_least() -> None:
         given,
         cells=drop(given.cells),
         errors=drop(given.errors),
-        floors=tuple(replace(floor, errors=(drop(floor.errors[0]),)) for floor in given.floors),
-        ceiling=None,
+        baselines=tuple(replace(baseline, errors=(drop(baseline.errors[0]),)) for baseline in given.baselines),
+        upper_bound=None,
     )
     result = verdicts([fewer], resamples=500)[0]
     assert result.kind == "too few scenes"
     assert f"{LEAST_SCENES - 1} test scenes" in result.sentence
 
 
-def test_no_floor_is_refused() -> None:
-    with pytest.raises(FathomError, match="no floor"):
-        weigh(replace(case(), floors=()))
+def test_no_baseline_is_refused() -> None:
+    with pytest.raises(FathomError, match="no baseline"):
+        weigh(replace(case(), baselines=()))

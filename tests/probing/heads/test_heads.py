@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fathom.data.dataset import Dataset, Frame
-from fathom.encoders.baselines import open_floor
+from fathom.encoders.baselines import open_baseline
 from fathom.encoders.module import ModuleEncoder
 from fathom.errors import FathomError, UsageError
-from fathom.features import Feature
+from fathom.features import Feature, feature
 from fathom.grids import masked_average
 from fathom.probing.candidates import Candidate, ReadBatch, Role
 from fathom.probing.heads.fitted import FittedHead
@@ -83,7 +83,7 @@ def reading(*layers: str) -> Reading:
 
 
 def kind_of(*features: str | Feature) -> Support:
-    made = [Feature(one) if isinstance(one, str) else one for one in features or ("depth",)]
+    made = [feature(one) if isinstance(one, str) else one for one in features or ("depth",)]
     return supports(made)[0]
 
 
@@ -283,17 +283,17 @@ def test_each_feature_has_its_own_network_with_all_its_channels(split: tuple[Dat
     assert max(red, green, blue) < 0.1 / 12  # the variance of a uniform colour is 1/12
 
 
-def test_floors_get_heads_when_asked() -> None:
+def test_baselines_get_heads_when_asked() -> None:
     train = Dataset.whole(World(scenes=4))
-    floor = open_floor("pixels")
-    constant = open_floor("constant")
-    assert floor is not None and constant is not None
-    readings = [reading(), Reading(floor.on_grid(GRID)), Reading(constant.on_grid(GRID))]
-    roles = {id(one): Role("floor" if one.encoder.floor else "encoder") for one in readings}
+    baseline = open_baseline("pixels")
+    constant = open_baseline("constant")
+    assert baseline is not None and constant is not None
+    readings = [reading(), Reading(baseline.on_grid(GRID)), Reading(constant.on_grid(GRID))]
+    roles = {id(one): Role("baseline" if one.encoder.baseline else "encoder") for one in readings}
 
-    def encoders(floors: bool) -> list[str]:
+    def encoders(baselines: bool) -> list[str]:
         settings = [replace(QUICK, epochs=1), replace(QUICK, epochs=1, kind="bins")]
-        heads = train_heads(readings, roles, [kind_of()], train, settings, size=SIZE, grid=GRID, floors=floors)
+        heads = train_heads(readings, roles, [kind_of()], train, settings, size=SIZE, grid=GRID, baselines=baselines)
         return [f"{head.encoder} {head.layers[0].name}" for head in heads]
 
     assert encoders(False) == ["module:colours mlp:all", "module:colours bins:all"]

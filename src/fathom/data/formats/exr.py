@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fathom.data.formats.files import MOST_PIXELS
+from fathom.data.limits import MOST_PIXELS
 from fathom.errors import DataError, MissingExtraError
 
 CHANNELS = ("Z", "depth", "Y", "R", "V")

@@ -15,10 +15,8 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
+from fathom.data.limits import MOST_PIXELS
 from fathom.errors import DataError, UsageError
-
-MOST_PIXELS = 100_000_000
-"""Larger images are refused before they are decoded: a header can claim anything."""
 
 SKIP = "replace the file or leave the frame out with --skip-bad"
 

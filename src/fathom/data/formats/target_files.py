@@ -16,7 +16,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fathom.data.formats.files import MOST_PIXELS, decode_image, load_npy
+from fathom.data.formats.files import decode_image, load_npy
+from fathom.data.limits import MOST_PIXELS
 from fathom.errors import DataError, MissingExtraError, UsageError
 from fathom.sample import Grid
 

@@ -27,7 +27,8 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from fathom.data.formats.files import MOST_PIXELS, read_counts, read_rgb
+from fathom.data.formats.files import read_counts, read_rgb
+from fathom.data.limits import MOST_PIXELS
 from fathom.errors import DataError
 from fathom.sample import Intrinsics, Sample
 

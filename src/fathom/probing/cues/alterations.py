@@ -1,11 +1,11 @@
-"""Alterations: the same frame with one cue taken away or moved, to learn what a fixed probe goes by.
+"""Alterations: the same frame with one cue taken away or moved, to learn what a fixed probe relies on.
 
 An alteration turns a frame at the input size into another of that size. What it does to the image alone (colour, light, texture)
 leaves the ground truth; what moves the image moves the truth with it. Two conventions keep the comparison fair:
 
 - cells that have no counterpart before or after carry no weight on either side (`Altered.before`, `Altered.after`);
 - where the surroundings of a place are exchanged, the place itself stays where it was, and it alone is measured: a probe
-  that goes by position or by what is in the cell is then not touched by the exchange.
+  that relies on position or by what is in the cell is then not touched by the exchange.
 
 Whatever is drawn depends on the seed and the frame's name alone, so that no batch size or order of frames changes it.
 """

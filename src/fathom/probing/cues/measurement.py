@@ -1,4 +1,4 @@
-"""Cues: what a fitted probe goes by, from how its loss changes when a cue is taken out of the test frames.
+"""Cues: what a fitted probe relies on, from how its loss changes when a cue is taken out of the test frames.
 
 The probes stay as they are; the test frames are altered (`fathom.probing.cues.alterations`), read by the same encoders, and measured
 against the same truth, moved where the image is moved. For an encoder, a feature and an alteration, over test scenes s:
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 LOOKS = 32
 """Frames whose colours and light are lent to others, each of another test scene."""
 
-ROLES = ("encoder", "floor", "ceiling")
+ROLES = ("encoder", "baseline", "upper_bound")
 """Who is measured; random and permuted controls would cost as much again and are not asked about."""
 
 
@@ -61,7 +61,7 @@ class Cues:
         return Cues(tuple(Cue(**{key: record[key] for key in record if key in known}) for record in records))
 
     def sentences(self, feature: str | None = None) -> dict[str, str]:
-        """For each encoder one sentence on what its probe of `feature` (the first one measured) goes by; see docs/cues.md."""
+        """For each encoder one sentence on what its probe of `feature` (the first one measured) relies on; see docs/cues.md."""
         from fathom.probing.cues.rule import sentence
 
         chosen = feature or (self.cues[0].feature if self.cues else "")
@@ -92,7 +92,7 @@ def measure_cues(
         test: the test frames.
         settings: of the run (size, grid, seed, batch_size, device, workers, skip_bad).
         names: of the alterations; all by default.
-        roles: of the candidates that are measured; floors that see nothing (constant) are left out.
+        roles: of the candidates that are measured; baselines that see nothing (constant) are left out.
 
     Raises:
         UsageError: for an unknown alteration, or without the mean map.
@@ -126,8 +126,8 @@ def measure_cues(
 
 
 def _sees(item: Candidate) -> bool:
-    """Whether the candidate has anything to go by; a ceiling has no column of its own and sees all the same."""
-    return item.role.name == "ceiling" or any(layer.channels for layer in item.layers)
+    """Whether the candidate has anything to go by; an upper bound has no column of its own and sees all the same."""
+    return item.role.name == "upper_bound" or any(layer.channels for layer in item.layers)
 
 
 def _chosen(names: Sequence[str] | None, test: Dataset, size: Grid) -> list[Alteration]:

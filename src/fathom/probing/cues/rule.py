@@ -1,8 +1,8 @@
-"""One sentence on what a probe goes by, by a written rule that claims no more than the intervals allow.
+"""One sentence on what a probe relies on, by a written rule that claims no more than the intervals allow.
 
 For each group of alterations (colour, light, texture, shape, position), with the gain G of the probe over the training mean:
 
-    goes by it         some alteration of the group raises the loss by more than `MARGIN` · G; for position see below
+    relies on it         some alteration of the group raises the loss by more than `MARGIN` · G; for position see below
     does without it    every alteration of the group raises the loss by less than `MARGIN` · G
     open               neither
     more A than B      some alteration of A raises the loss by more than any of B
@@ -32,12 +32,12 @@ class Profile:
     """What the rule finds for one probe.
 
     Attributes:
-        goes_by: for each group that it goes by the alteration that surely costs most, the dearest first.
+        goes_by: for each group that it relies on the alteration that surely costs most, the dearest first.
         without: groups that it does without. open: groups of which neither is shown.
-        less: groups that it goes by less than by the first of `goes_by`.
+        less: groups that it relies on less than by the first of `goes_by`.
     """
 
-    goes_by: tuple[Cue, ...]
+    relies_on: tuple[Cue, ...]
     without: tuple[Group, ...]
     open: tuple[Group, ...]
     less: tuple[Group, ...]
@@ -101,11 +101,11 @@ def sentence(cues: Sequence[Cue]) -> str:
         return f"Not said: it does not predict {first.feature} better than the training mean, so it has no cue to lose."
     found = profile(cues)
     parts = []
-    if found.goes_by:
-        parts.append("goes by " + _listed([_with_loss(cue) for cue in found.goes_by]))
+    if found.relies_on:
+        parts.append("relies on " + _listed([_with_loss(cue) for cue in found.relies_on]))
     less = [group for group in found.less if group not in found.without]
     if less:
-        parts.append(f"more by {found.goes_by[0].group} than by {_listed(less, 'or')}")
+        parts.append(f"more by {found.relies_on[0].group} than by {_listed(less, 'or')}")
     if found.without:
         parts.append(f"does without {_listed(found.without)}")
     if found.open:

@@ -1,4 +1,4 @@
-"""What a run's losses come to in bits: R², V-information and description length of each floor and encoder."""
+"""What a run's losses come to in bits: R², V-information and description length of each baseline and encoder."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ LEAST_GROUPS = 4
 
 
 def information(
-    measured: Sequence[Measured], floors: Mapping[tuple[str, str], str], seed: int, all_widths: bool
+    measured: Sequence[Measured], baselines: Mapping[tuple[str, str], str], seed: int, all_widths: bool
 ) -> list[dict[str, Any]]:
     """The entries of ``information`` in the evidence: documented in docs/evidence.md.
 
     Args:
         measured: of the test pass.
-        floors: the reference floor of each encoder and feature that a verdict is on: bits beyond it are given too.
+        baselines: the reference baseline of each encoder and feature that a verdict is on: bits beyond it are given too.
         seed: of the order in which scenes are sent.
         all_widths: compute description lengths of layers of any width, not of up to `WIDE` channels alone.
     """
@@ -36,7 +36,7 @@ def information(
     entries = []
     for item in measured:
         candidate, sums = item.candidate, item.sums
-        if candidate.role.name not in ("floor", "encoder", "ceiling"):
+        if candidate.role.name not in ("baseline", "encoder", "upper_bound"):
             continue
         for one in candidate.kind.features:
             outputs = candidate.kind.outputs[one.name]
@@ -50,10 +50,13 @@ def information(
             if around.sum() > 0 and errors.sum() > 0:
                 entry["r2"] = asdict(r_squared(errors, around))
                 entry["v_information"] = asdict(v_information(around, errors, outputs=one.channels))
-                beyond = floors.get((candidate.encoder, one.name))
+                beyond = baselines.get((candidate.encoder, one.name))
                 if beyond is not None and (beyond, one.name) in losses:
                     without = losses[beyond, one.name]
-                    entry["beyond"] = {"floor": beyond, **asdict(v_information(without, errors, outputs=one.channels))}
+                    entry["beyond"] = {
+                        "baseline": beyond,
+                        **asdict(v_information(without, errors, outputs=one.channels)),
+                    }
             entry |= _code(candidate, one.name, seed, all_widths)
             entries.append(entry)
     return entries

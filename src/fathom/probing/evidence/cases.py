@@ -1,4 +1,4 @@
-"""From the rows of a run to the cases that are decided: which rows each encoder is held against."""
+"""From the rows of a run to the cases that are decided: which rows each encoder is compared with."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from fathom.probing.evidence.evidence import Row
-from fathom.probing.evidence.verdict import Case, Control, Floor
+from fathom.probing.evidence.verdict import Baseline, Case, Control
 
 ControlOf = Callable[[Row], Control | None]
 """The control task of a row on the test scenes, or None where it had none."""
 
 
 def cases(rows: Sequence[Row], control_of: ControlOf) -> list[Case]:
-    """A case for each encoder (not floors, nor random or permuted controls, nor the ceiling) and feature, at its chosen layer.
+    """A case for each encoder (not baselines, nor random or permuted controls, nor the upper bound) and feature, at its chosen layer.
 
-    It is held against all floors of the run, and against the random and the permuted controls that are of this encoder, all
+    It is compared with all baselines of the run, and against the random and the permuted controls that are of this encoder, all
     seeds of one kind together.
     """
     chosen = [row for row in rows if row.chosen]
@@ -28,30 +28,30 @@ def cases(rows: Sequence[Row], control_of: ControlOf) -> list[Case]:
 
 
 def _case(row: Row, peers: Sequence[Row], control_of: ControlOf) -> Case:
-    groups = [[peer] for peer in peers if peer.role == "floor"]
+    groups = [[peer] for peer in peers if peer.role == "baseline"]
     for role in ("random", "permuted"):
         seeds = [peer for peer in peers if peer.role == role and peer.of == row.encoder]
         if seeds:
             groups.append(seeds)
-    ceilings = [peer for peer in peers if peer.role == "ceiling"]
+    upper_bounds = [peer for peer in peers if peer.role == "upper_bound"]
     return Case(
         encoder=row.encoder,
         feature=row.feature,
         cells=np.asarray(row.cells, dtype=np.float64),
         errors=np.asarray(row.errors, dtype=np.float64),
-        floors=tuple(_floor(group, control_of) for group in groups),
+        baselines=tuple(_baseline(group, control_of) for group in groups),
         control=control_of(row),
-        # Of several ceilings, the best: the gap that is left is to the best network known.
-        ceiling=np.asarray(min(ceilings, key=lambda peer: peer.test_mse).errors) if ceilings else None,
+        # Of several upper bounds, the best: the gap that is left is to the best network known.
+        upper_bound=np.asarray(min(upper_bounds, key=lambda peer: peer.test_mse).errors) if upper_bounds else None,
     )
 
 
-def _floor(group: Sequence[Row], control_of: ControlOf) -> Floor:
+def _baseline(group: Sequence[Row], control_of: ControlOf) -> Baseline:
     cv = [peer.cv_mse for peer in group if peer.cv_mse is not None]
     controls = [control.errors for peer in group if (control := control_of(peer)) is not None]
     first = group[0]
-    return Floor(
-        name=first.encoder if first.role == "floor" else f"{first.role}:{first.of}",
+    return Baseline(
+        name=first.encoder if first.role == "baseline" else f"{first.role}:{first.of}",
         errors=tuple(np.asarray(peer.errors, dtype=np.float64) for peer in group),
         cv_mse=float(np.mean(cv)) if len(cv) == len(group) else None,
         control=np.mean(np.stack(controls), axis=0) if len(controls) == len(group) else None,

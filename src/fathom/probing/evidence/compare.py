@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from fathom.encoders.spec import short_name, short_names
 from fathom.errors import UsageError, nearest
 from fathom.probing.evidence.evidence import Evidence, Row
-from fathom.probing.evidence.verdict import LEAST_SCENES, LEVEL, Floor
+from fathom.probing.evidence.verdict import LEAST_SCENES, LEVEL, Baseline
 from fathom.probing.pictures import prediction_name
 from fathom.statistics import METHOD, Interval, holm, scene_interval
 
@@ -28,8 +28,8 @@ Array = NDArray[np.float64]
 Finding = Literal["less loss", "more loss", "no difference shown", "the same", ""]
 
 SCHEMA_VERSION = 1
-TESTED = ("encoder", "head", "ceiling")
-"""Roles whose differences are tested; floors and controls stand beside them for orientation."""
+TESTED = ("encoder", "head", "upper_bound")
+"""Roles whose differences are tested; baselines and controls stand beside them for orientation."""
 
 ROUNDING = 1e-4
 """Relative difference of a scene's error that float32, other devices and other batches explain."""
@@ -77,7 +77,7 @@ class Pair:
         entrant, against: which.
         difference: below 0 where `entrant` has the smaller loss.
         relative: the difference as a share of the loss of `against`.
-        p: two-sided, of "no difference"; None where nothing is tested (floors, controls, too few scenes, equal up to rounding).
+        p: two-sided, of "no difference"; None where nothing is tested (baselines, controls, too few scenes, equal up to rounding).
         p_holm: the same after Holm over all pairs tested.
         finding: in words.
     """
@@ -121,7 +121,7 @@ class Comparison:
         names: of the runs, as given.
         scenes: test scenes.
         test: fingerprint, frames, scenes and grid, the same in all runs.
-        references: for each feature, what everything is held against.
+        references: for each feature, what everything is compared with.
         entrants: for each feature, all of all runs.
         to_reference: each entrant against the reference of its feature.
         same_name: each entrant of a later run against the same encoder in the first run that has it.
@@ -155,7 +155,7 @@ class Comparison:
     def tables(self) -> list[Table]:
         """For each feature a table against the reference, and one of the encoders that several runs share.
 
-        Floors and controls of a later run that equal those of an earlier one up to rounding are left out.
+        Baselines and controls of a later run that equal those of an earlier one up to rounding are left out.
         """
         names = short_names({item.encoder for items in self.entrants.values() for item in items}, 32)
         again = {
@@ -182,8 +182,8 @@ class Comparison:
 def compare(runs: Sequence[Evidence], names: Sequence[str], *, against: str | None = None) -> Comparison:
     """Compare runs in pairs on their common test scenes.
 
-    Everything is held against one reference a feature: `against`, or else the first encoder that the first run names (of a
-    run of floors alone, the one of the least cross-validated loss). Test losses choose nothing.
+    Everything is compared with one reference a feature: `against`, or else the first encoder that the first run names (of a
+    run of baselines alone, the one of the least cross-validated loss). Test losses choose nothing.
 
     Args:
         runs: measured on the same test frames and grid.
@@ -207,7 +207,7 @@ def compare(runs: Sequence[Evidence], names: Sequence[str], *, against: str | No
         for feature in features
     }
     if all(len(items) < 2 for items in entrants.values()):
-        raise UsageError("There is nothing to compare: the runs hold one encoder and no floor.")
+        raise UsageError("There is nothing to compare: the runs hold one encoder and no baseline.")
     references = {feature: _reference(items, against) for feature, items in entrants.items()}
     to_reference = [
         _pair(feature, item, references[feature])
@@ -351,9 +351,9 @@ def _difference(entrant: Entrant, against: Entrant) -> Interval:
     if entrant.seeds == against.seeds and len(entrant.seeds) > 1:
         # The same seeds on both sides: what varies is the difference of each.
         draws = tuple(a - b for a, b in zip(entrant.errors, against.errors, strict=True))
-        variance, df = Floor("", draws).draw_variance(cells)
+        variance, df = Baseline("", draws).draw_variance(cells)
     else:
-        parts = [Floor("", item.errors).draw_variance(cells) for item in (entrant, against)]
+        parts = [Baseline("", item.errors).draw_variance(cells) for item in (entrant, against)]
         variance = sum(part for part, _ in parts)
         # Satterthwaite: degrees of freedom of a sum of two variances.
         spread = sum(part**2 / df for part, df in parts if df)

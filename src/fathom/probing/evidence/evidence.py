@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from fathom.probing.pictures import Picture
 
-STYLES = {"floor": "dim", "random": "dim", "permuted": "dim", "ceiling": "green"}
+STYLES = {"baseline": "dim", "random": "dim", "permuted": "dim", "upper_bound": "green"}
 """How a row of each role is printed; the encoders stand out."""
 
 SCHEMA_VERSION = 1
@@ -34,8 +34,8 @@ class Row:
         feature: what was probed for. unit: of it, empty if it has none.
         channels: columns of the probe, intercept not counted.
         penalty: λ, chosen by cross-validation over training scenes (key ``lambda`` in JSON).
-        role: ``encoder``, ``floor``, ``random`` or ``permuted`` (the same architecture without what was learned), or
-            ``ceiling`` (a supervised network).
+        role: ``encoder``, ``baseline``, ``random`` or ``permuted`` (the same architecture without what was learned), or
+            ``upper_bound`` (a supervised network).
         of: the encoder it is a control of. seed: of its weights. Both None where they mean nothing.
         chosen: whether this layer is the encoder's best by cross-validation; one of each encoder and feature.
         cv_mse: cross-validated on the training scenes. train_mse: in sample.
@@ -144,7 +144,7 @@ class Evidence:
 
     @property
     def share(self) -> float | None:
-        """Share of the gap between best floor and ceiling that the first encoder closes, where a ceiling is known."""
+        """Share of the gap between best baseline and upper bound that the first encoder closes, where an upper bound is known."""
         return self.verdicts[0].get("share") if self.verdicts else None
 
     def to_json(self) -> dict[str, Any]:

@@ -82,10 +82,10 @@ def label_probes(
     asked: bool | None,
     notes: list[str],
 ) -> list[LabelProbes]:
-    """Of every floor and encoder (controls need none) at its chosen layers; none of wide layers unless `asked`."""
+    """Of every baseline and encoder (controls need none) at its chosen layers; none of wide layers unless `asked`."""
     probes = []
     for one in track(fitted, "solving label curves"):
-        if one.role.name not in ("floor", "encoder") or asked is False:
+        if one.role.name not in ("baseline", "encoder") or asked is False:
             continue
         for layer in sorted({_layer(one, feature.name) for feature in one.kind.features}):
             found: Layer = next(item for item in one.layers if item.name == layer)
@@ -120,12 +120,12 @@ def _entry(
     curves: Mapping[tuple[str, str], tuple[LabelProbes, LabelCurve]],
 ) -> dict[str, Any]:
     intervals = curve.intervals()
-    floors = [
+    baselines = [
         other
         for (_, name), (item, other) in curves.items()
-        if name == feature and item.role.name == "floor" and other.counts == curve.counts
+        if name == feature and item.role.name == "baseline" and other.counts == curve.counts
     ]
-    beats = scenes_to_beat(curve, floors) if probes.role.name == "encoder" and floors else None
+    beats = scenes_to_beat(curve, baselines) if probes.role.name == "encoder" and baselines else None
     return {
         "encoder": probes.encoder,
         "feature": feature,
@@ -136,5 +136,5 @@ def _entry(
         "low": [interval.low for interval in intervals],
         "high": [interval.high for interval in intervals],
         "draws": DRAWS,
-        "scenes_to_beat_floors": beats,
+        "scenes_to_beat_baselines": beats,
     }

@@ -47,9 +47,9 @@ def v_information(without: Array, errors: Array, *, outputs: int = 1, resamples:
     """V-information I_V(X → Y) = H_V(Y|∅) − H_V(Y|X) = (q/2) log₂(L_without / L), in bits a cell, with its interval.
 
     V: Gaussians with a linear mean and one variance for all q outputs (Xu et al. 2020). Measured on unseen scenes, so it is
-    below zero where the probe does worse than what it is held against. With the constant's errors as `without` it is the
-    V-information of the encoder; with a floor's, the information beyond that floor (conditional V-information, Hewitt et al.
-    2021, where the floor's inputs are among the encoder's).
+    below zero where the probe does worse than what it is compared with. With the constant's errors as `without` it is the
+    V-information of the encoder; with a baseline's, the information beyond that baseline (conditional V-information, Hewitt et al.
+    2021, where the baseline's inputs are among the encoder's).
 
     Args:
         without: Σ of squared errors in each scene, ``(S,)``, without the encoder.

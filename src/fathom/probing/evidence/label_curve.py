@@ -126,34 +126,34 @@ def _over_draws(errors: Array, cells: Array, *, log: bool, resamples: int) -> In
     )
 
 
-def gains(curve: LabelCurve, floor: LabelCurve, *, full: bool = False, resamples: int = RESAMPLES) -> list[Interval]:
-    """L_floor − L_encoder at each count, paired over test scenes and draws.
+def gains(curve: LabelCurve, baseline: LabelCurve, *, full: bool = False, resamples: int = RESAMPLES) -> list[Interval]:
+    """L_baseline − L_encoder at each count, paired over test scenes and draws.
 
-    With `full` the floor has all training scenes throughout, else as many as the encoder.
+    With `full` the baseline has all training scenes throughout, else as many as the encoder.
     """
-    if curve.counts != floor.counts or curve.errors.shape != floor.errors.shape:
+    if curve.counts != baseline.counts or curve.errors.shape != baseline.errors.shape:
         raise FathomError("Label curves can be compared only on the same training counts, draws and test scenes.")
-    against = np.broadcast_to(floor.errors[-1], floor.errors.shape) if full else floor.errors
+    against = np.broadcast_to(baseline.errors[-1], baseline.errors.shape) if full else baseline.errors
     difference = against - curve.errors
     return [_over_draws(errors, curve.cells, log=False, resamples=resamples) for errors in difference]
 
 
 def scenes_to_beat(
     curve: LabelCurve,
-    floors: Sequence[LabelCurve],
+    baselines: Sequence[LabelCurve],
     *,
     full: bool = False,
     level: float = 0.05,
     resamples: int = RESAMPLES,
 ) -> float | None:
-    """The least number of training scenes from which on the encoder beats every floor, or None if it never does.
+    """The least number of training scenes from which on the encoder beats every baseline, or None if it never does.
 
-    Beats: the gain over each floor is above zero, one-sided at `level`, at this count and at every larger one measured.
+    Beats: the gain over each baseline is above zero, one-sided at `level`, at this count and at every larger one measured.
     """
-    if not floors:
-        raise FathomError("There is no floor to beat.")
+    if not baselines:
+        raise FathomError("There is no baseline to beat.")
     beaten = np.ones(len(curve.counts), dtype=bool)
-    for floor in floors:
-        beaten &= [gain.p_above <= level for gain in gains(curve, floor, full=full, resamples=resamples)]
+    for baseline in baselines:
+        beaten &= [gain.p_above <= level for gain in gains(curve, baseline, full=full, resamples=resamples)]
     steady = np.logical_and.accumulate(beaten[::-1])[::-1]
     return curve.scenes[int(steady.argmax())] if steady.any() else None

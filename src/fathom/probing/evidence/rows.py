@@ -55,7 +55,7 @@ def controls(measured: Sequence[Measured]) -> Callable[[Row], Control | None]:
     found: dict[tuple[str, int | None, str, str], Control] = {}
     for item in measured:
         candidate, sums = item.candidate, item.sums
-        if candidate.kind.donors is None or candidate.role.name == "ceiling":
+        if candidate.kind.donors is None or candidate.role.name == "upper_bound":
             continue
         for one in candidate.kind.features:
             own, shuffled = candidate.kind.outputs[one.name], candidate.kind.control(one.name)
@@ -96,7 +96,7 @@ def _row(item: Measured, feature: str, position: int, chosen: bool, scores: Mapp
         ratio_to_pixels=None,
         r2=_r2(sums, position, outputs),
         control_r2=_r2(sums, position, candidate.kind.control(feature))
-        if candidate.kind.donors is not None and candidate.role.name != "ceiling"
+        if candidate.kind.donors is not None and candidate.role.name != "upper_bound"
         else None,
         errors=tuple(squared.tolist()),
         cells=tuple(cells.tolist()),

@@ -1,25 +1,25 @@
 """The verdict on an encoder and a feature, by a written rule, from test losses by scene.
 
-With G_j = L_j − L_encoder the gain over floor j (mean squared errors on unseen scenes):
+With G_j = L_j − L_encoder the gain over baseline j (mean squared errors on unseen scenes):
 
     implicit    every G_j > 0, and selectivity > 0, each one-sided at `LEVEL` after Holm over the encoders and features compared
-    absent      G_r < margin · L_r for the reference floor r, one-sided at `LEVEL` after Holm
-    not shown   neither
+    absent      G_r < margin · L_r for the reference baseline r, one-sided at `LEVEL` after Holm
+    inconclusive   neither
     too few scenes   fewer than `LEAST_SCENES` test scenes: nothing is said
 
-*Which floor is best* is never chosen on test data. `implicit` asks for a gain over each floor, which is an
-intersection-union test (Berger 1982): its level is that of its worst part, with no correction for the number of floors, and
-no choice is made. `absent` needs no more than one floor that the encoder is not better than by the margin; the reference is
-the floor of the least cross-validated loss on the training scenes, so the choice has not seen the test scenes either. It is the
-upper of Schuirmann's (1987) two one-sided tests: being worse than the floor is also "no better".
+*Which baseline is best* is never chosen on test data. `implicit` asks for a gain over each baseline, which is an
+intersection-union test (Berger 1982): its level is that of its worst part, with no correction for the number of baselines, and
+no choice is made. `absent` needs no more than one baseline that the encoder is not better than by the margin; the reference is
+the baseline of the least cross-validated loss on the training scenes, so the choice has not seen the test scenes either. It is the
+upper of Schuirmann's (1987) two one-sided tests: being worse than the baseline is also "no better".
 
-A floor with several seeds (the same architecture with random weights) is a distribution, and the question is whether the encoder
+A baseline with several seeds (the same architecture with random weights) is a distribution, and the question is whether the encoder
 could be one more draw from it: the variance is s²(1 + 1/k), that of a draw against a mean of k, not s²/k.
 
 Selectivity (Hewitt & Liang 2019) is what a probe does on the feature less what it does on a control task, here targets of other
-rooms. Reported is R² less R² on the control. Tested is the same against the reference floor, (1 − L/L_r) − (1 − L_c/L_c,r): the
-share of the floor's loss removed on the feature less that on the control. Both tasks can be learnt by place alone, about as well;
-how much by depends on the rooms drawn, which swamps the difference of R² and cancels against the floor.
+rooms. Reported is R² less R² on the control. Tested is the same against the reference baseline, (1 − L/L_r) − (1 − L_c/L_c,r): the
+share of the baseline's loss removed on the feature less that on the control. Both tasks can be learnt by place alone, about as well;
+how much by depends on the rooms drawn, which swamps the difference of R² and cancels against the baseline.
 
 docs/method.md discusses all of this, with sources and the error rates measured by simulation.
 """
@@ -37,7 +37,7 @@ from fathom.errors import FathomError
 from fathom.statistics import RESAMPLES, Interval, holm, scene_interval
 
 Array = NDArray[np.float64]
-Kind = Literal["implicit", "not shown", "absent", "too few scenes"]
+Kind = Literal["implicit", "inconclusive", "absent", "too few scenes"]
 
 LEAST_SCENES = 10
 """Test scenes with at least one valid cell below which no verdict is given: the fewest at which its error rates were measured."""
@@ -47,20 +47,20 @@ LEVEL = 0.04
 they keep what is promised, at most 5 % (docs/method.md)."""
 
 MARGIN = 0.05
-"""A gain under this share of the floor's loss counts as no better: a twentieth of the squared error."""
+"""A gain under this share of the baseline's loss counts as no better: a twentieth of the squared error."""
 
 
 HOPELESS = 100.0
-"""Times the floor's loss beyond which a number says no more: the floor knows the feature all but perfectly."""
+"""Times the baseline's loss beyond which a number says no more: the baseline knows the feature all but perfectly."""
 
 
 @dataclass(frozen=True)
-class Floor:
+class Baseline:
     """What the encoder must beat.
 
     Attributes:
         name: its SPEC.
-        errors: Σ of squared errors in each test scene, one array ``(S,)`` a seed; a floor without seeds has one.
+        errors: Σ of squared errors in each test scene, one array ``(S,)`` a seed; a baseline without seeds has one.
         cv_mse: cross-validated loss on the training scenes (mean over seeds), or None where it was not taken.
         control: errors on the control task in each test scene, ``(S,)`` (mean over seeds), or None where there was none.
     """
@@ -106,25 +106,25 @@ class Case:
         encoder, feature: names.
         cells: valid cells in each test scene, ``(S,)``.
         errors: the encoder's, at the layer that cross-validation chose, ``(S,)``.
-        floors: everything it is held against, random and permuted weights included.
+        baselines: everything it is compared with, random and permuted weights included.
         control: the control task, or None where there was none; then nothing can be `implicit`.
-        ceiling: errors of a supervised network, ``(S,)``, if one was named.
+        upper_bound: errors of a supervised network, ``(S,)``, if one was named.
     """
 
     encoder: str
     feature: str
     cells: Array
     errors: Array
-    floors: tuple[Floor, ...]
+    baselines: tuple[Baseline, ...]
     control: Control | None = None
-    ceiling: Array | None = None
+    upper_bound: Array | None = None
 
 
 @dataclass(frozen=True)
 class Gain:
-    """L_floor − L_encoder with its 95 % interval; p is one-sided, of "no gain"."""
+    """L_baseline − L_encoder with its 95 % interval; p is one-sided, of "no gain"."""
 
-    floor: str
+    baseline: str
     seeds: int
     interval: Interval
 
@@ -135,11 +135,11 @@ class Findings:
 
     Attributes:
         scenes: test scenes with a valid cell.
-        gains: over each floor, in the case's order.
-        reference: the floor of the least cross-validated loss.
-        floor_loss, encoder_loss: of the reference and the encoder.
+        gains: over each baseline, in the case's order.
+        reference: the baseline of the least cross-validated loss.
+        baseline_loss, encoder_loss: of the reference and the encoder.
         selectivity: R² less R² on the control task. p_selectivity: of "no selectivity", 1 without a control task.
-        share: of the gap from reference to ceiling that is closed, if there is a ceiling that beats the reference.
+        share: of the gap from reference to upper bound that is closed, if there is an upper bound that beats the reference.
         relative: the gain over the reference as a share of its loss.
         p_implicit: largest p of all gains and the selectivity. p_absent: of "the gain over the reference is at least the
             margin". Both 1 with too few scenes.
@@ -151,7 +151,7 @@ class Findings:
     scenes: int
     gains: tuple[Gain, ...]
     reference: Gain
-    floor_loss: float
+    baseline_loss: float
     encoder_loss: float
     selectivity: Interval | None
     p_selectivity: float
@@ -167,7 +167,7 @@ class Verdict:
     """Kind, the sentence that explains it, and what it stands on.
 
     Attributes:
-        kind: `implicit`, `not shown`, `absent` or `too few scenes`.
+        kind: `implicit`, `inconclusive`, `absent` or `too few scenes`.
         sentence: for the reader of the report.
         p_implicit, p_absent: after Holm over the cases decided together.
         findings: the tests behind it.
@@ -192,8 +192,8 @@ class Verdict:
             "verdict": self.kind,
             "sentence": self.sentence,
             "scenes": found.scenes,
-            "floor": found.reference.floor,
-            "floor_mse": found.floor_loss,
+            "baseline": found.reference.baseline,
+            "baseline_mse": found.baseline_loss,
             "encoder_mse": found.encoder_loss,
             "share": None if found.share is None else found.share.estimate,
             "share_interval": bounds(found.share),
@@ -206,7 +206,7 @@ class Verdict:
             "p_absent": self.p_absent,
             "margin": found.margin,
             "gains": [
-                {"floor": gain.floor, "seeds": gain.seeds, **asdict(gain.interval)}
+                {"baseline": gain.baseline, "seeds": gain.seeds, **asdict(gain.interval)}
                 for gain in sorted(found.gains, key=lambda gain: gain.interval.estimate)
             ],
         }
@@ -231,21 +231,23 @@ def selectivity_interval(
 
 def weigh(case: Case, *, margin: float = MARGIN, resamples: int = RESAMPLES) -> Findings:
     """Every test of one case."""
-    if not case.floors:
-        raise FathomError(f"Encoder {case.encoder} has no floor to be held against, so there can be no verdict on it.")
+    if not case.baselines:
+        raise FathomError(
+            f"Encoder {case.encoder} has no baseline to be compared with, so there can be no verdict on it."
+        )
     cells, errors = np.asarray(case.cells, dtype=np.float64), np.asarray(case.errors, dtype=np.float64)
 
-    def gain(floor: Floor, scale: float = 1.0) -> Interval:
-        variance, df = floor.draw_variance(cells)
+    def gain(baseline: Baseline, scale: float = 1.0) -> Interval:
+        variance, df = baseline.draw_variance(cells)
         return scene_interval(
-            scale * floor.mean - errors, cells, resamples=resamples, seed_variance=scale**2 * variance, seed_df=df
+            scale * baseline.mean - errors, cells, resamples=resamples, seed_variance=scale**2 * variance, seed_df=df
         )
 
-    gains = tuple(Gain(floor.name, len(floor.errors), gain(floor)) for floor in case.floors)
-    position = reference_floor(case)
-    floor = case.floors[position]
-    shortfall = gain(floor, 1 - margin)
-    selectivity, tested = _selectivity(case, floor, errors, resamples)
+    gains = tuple(Gain(baseline.name, len(baseline.errors), gain(baseline)) for baseline in case.baselines)
+    position = reference_baseline(case)
+    baseline = case.baselines[position]
+    shortfall = gain(baseline, 1 - margin)
+    selectivity, tested = _selectivity(case, baseline, errors, resamples)
     scenes = int((cells > 0).sum())
     enough = scenes >= LEAST_SCENES
     p_values = [item.interval.p_above for item in gains] + [tested]
@@ -255,48 +257,52 @@ def weigh(case: Case, *, margin: float = MARGIN, resamples: int = RESAMPLES) -> 
         scenes=scenes,
         gains=gains,
         reference=gains[position],
-        floor_loss=float(floor.mean.sum() / cells.sum()),
+        baseline_loss=float(baseline.mean.sum() / cells.sum()),
         encoder_loss=float(errors.sum() / cells.sum()),
         selectivity=selectivity,
         p_selectivity=tested,
-        share=_share(floor, errors, case.ceiling, cells, resamples),
-        relative=_over(floor, floor.mean - errors, floor.mean, cells, resamples),
+        share=_share(baseline, errors, case.upper_bound, cells, resamples),
+        relative=_over(baseline, baseline.mean - errors, baseline.mean, cells, resamples),
         p_implicit=max(p_values) if enough else 1.0,
         p_absent=shortfall.p_below if enough else 1.0,
         margin=margin,
     )
 
 
-def _selectivity(case: Case, floor: Floor, errors: Array, resamples: int) -> tuple[Interval | None, float]:
-    """R² less R² on the control, and the p-value of "none" against the floor (against the mean, if its control is unknown)."""
+def _selectivity(case: Case, baseline: Baseline, errors: Array, resamples: int) -> tuple[Interval | None, float]:
+    """R² less R² on the control, and the p-value of "none" against the baseline (against the mean, if its control is unknown)."""
     control = case.control
     if control is None:
         return None, 1.0
     plain = selectivity_interval(errors, control.around, control.errors, control.control_around, resamples=resamples)
-    if floor.control is None:
+    if baseline.control is None:
         return plain, plain.p_above
-    return plain, selectivity_interval(errors, floor.mean, control.errors, floor.control, resamples=resamples).p_above
+    return plain, selectivity_interval(
+        errors, baseline.mean, control.errors, baseline.control, resamples=resamples
+    ).p_above
 
 
-def reference_floor(case: Case) -> int:
-    """Index of the floor with the least cross-validated loss; floors without one count last, then by test loss."""
-    totals = [float(floor.mean.sum()) for floor in case.floors]
-    known = [float("inf") if floor.cv_mse is None else floor.cv_mse for floor in case.floors]
+def reference_baseline(case: Case) -> int:
+    """Index of the baseline with the least cross-validated loss; baselines without one count last, then by test loss."""
+    totals = [float(baseline.mean.sum()) for baseline in case.baselines]
+    known = [float("inf") if baseline.cv_mse is None else baseline.cv_mse for baseline in case.baselines]
     return min(range(len(totals)), key=lambda index: (known[index], totals[index]))
 
 
-def _over(floor: Floor, a: Array, b: Array, cells: Array, resamples: int) -> Interval:
-    """Interval of Σa/Σb where Σa varies with the floor's seeds by the variance of its loss."""
-    variance, df = floor.draw_variance(cells)
-    scale = float(np.sum(cells) / np.sum(b)) * (1 - float(np.sum(a) / np.sum(b)))  # ∂R/∂L_floor
+def _over(baseline: Baseline, a: Array, b: Array, cells: Array, resamples: int) -> Interval:
+    """Interval of Σa/Σb where Σa varies with the baseline's seeds by the variance of its loss."""
+    variance, df = baseline.draw_variance(cells)
+    scale = float(np.sum(cells) / np.sum(b)) * (1 - float(np.sum(a) / np.sum(b)))  # ∂R/∂L_baseline
     return scene_interval(a, b, resamples=resamples, seed_variance=scale**2 * variance, seed_df=df)
 
 
-def _share(floor: Floor, errors: Array, ceiling: Array | None, cells: Array, resamples: int) -> Interval | None:
-    """(L_floor − L_encoder)/(L_floor − L_ceiling), or None where the ceiling is no better than the floor."""
-    if ceiling is None or float(np.sum(ceiling)) >= float(floor.mean.sum()):
+def _share(
+    baseline: Baseline, errors: Array, upper_bound: Array | None, cells: Array, resamples: int
+) -> Interval | None:
+    """(L_baseline − L_encoder)/(L_baseline − L_upper_bound), or None where the upper bound is no better than the baseline."""
+    if upper_bound is None or float(np.sum(upper_bound)) >= float(baseline.mean.sum()):
         return None
-    return _over(floor, floor.mean - errors, floor.mean - np.asarray(ceiling), cells, resamples)
+    return _over(baseline, baseline.mean - errors, baseline.mean - np.asarray(upper_bound), cells, resamples)
 
 
 def decide(findings: Findings, p_implicit: float, p_absent: float, *, level: float = LEVEL) -> Verdict:
@@ -309,7 +315,7 @@ def decide(findings: Findings, p_implicit: float, p_absent: float, *, level: flo
     elif p_absent <= level:
         kind = "absent"
     else:
-        kind = "not shown"
+        kind = "inconclusive"
     return Verdict(kind, sentence(findings, kind), p_implicit, p_absent, findings)
 
 
@@ -325,35 +331,35 @@ def verdicts(
 
 def sentence(findings: Findings, kind: Kind) -> str:
     """One sentence that says the verdict and what it stands on."""
-    who, what, floor = findings.encoder, findings.feature, findings.reference.floor
+    who, what, baseline = findings.encoder, findings.feature, findings.reference.baseline
     if kind == "too few scenes":
         return f"{findings.scenes} test scenes are too few for a verdict on {who} and {what}; it takes {LEAST_SCENES} or more."
     effect = _effect(findings)
-    closed = "" if findings.share is None else f", {_percent(findings.share)} of the way to the ceiling"
+    closed = "" if findings.share is None else f", {_percent(findings.share)} of the way to the upper bound"
     if kind == "implicit":
         small = findings.relative.estimate < findings.margin
         also = f"; though real, this is under {100 * findings.margin:g} % of that loss" if small else ""
         return (
-            f"{who} carries {what} that a linear probe reads out: on {findings.scenes} unseen scenes it beats every floor, "
-            f"removing {_percent(findings.relative)} of the loss of {floor}{closed}{also}."
+            f"{who} carries {what} that a linear probe reads out: on {findings.scenes} unseen scenes it beats every baseline, "
+            f"removing {_percent(findings.relative)} of the loss of {baseline}{closed}{also}."
         )
     if kind == "absent":
         return (
-            f"A linear probe finds no {what} in {who} beyond {floor}: on {findings.scenes} unseen scenes it {effect}, "
+            f"A linear probe finds no {what} in {who} beyond {baseline}: on {findings.scenes} unseen scenes it {effect}, "
             f"and a gain of {100 * findings.margin:g} % that would count is excluded."
         )
-    return f"It is not shown that {who} carries {what}: it {effect}{closed}, but {_obstacle(findings)}."
+    return f"It is inconclusive that {who} carries {what}: it {effect}{closed}, but {_obstacle(findings)}."
 
 
 def _effect(findings: Findings) -> str:
-    """What the encoder does to the loss of the reference floor."""
-    floor, relative = findings.reference.floor, findings.relative
+    """What the encoder does to the loss of the reference baseline."""
+    baseline, relative = findings.reference.baseline, findings.relative
     if relative.estimate >= 0:
-        return f"removes {_percent(relative)} of the loss of {floor}"
+        return f"removes {_percent(relative)} of the loss of {baseline}"
     if relative.estimate < -HOPELESS:
-        return f"has over {HOPELESS:g} times the loss of {floor}"
+        return f"has over {HOPELESS:g} times the loss of {baseline}"
     above = replace(relative, estimate=-relative.estimate, low=-relative.high, high=-relative.low)
-    return f"has a loss {_percent(above)} above that of {floor}"
+    return f"has a loss {_percent(above)} above that of {baseline}"
 
 
 def _obstacle(findings: Findings) -> str:
@@ -364,9 +370,9 @@ def _obstacle(findings: Findings) -> str:
     if findings.p_selectivity > weakest.interval.p_above:
         return f"it may do as well on targets of other rooms (selectivity {findings.selectivity.estimate:.3f})"
     if weakest.interval.estimate <= 0:
-        return f"{weakest.floor} does as well or better on these {findings.scenes} scenes"
+        return f"{weakest.baseline} does as well or better on these {findings.scenes} scenes"
     spread = f" and {weakest.seeds} seeds" if weakest.seeds > 1 else ""
-    return f"the gain over {weakest.floor} could be chance with {findings.scenes} scenes{spread}"
+    return f"the gain over {weakest.baseline} could be chance with {findings.scenes} scenes{spread}"
 
 
 def _percent(interval: Interval) -> str:

@@ -14,7 +14,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from fathom.data.dataset import Dataset
-from fathom.data.splits import fraction_split
 from fathom.errors import FathomError
 from fathom.probing.heads.data import Targets
 
@@ -43,7 +42,7 @@ def hold_out(
     best: tuple[str, ...] = ()
     least = float("inf")
     for draw in range(DRAWS):
-        held_out = fraction_split(train, share, (seed + 1) * DRAWS + draw)[1].scenes
+        held_out = train.split(share, (seed + 1) * DRAWS + draw)[1].scenes
         inside = torch.zeros(len(names), dtype=torch.bool)
         inside[[names[name] for name in held_out]] = True
         distance = _distance(by_scene[inside].sum(0), by_scene[~inside].sum(0))

@@ -110,7 +110,7 @@ def train_heads(
     device: str = "cpu",
     skip_bad: bool = False,
     cache: str | Path | None = None,
-    floors: bool = False,
+    baselines: bool = False,
 ) -> list[FittedHead]:
     """Train heads on the training part of a run: one pass to store features, then training on those.
 
@@ -124,7 +124,7 @@ def train_heads(
             threads equal seeds give equal weights.
         batch_size, workers, device, skip_bad: as for `fathom.probe`.
         cache: folder where features are kept for the next run; without it they are stored in a temporary one.
-        floors: whether floors get heads too.
+        baselines: whether baselines get heads too.
 
     Returns:
         A candidate for each head, encoder and support.
@@ -134,7 +134,9 @@ def train_heads(
         UsageError: fewer than two scenes; a loss that does not suit the feature.
     """
     chosen = [
-        reading for reading in readings if reading.encoder.layers and (floors or roles[id(reading)].name != "floor")
+        reading
+        for reading in readings
+        if reading.encoder.layers and (baselines or roles[id(reading)].name != "baseline")
     ]
     if not chosen or not heads:
         return []

@@ -105,8 +105,8 @@ def standardise(moments: Moments) -> Standardised:
     cross = moments.xy[0] / n - torch.outer(mean_x, mean_y)
     variance = covariance.diagonal().clamp(min=0)
     offset = (mean_x + moments.shift_x).square()
-    floor = CONSTANT * torch.maximum(offset, variance.max() if len(variance) else variance.new_zeros(()))
-    scale = torch.where(variance > floor, variance.clamp(min=1e-300).rsqrt(), 0.0)
+    baseline = CONSTANT * torch.maximum(offset, variance.max() if len(variance) else variance.new_zeros(()))
+    scale = torch.where(variance > baseline, variance.clamp(min=1e-300).rsqrt(), 0.0)
     return Standardised(
         mean_x=mean_x + moments.shift_x,
         scale=scale,
