@@ -11,7 +11,15 @@ import torch
 from jaxtyping import install_import_hook
 
 torch.set_num_threads(max(1, (os.cpu_count() or 2) // 2))
-for _package in ("fathom.grids", "fathom.features", "fathom.probing", "fathom.models", "fathom.evaluation"):
+for _package in (
+    "fathom.grids",
+    "fathom.statistics",
+    "fathom.features",
+    "fathom.metrics",
+    "fathom.models",
+    "fathom.probing",
+    "fathom.evaluation",
+):
     install_import_hook(_package, "beartype.beartype")
 
 

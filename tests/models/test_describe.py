@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from fathom.models import MODELS, build
 from fathom.models.describe import describe
@@ -36,11 +35,35 @@ def test_rows_add_up_to_the_network(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_multiplications_are_half_the_operations_that_torch_counts(name: str) -> None:
+def test_multiplications_are_those_of_each_convolution_by_its_definition(name: str) -> None:
     model = build(name, TINY[name])
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    counted = 0
+
+    def count(layer: torch.nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
+        nonlocal counted
+        # Every output value of a convolution is a sum over a window of all input channels; a transposed one spreads each input.
+        cells = inputs[0] if isinstance(layer, torch.nn.ConvTranspose2d) else output
+        counted += cells[0, 0].numel() * layer.weight.numel()
+
+    kinds = (torch.nn.Conv2d, torch.nn.ConvTranspose2d)
+    assert not any(isinstance(layer, torch.nn.Linear) for layer in model.modules())
+    hooks = [layer.register_forward_hook(count) for layer in model.modules() if isinstance(layer, kinds)]
+    with torch.no_grad():
         model(torch.rand(1, 3, 16, 24))
-    assert 2 * describe(model, (16, 24), batch=3).multiplications == counter.get_total_flops()
+    for hook in hooks:
+        hook.remove()
+    described = describe(model, (16, 24), batch=3)
+    assert described.multiplications == counted == sum(row.multiplications for row in described.rows)
+
+
+def test_attention_is_counted() -> None:
+    plain, attending = (
+        describe(build("unet", {**TINY["unet"], "attention_levels": levels}), (32, 32)) for levels in (0, 1)
+    )
+    beyond_layers = attending.multiplications - sum(row.multiplications for row in attending.rows)
+    assert plain.multiplications == sum(row.multiplications for row in plain.rows)
+    # Queries with keys, and weights with values: 2 * tokens^2 * channels on the coarsest grid of 8x8 with 32 channels.
+    assert beyond_layers == 2 * 64**2 * 32
 
 
 @pytest.mark.parametrize("name", ["autoencoder", "unet", "finetune"])

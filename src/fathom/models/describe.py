@@ -6,12 +6,12 @@ autoencoder on large images takes a moment and no memory.
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from fathom.models.network import Network
 from fathom.sample import Grid
@@ -53,8 +53,8 @@ class Description:
             stage.
         global_context: whether attention or normalisation sees the whole image beside.
         stride, output_stride: coarsest step of its grids, and step of its output, in input pixels.
-        multiplications: multiply-accumulates of convolutions and linear layers for one image (attention's
-            products of queries, keys and values are not counted).
+        multiplications: multiply-accumulates for one image, as PyTorch's FLOP counter counts them: convolutions, linear
+            layers, and attention's products.
         activation_bytes: what the forward pass keeps for the backward pass, for the whole batch, in float32.
         state_bytes: weights, gradients and Adam's moments, in float32.
         rows: the layers, in the order in which they run.
@@ -132,7 +132,7 @@ def describe(model: Network, size: Grid, batch: int = 1) -> Description:
         twin = type(model)(model.config).train(model.training)
     twin.checkpointing = model.checkpointing
     image = torch.empty(batch, 3, *size, device="meta")
-    rows = _rows(twin, image[:1])
+    rows, multiplications = _rows(twin, image[:1])
     kept, output = _kept_bytes(twin, image)
     parameters = sum(p.numel() for p in model.parameters())
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -149,40 +149,41 @@ def describe(model: Network, size: Grid, batch: int = 1) -> Description:
         global_context=model.global_context,
         stride=model.stride,
         output_stride=model.output_stride,
-        multiplications=sum(row.multiplications for row in rows),
+        multiplications=multiplications,
         activation_bytes=kept,
         state_bytes=4 * (parameters + (OPTIMISER_COPIES - 1) * trained),
         rows=rows,
     )
 
 
-def _rows(model: Network, image: Tensor) -> tuple[Row, ...]:
-    """A row for each layer with parameters of its own, in the order in which they run on `image`."""
-    rows: list[Row] = []
-
-    def note(name: str, layer: nn.Module, output: Tensor) -> None:
-        own = sum(p.numel() for p in layer.parameters(recurse=False))
-        rows.append(Row(name, type(layer).__name__, tuple(output.shape[1:]), own, _multiplications(layer, output)))
-
+def _rows(model: Network, image: Tensor) -> tuple[tuple[Row, ...], int]:
+    """A row for each layer with parameters of its own, in the order in which they run on `image`; and the multiply-accumulates
+    of the whole pass, attention's products included."""
+    seen: list[tuple[str, nn.Module, tuple[int, ...]]] = []
     hooks = [
-        layer.register_forward_hook(lambda layer, _, output, name=name: note(name, layer, output))
+        layer.register_forward_hook(
+            lambda layer, _, output, name=name: seen.append((name, layer, tuple(output.shape[1:])))
+        )
         for name, layer in model.named_modules()
         if any(True for _ in layer.parameters(recurse=False))
     ]
-    with torch.no_grad():
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(image)
     for hook in hooks:
         hook.remove()
-    return tuple(rows)
-
-
-def _multiplications(layer: nn.Module, output: Tensor) -> int:
-    """Multiply-accumulates of a convolution or linear layer for one image."""
-    if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-        # A transposed convolution multiplies once for each pixel of its input, not of its output.
-        enlarged = math.prod(layer.stride) if isinstance(layer, nn.ConvTranspose2d) else 1
-        return output[0, 0].numel() // enlarged * layer.weight.numel()
-    return output[0, ..., 0].numel() * layer.weight.numel() if isinstance(layer, nn.Linear) else 0
+    # The counter names a module by its path below the class of the whole, and counts a multiply-add as two operations.
+    counts = {path.partition(".")[2]: sum(kinds.values()) // 2 for path, kinds in counter.get_flop_counts().items()}
+    rows = tuple(
+        Row(
+            name,
+            type(layer).__name__,
+            shape,
+            sum(p.numel() for p in layer.parameters(recurse=False)),
+            counts.get(name, 0),
+        )
+        for name, layer, shape in seen
+    )
+    return rows, counter.get_total_flops() // 2
 
 
 def _kept_bytes(model: Network, image: Tensor) -> tuple[int, Tensor]:

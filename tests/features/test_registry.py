@@ -181,7 +181,7 @@ def test_names_are_looked_up_and_the_nearest_is_offered() -> None:
 
 def test_every_feature_says_its_shape_and_unit_and_stands_in_the_docs() -> None:
     rows = {}
-    for line in (Path(__file__).parent.parent / "docs" / "features.md").read_text(encoding="utf-8").splitlines():
+    for line in (Path(__file__).parents[2] / "docs" / "features.md").read_text(encoding="utf-8").splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if line.startswith("| `"):
             rows.setdefault(cells[0].strip("`"), cells)
