@@ -11,7 +11,7 @@ import torch
 from jaxtyping import install_import_hook
 
 torch.set_num_threads(max(1, (os.cpu_count() or 2) // 2))
-for _package in (
+for _package in ("fathom.grids", "fathom.statistics", "fathom.features", "fathom.metrics", "fathom.models", "fathom.probing", "fathom.evaluation"):
     "fathom.grids",
     "fathom.statistics",
     "fathom.features",
