@@ -24,7 +24,7 @@ def headline(evidence: Evidence, names: Mapping[str, str]) -> str:
     verdicts = evidence.verdicts
     if not verdicts:
         if not any(row.role == "encoder" for row in evidence.rows):
-            return "This run measured baselines and controls alone; name an encoder with --encoder for a verdict."
+            return "This run measured baselines and controls only; add an encoder with --encoder to get a verdict."
         return "This run holds losses and intervals, but no verdict."
     if len(verdicts) == 1:
         return sentence(verdicts[0], names)
@@ -60,41 +60,39 @@ def conclusions(evidence: Evidence) -> tuple[list[str], list[str]]:
     if "implicit" in kinds:
         may.append(
             "Implicit: a linear map of the encoder's activations predicts the feature on unseen scenes of this kind better "
-            "than every baseline that was tried, and better on the true targets than on those of other rooms."
+            "than every baseline in this run, and better on the true targets than on those of other scenes."
         )
         not_.append(
-            "That the encoder uses the feature, or stores it as such: whatever goes with it in these scenes, such as a baseline's "
-            "texture or an object's usual distance, serves a probe as well."
+            "That the encoder uses the feature, or represents it as such: a probe can also exploit whatever correlates with it in "
+            "these scenes, such as the texture of floors or the usual distance of an object."
         )
         if not any(row.role in ("random", "permuted") for row in evidence.rows):
             not_.append(
-                "That learning made it so: no untrained copy of the encoder took part, and the padding and receptive fields of "
-                "an architecture tell place and contrast by themselves."
+                "That training is the reason: no untrained copy of the encoder took part, and the padding and receptive fields of an "
+                "architecture alone encode position and contrast."
             )
     if "absent" in kinds:
         may.append(
-            "Absent: these scenes exclude a gain over the reference baseline as large as the margin. It is a finding, not the "
-            "lack of one."
+            "Absent: these scenes rule out a gain over the reference baseline as large as the margin. This is a finding in itself."
         )
-        not_.append("From absent, that a deeper head would find nothing: it holds for linear readout alone.")
+        not_.append("That a non-linear head would find nothing: 'absent' holds for linear probes alone.")
     if "inconclusive" in kinds:
         not_.append(
-            "From inconclusive, anything for or against: it is the lack of a finding, and more test scenes may turn it into "
-            "implicit or absent."
+            "Anything from 'inconclusive', for or against: the test scenes do not decide. More scenes may."
         )
     if "too few scenes" in kinds:
-        not_.append(f"From fewer than {LEAST_SCENES} test scenes, anything at all, whatever the losses.")
+        not_.append(f"Anything from fewer than {LEAST_SCENES} test scenes, whatever the losses.")
     may += [
-        "Intervals hold for further scenes of the population that the test scenes come from. Scenes are the units: the cells "
-        "of one room resemble each other and do not count as many.",
-        "Two rungs may differ although their intervals overlap, since hard rooms are hard for both; what decides is the "
-        "difference on the same scenes, in pairs.",
+        "Intervals hold for new scenes from the same population as the test scenes. The scene is the unit: cells of one room "
+        "resemble each other and do not count separately.",
+        "Two rows may differ although their intervals overlap, since hard rooms are hard for both. The paired difference on "
+        "the same scenes decides.",
     ]
     not_ += [
-        "A difference between two encoders from their verdicts: implicit beside inconclusive is no difference. 'fathom compare' "
-        "pairs them.",
-        "What another training set would give: the fitted probes are held fixed.",
-        "What holds elsewhere: for another camera, another kind of place.",
+        "A difference between two encoders from their verdicts: 'implicit' for one and 'inconclusive' for the other is not a "
+        "difference. 'fathom compare' tests pairs.",
+        "What another training set would give: the intervals treat the fitted probes as fixed.",
+        "What holds for other cameras or other kinds of places.",
         "What other layers, input sizes, grids or baselines would show.",
     ]
     return may, not_
