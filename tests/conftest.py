@@ -11,16 +11,9 @@ import torch
 from jaxtyping import install_import_hook
 
 torch.set_num_threads(max(1, (os.cpu_count() or 2) // 2))
-for _package in ("fathom.grids", "fathom.statistics", "fathom.features", "fathom.metrics", "fathom.models", "fathom.probing", "fathom.evaluation"):
-    "fathom.grids",
-    "fathom.statistics",
-    "fathom.features",
-    "fathom.metrics",
-    "fathom.models",
-    "fathom.probing",
-    "fathom.evaluation",
-):
-    install_import_hook(_package, "beartype.beartype")
+CHECKED = ("grids", "statistics", "features", "metrics", "models", "probing", "evaluation")
+for _package in CHECKED:
+    install_import_hook(f"fathom.{_package}", "beartype.beartype")
 
 
 @pytest.fixture(autouse=True)
