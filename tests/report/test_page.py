@@ -178,7 +178,7 @@ def test_the_headline_is_one_sentence_whatever_the_verdicts() -> None:
     )
     assert "no verdict" in headline(replace(made, verdicts=[]), names)
     baselines = replace(made, verdicts=[], rows=[item for item in made.rows if item.role == "baseline"])
-    assert "name an encoder" in headline(baselines, names)
+    assert "add an encoder" in headline(baselines, names)
 
 
 def test_what_may_be_concluded_follows_the_verdicts() -> None:
@@ -192,8 +192,8 @@ def test_what_may_be_concluded_follows_the_verdicts() -> None:
     may, not_ = words("implicit", "encoder", "baseline")
     assert "Implicit: a linear map" in may and "uses the feature" in not_ and "no untrained copy" in not_
     assert "no untrained copy" not in words("implicit", "encoder", "random")[1]
-    assert "It is a finding" in words("absent", "encoder")[0] and "It is a finding" not in may
-    assert "lack of a finding" in words("inconclusive", "encoder")[1] and "lack of a finding" not in not_
+    assert "This is a finding" in words("absent", "encoder")[0] and "This is a finding" not in may
+    assert "the test scenes do not decide" in words("inconclusive", "encoder")[1] and "the test scenes do not decide" not in not_
     assert "fewer than 10 test scenes" in words("too few scenes", "encoder")[1]
 
 

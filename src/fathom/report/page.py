@@ -1,22 +1,19 @@
-"""The report of a probe run: one HTML file that needs nothing beside itself, no network least of all.
-
-Every text that a user or a file gave (encoder SPECs, scenes, notes, paths, the command) passes through `html.escape`; data for the
-page's script stand in JSON blocks in which ``<`` is written as an escape.
-"""
+"""The report of a probe run, as one HTML file. Every text that a user or a file gave passes through `html.escape`."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
 
 from fathom.atomic import write_text
 from fathom.media.colour import DEPTH_MAP, ERROR_MAP
 from fathom.report import charts
+from fathom.report.html import render
 from fathom.report.rungs import columns, display_names
 from fathom.report.tables import facts_list, information_table, rows_table, verdicts_table
 from fathom.report.wording import conclusions, headline, sentence
@@ -24,12 +21,6 @@ from fathom.report.wording import conclusions, headline, sentence
 if TYPE_CHECKING:
     from fathom.probing.evidence.evidence import Evidence
     from fathom.report.thumbnails import Album
-
-POLICY = (
-    "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline' 'unsafe-eval'; "
-    "worker-src blob:"
-)
-"""Of the page's own: even a defect in a script could fetch nothing. Plotly's 3D charts compile their inner loops, hence eval."""
 
 
 def write_report(evidence: Evidence, path: str | Path) -> Path:
@@ -62,16 +53,13 @@ def page(evidence: Evidence) -> str:
             builder.circumstances(),
         )
     )
-    title = f"What encoders know of {_listed(evidence.features)}"
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
-        f"<title>{escape(title)}</title>\n<style>\n{_asset('page.css')}</style>\n</head>\n<body>\n"
-        f"<header><h1>{escape(title)}: {escape(_data_name(evidence))}</h1></header>\n<main>\n"
-        "<noscript><p>The charts need JavaScript; every number is in the table.</p></noscript>\n"
-        f"{body}</main>\n<footer class='muted'>fathom {escape(str(evidence.versions.get('fathom', '')))}</footer>\n"
-        f"{builder.scripts()}</body>\n</html>\n"
+    return render(
+        "probe.html",
+        title=f"What encoders know of {_listed(evidence.features)}",
+        about=_data_name(evidence),
+        version=str(evidence.versions.get("fathom", "")),
+        data=builder.data(),
+        body=Markup(body),
     )
 
 
@@ -282,27 +270,12 @@ class _Page:
     def circumstances(self) -> str:
         return f"<h2>How it was measured</h2>\n{facts_list(self.evidence, self.names)}"
 
-    def scripts(self) -> str:
-        """Plotly, the data, and the page's own script."""
-        from plotly.offline import get_plotlyjs
-
-        blocks = [_json_block("figures", self.figures)]
-        if self.clouds is not None:
-            blocks.append(_json_block("cloud-data", self.clouds))
-        return f"{''.join(blocks)}<script>{get_plotlyjs()}</script>\n<script>\n{_asset('page.js')}</script>\n"
+    def data(self) -> dict[str, Any]:
+        """What the page's script draws."""
+        return {"figures": self.figures} | ({} if self.clouds is None else {"cloud-data": self.clouds})
 
     def _heading(self, feature: str) -> str:
         return f"<h3>{escape(feature)}</h3>\n" if len(self.evidence.features) > 1 else ""
-
-
-def _asset(name: str) -> str:
-    return (files("fathom.report") / name).read_text(encoding="utf-8")
-
-
-def _json_block(key: str, value: Mapping[str, Any]) -> str:
-    # Inside a script block only "<" can end it or open a comment.
-    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
-    return f'<script type="application/json" id="{key}">{text}</script>\n'
 
 
 def _figure(title: str, below: str, *images: str) -> str:

@@ -77,9 +77,7 @@ def conclusions(evidence: Evidence) -> tuple[list[str], list[str]]:
         )
         not_.append("That a non-linear head would find nothing: 'absent' holds for linear probes alone.")
     if "inconclusive" in kinds:
-        not_.append(
-            "Anything from 'inconclusive', for or against: the test scenes do not decide. More scenes may."
-        )
+        not_.append("Anything from 'inconclusive', for or against: the test scenes do not decide. More scenes may.")
     if "too few scenes" in kinds:
         not_.append(f"Anything from fewer than {LEAST_SCENES} test scenes, whatever the losses.")
     may += [
