@@ -11,8 +11,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fathom.data.dataset import Dataset as Dataset
     from fathom.data.sources import load as load
-    from fathom.depth_models.predict import Prediction as Prediction
+    from fathom.depth_models.model import DepthMaps as DepthMaps
+    from fathom.depth_models.model import DepthModel as DepthModel
+    from fathom.depth_models.opening import open_depth_model as open_depth_model
     from fathom.depth_models.predict import predict as predict
+    from fathom.depth_models.prediction import Prediction as Prediction
+    from fathom.depth_models.scale import Known as Known
     from fathom.errors import FathomError as FathomError
     from fathom.evaluation.evaluate import evaluate as evaluate
     from fathom.evaluation.result import Evaluation as Evaluation
@@ -35,7 +39,11 @@ _PUBLIC = {
     "Evaluation": "fathom.evaluation.result",
     "evaluate": "fathom.evaluation.evaluate",
     "Evidence": "fathom.probing.evidence.evidence",
-    "Prediction": "fathom.depth_models.predict",
+    "DepthMaps": "fathom.depth_models.model",
+    "DepthModel": "fathom.depth_models.model",
+    "open_depth_model": "fathom.depth_models.opening",
+    "Known": "fathom.depth_models.scale",
+    "Prediction": "fathom.depth_models.prediction",
     "predict": "fathom.depth_models.predict",
     "probe": "fathom.probing.probe",
     "train": "fathom.training.train",

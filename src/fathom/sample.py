@@ -8,7 +8,8 @@ them to a common grid without letting an invalid pixel bleed into an average.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
@@ -17,22 +18,30 @@ from torch import Tensor
 Grid = tuple[int, int]
 """Height and width, in that order, everywhere."""
 
+Origin = Literal["given", "data", "exif", "model", "assumed"]
+"""Where a camera comes from: an option of the user, the data source, a photo's EXIF, the model's own estimate, an assumption."""
+
 
 @dataclass(frozen=True, slots=True)
 class Intrinsics:
     """Pinhole camera of the colour image: focal lengths and principal point in pixels of that image.
 
     Coordinates are continuous: pixel `i` covers [i, i + 1), so its centre is at i + 0.5.
+
+    Attributes:
+        fx, fy: focal lengths. cx, cy: principal point.
+        origin: where the numbers come from.
     """
 
     fx: float
     fy: float
     cx: float
     cy: float
+    origin: Origin = field(default="data", kw_only=True)
 
     def scaled(self, sy: float, sx: float) -> Intrinsics:
         """The camera after the image is resized by `sy` (height) and `sx` (width)."""
-        return Intrinsics(self.fx * sx, self.fy * sy, self.cx * sx, self.cy * sy)
+        return replace(self, fx=self.fx * sx, fy=self.fy * sy, cx=self.cx * sx, cy=self.cy * sy)
 
     def cropped(self, top: int, left: int) -> Intrinsics:
         """The camera after `top` rows and `left` columns are cut away."""
@@ -84,6 +93,13 @@ class Sample:
     def float_image(self) -> Float[Tensor, "3 H W"]:
         """The image as float32 in [0, 1]."""
         return self.image.float().div_(255) if self.image.dtype == torch.uint8 else self.image
+
+
+def camera_row(camera: Intrinsics | None) -> Float[Tensor, " 4"]:
+    """fx, fy, cx and cy, or four NaN."""
+    if camera is None:
+        return torch.full((4,), torch.nan)
+    return torch.tensor([camera.fx, camera.fy, camera.cx, camera.cy])
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,7 @@ def test_a_folder_becomes_depth_maps_at_the_size_of_each_image(
     captured = capsys.readouterr()
     assert "60 degrees" in captured.err and "3 images" in captured.out
     written = sorted(str(file.relative_to(out)) for file in out.rglob("*") if file.is_file())
-    endings = ("", "_colour.png", "_depth.npy", "_depth.png")
+    endings = ("", "_colour.png", "_depth.json", "_depth.npy", "_depth.png")
     assert written == sorted(f"{name}{ending or '.ply'}" for name in ("b", "hall/a", "kitchen/a") for ending in endings)
     for name, size in (("kitchen/a", (48, 64)), ("hall/a", (64, 48)), ("b", (30, 40))):
         metres = np.load(out / f"{name}_depth.npy", allow_pickle=False)
@@ -63,7 +63,7 @@ def test_a_folder_becomes_depth_maps_at_the_size_of_each_image(
         np.testing.assert_array_equal(counts, (metres.astype(np.float64) * 1000).round())
     rows = json.loads((tmp_path / "r.json").read_text())["images"]
     assert [row["size"] for row in rows] == [[30, 40], [64, 48], [48, 64]]
-    assert all(len(row["files"]) == 4 for row in rows)
+    assert all(len(row["files"]) == 5 for row in rows)
 
 
 def test_files_of_one_name_do_not_replace_one_another(model: str, photos: Path, tmp_path: Path) -> None:
@@ -116,7 +116,6 @@ def test_depth_beyond_sixteen_bits_is_said(photos: Path, tmp_path: Path, capsys:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--fov", "60"], "--pointcloud"),
         (["--pointcloud", "ply", "--intrinsics", "1,2,3"], "four numbers"),
         (["--pointcloud", "ply", "--fov", "200"], "between 0 and 180"),
         (["--pointcloud", "ply", "--fov", "60", "--intrinsics", "1,1,1,1"], "twice"),

@@ -13,8 +13,12 @@ from PIL import Image
 from torch import Tensor
 
 import fathom
-from fathom.depth_models.predict import DepthRangeWarning, Prediction, predict, to_image_size, working_size
+from fathom.data.camera import assumed
+from fathom.depth_models.predict import predict
+from fathom.depth_models.prediction import Prediction
+from fathom.depth_models.resampling import to_image_size, working_size
 from fathom.errors import CheckpointError, DataError, UsageError
+from fathom.media.depth_files import DepthRangeWarning
 from fathom.models import build
 from fathom.models.network import Box, Network
 from fathom.models.saved import Trained
@@ -165,18 +169,22 @@ def _config_fields(name: str) -> set[str]:
     return {field.name for field in fields(MODELS[name].Config)}
 
 
+def metric(depth: np.ndarray) -> Prediction:
+    """A prediction in metres of a black image."""
+    return Prediction(np.zeros((*depth.shape, 3), np.uint8), depth, "metric", assumed(depth.shape))
+
+
 @dataclass
 class _Depths:
     values: list[list[float]]
 
     def prediction(self) -> Prediction:
-        depth = np.array(self.values, np.float32)
-        return Prediction(np.zeros((*depth.shape, 3), np.uint8), depth, (1, 1))
+        return metric(np.array(self.values, np.float32))
 
 
 def test_millimetres_are_rounded_and_read_back(tmp_path: Path) -> None:
     depth = np.random.default_rng(1).uniform(0.001, 65.0, (50, 60)).astype(np.float32)
-    prediction = Prediction(np.zeros((50, 60, 3), np.uint8), depth, (1, 1))
+    prediction = metric(depth)
     assert prediction.beyond_png() == 0
     counts = np.array(Image.open(prediction.save_png16(tmp_path / "d.png")))
     assert counts.dtype in (np.uint16, np.int32)
@@ -200,7 +208,7 @@ def test_the_colour_map_shows_every_pixel_and_a_scale_beside_it(size: Grid, tmp_
 
     depth = np.linspace(1, 5, size[0] * size[1], dtype=np.float32).reshape(size)
     depth[0, 0] = np.nan if depth.size > 1 else 1
-    prediction = Prediction(np.zeros((*size, 3), np.uint8), depth, (1, 1))
+    prediction = metric(depth)
     picture = np.array(Image.open(prediction.save_colour(tmp_path / "c.png", near=1, far=5)).convert("RGB"))
     assert np.array_equal(picture[: size[0], : size[1]], colourise(depth, 1, 5))
     beside = picture[:, size[1] :]

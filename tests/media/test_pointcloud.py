@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fathom.depth_models.predict import Prediction
+from fathom.data.camera import assumed, from_fov
+from fathom.depth_models.prediction import Prediction, given_camera
 from fathom.errors import UsageError
-from fathom.media.pointcloud import camera, save_ply, unproject
+from fathom.media.pointcloud import save_ply, unproject
 from fathom.sample import Intrinsics
 
 
@@ -43,7 +44,7 @@ def test_points_project_back_to_the_centres_of_their_pixels() -> None:
 
 
 def test_the_field_of_view_is_the_angle_between_the_sides() -> None:
-    view = camera((480, 640), fov=90)
+    view = from_fov((480, 640), 90)
     assert view.fx == view.fy == pytest.approx(320)
     assert (view.cx, view.cy) == (320, 240)
     # A wall at one metre seen under 90 degrees is two metres wide.
@@ -52,7 +53,7 @@ def test_the_field_of_view_is_the_angle_between_the_sides() -> None:
 
 
 def test_the_default_camera_is_sixty_degrees_across_the_longer_side() -> None:
-    wide, tall = camera((480, 640)), camera((640, 480))
+    wide, tall = assumed((480, 640)), assumed((640, 480))
     assert wide.fx == tall.fy == pytest.approx(320 / np.tan(np.radians(30)))
 
 
@@ -65,7 +66,7 @@ def test_impossible_cameras_are_refused() -> None:
         {"fov": 60.0, "intrinsics": Intrinsics(1, 1, 1, 1)},
     ):
         with pytest.raises(UsageError):
-            camera((4, 5), **options)  # type: ignore[arg-type]
+            given_camera((4, 5), **options)  # type: ignore[arg-type]
 
 
 def test_a_ply_holds_points_and_their_colours(tmp_path: Path) -> None:
@@ -81,7 +82,9 @@ def test_a_prediction_gives_each_point_its_own_pixels_colour(tmp_path: Path) -> 
     image = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
     depth = np.full((4, 5), 2, np.float32)
     depth[0] = np.nan
-    points, colours = read_ply(Prediction(image, depth, (4, 5)).pointcloud(tmp_path / "p.ply", fov=60))
+    points, colours = read_ply(
+        Prediction(image, depth, "metric", assumed((4, 5))).pointcloud(tmp_path / "p.ply", fov=60)
+    )
     np.testing.assert_array_equal(colours, image[1:].reshape(-1, 3))
     assert (points[:, 2] == 2).all()
     assert points[0, 0] < 0 < points[4, 0] and points[0, 1] < points[-1, 1]

@@ -13,8 +13,10 @@ from fathom.cli.options import Device, Json, Quiet, SkipBad, parse_size
 from fathom.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from fathom.depth_models.predict import Prediction
-    from fathom.media.images import Found
+    from fathom.depth_models.model import DepthModel
+    from fathom.depth_models.predict import Options
+    from fathom.depth_models.prediction import Prediction
+    from fathom.media.inputs import Input
     from fathom.sample import Intrinsics
 
 SHOWN = 20
@@ -28,75 +30,106 @@ class Cloud(StrEnum):
 
 
 def predict(
-    checkpoint: Annotated[Path, typer.Argument(help="Run, checkpoint or model folder of a depth network.")],
-    images: Annotated[list[Path], typer.Argument(help="Images, or folders that are searched for images.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for results; made if missing.")],
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[MODEL] INPUT...",
+            help="MODEL: a shipped network (rooms-residual_cnn, used where none is named), a run or checkpoint folder, "
+            "probe:RUN, hf:ORG/NAME or hf:FOLDER, module:FILE:FACTORY?kind=KIND. INPUT: images, folders, 'patterns*', .r3d, "
+            "any DATA.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for results; made if missing.")] = Path(
+        "fathom-predict"
+    ),
     npy: Annotated[bool, typer.Option("--npy", help="Also write float32 metres as NAME_depth.npy.")] = False,
     pointcloud: Annotated[
         Cloud | None, typer.Option("--pointcloud", help="Also write a coloured point cloud NAME.ply.")
     ] = None,
-    fov: Annotated[
-        float | None,
-        typer.Option("--fov", help="Horizontal field of view in degrees, for point clouds; 60 along the longer side."),
-    ] = None,
+    fov: Annotated[float | None, typer.Option("--fov", help="Horizontal field of view of the camera, degrees.")] = None,
     intrinsics: Annotated[
         str | None, typer.Option("--intrinsics", metavar="FX,FY,CX,CY", help="Camera in pixels of the image.")
     ] = None,
+    known: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--known", metavar="X,Y=METRES", help="A known distance fixes the scale; twice for affine models."
+        ),
+    ] = None,
     size: Annotated[
         str | None,
-        typer.Option("--size", metavar="HxW", help="Size at which the network sees each image; as in training."),
+        typer.Option(
+            "--size", metavar="HxW", help="Size at which the model sees each image; its own choice by default."
+        ),
     ] = None,
     near: Annotated[float | None, typer.Option("--near", help="Metres at the near end of the colour scale.")] = None,
     far: Annotated[float | None, typer.Option("--far", help="Metres at the far end of the colour scale.")] = None,
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", min=1, help="Neighbouring images of one size predicted at once.")
+    ] = 1,
     skip_bad: SkipBad = False,
     device: Device = "auto",
     json_file: Json = None,
     quiet: Quiet = False,
 ) -> None:
-    """Read depth from images: 16-bit PNG in millimetres, a colour map with a scale, and more on request."""
-    from fathom.depth_models.predict import open_depth_model
-    from fathom.depth_models.predict import predict as predict_depth
-    from fathom.media.images import find_images
-    from fathom.progress import note, set_quiet, track
+    """Read depth from images: 16-bit PNG in millimetres, a colour map with its scale, a JSON sidecar, and more on request."""
+    from fathom.depth_models.opening import open_depth_model, split_model
+    from fathom.depth_models.predict import Options
+    from fathom.depth_models.scale import parse_known
+    from fathom.media.inputs import find_inputs
+    from fathom.progress import set_quiet
 
     set_quiet(quiet)
     working = parse_size(size) if size else None
-    view = _intrinsics(intrinsics)
-    if (fov is not None or view is not None) and pointcloud is None:
-        raise UsageError("--fov and --intrinsics describe the camera of a point cloud; add --pointcloud ply.")
-    found = find_images(images, out)
-    trained = open_depth_model(checkpoint)
-    if pointcloud and fov is None and view is None:
-        from fathom.media.pointcloud import DEFAULT_FOV
-
-        note(f"No camera is given: point clouds assume {DEFAULT_FOV:g} degrees across the image's longer side.")
+    options = Options(fov, _intrinsics(intrinsics), tuple(parse_known(text) for text in known or ()), batch_size)
+    name, given = split_model(inputs)
+    model = open_depth_model(name, device=device, input_size=working)
+    _refuse_metres(model, options, pointcloud=pointcloud is not None, scale=near is not None or far is not None)
+    found = find_inputs(given, out, skip_bad=skip_bad)
     rows: list[dict[str, Any]] = []
     skipped: list[dict[str, str]] = []
-    for item in track(found, "predicting"):
-        try:
-            prediction = predict_depth(trained, item.path, size=working, device=device)
-        except DataError as error:
-            if not skip_bad:
-                raise
-            skipped.append({"image": _shown(item.path), "reason": _shown(error)})
-            continue
-        files = _save(prediction, item, out, npy=npy, near=near, far=far)
-        if pointcloud:
-            files.append(prediction.pointcloud(_target(out, item, "ply"), intrinsics=view, fov=fov))
+    assumed = 0
+    for item, prediction in _predictions(model, found, options, skipped, skip_bad):
+        files = _save(prediction, item, out, npy=npy, near=near, far=far, cloud=pointcloud is not None)
         rows.append(_row(prediction, item, files))
-    _print(rows, skipped, out)
+        assumed += prediction.camera.origin == "assumed"
+    if assumed and (pointcloud or model.uses_camera):
+        _say_assumed(assumed, len(rows), model)
+    _print(rows, skipped, out, model)
     if json_file is not None:
         from fathom.atomic import write_json
 
-        record = {
-            "schema_version": 1, "checkpoint": _shown(trained.path), "model": trained.model_name,
-            "images": rows, "skipped": skipped,
-        }  # fmt: skip
-        write_json(json_file, record)
+        about = {"name": _shown(model.name), "kind": model.kind, "licence": model.licence or None, **model.facts()}
+        write_json(json_file, {"schema_version": 1, "model": about, "images": rows, "skipped": skipped})
     if not rows:
         raise DataError(
-            images[0], f"gave no image that can be read ({len(skipped)} left out)", skipped[0]["reason"].rstrip(".")
+            given[0], f"gave no image that can be read ({len(skipped)} left out)", skipped[0]["reason"].rstrip(".")
         )
+
+
+def _predictions(
+    model: DepthModel, found: list[Input], options: Options, skipped: list[dict[str, str]], skip_bad: bool
+) -> Any:
+    """(input, prediction) of all that can be read, in order; what cannot is added to `skipped`, or is the error."""
+    from fathom.depth_models.predict import predictions, read_scene
+    from fathom.progress import track
+
+    kept: list[Input] = []
+
+    def readable() -> Any:
+        for item in found:
+            try:
+                scene = read_scene(item.read(), options)
+            except DataError as error:
+                if not skip_bad:
+                    raise
+                skipped.append({"image": _shown(item.shown), "reason": _shown(error)})
+                continue
+            kept.append(item)
+            yield scene
+
+    for index, prediction in enumerate(track(predictions(model, readable(), options), "predicting", len(found))):
+        yield kept[index], prediction
 
 
 def _intrinsics(text: str | None) -> Intrinsics | None:
@@ -108,42 +141,59 @@ def _intrinsics(text: str | None) -> Intrinsics | None:
         fx, fy, cx, cy = (float(part) for part in text.split(","))
     except ValueError:
         raise UsageError(f"--intrinsics '{text}' is not four numbers FX,FY,CX,CY.") from None
-    return Intrinsics(fx, fy, cx, cy)
+    return Intrinsics(fx, fy, cx, cy, origin="given")
 
 
-def _target(out: Path, item: Found, output: str) -> Path:
-    from fathom.media.images import OUTPUTS
-
-    return out / (item.name + OUTPUTS[output])
+def _refuse_metres(model: DepthModel, options: Options, *, pointcloud: bool, scale: bool) -> None:
+    """Before anything is read: what needs metres is refused of a model that gives none."""
+    if model.kind == "metric" or options.known or not (pointcloud or scale):
+        return
+    wanted = "--pointcloud" if pointcloud else "--near and --far"
+    times = "--known X,Y=METRES" + ("" if model.kind == "scale-invariant" else " twice")
+    raise UsageError(
+        f"{wanted} takes metres, and '{model.name}' gives {model.kind} values, which have no unit; fix the scale by {times}, or "
+        "use a metric model."
+    )
 
 
 def _save(
-    prediction: Prediction, item: Found, out: Path, *, npy: bool, near: float | None, far: float | None
+    prediction: Prediction, item: Input, out: Path, *, npy: bool, near: float | None, far: float | None, cloud: bool
 ) -> list[Path]:
-    from fathom.depth_models.predict import DepthRangeWarning
+    """Write what was asked for of one image, and the sidecar that describes it."""
+    from fathom.media.depth_files import DepthRangeWarning
+    from fathom.media.inputs import targets
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DepthRangeWarning)  # said with the results, for all images at once
-        files = [prediction.save_png16(_target(out, item, "depth"))]
-    files.append(prediction.save_colour(_target(out, item, "colour"), near=near, far=far))
-    if npy:
-        files.append(prediction.save_npy(_target(out, item, "npy")))
+    files = []
+    if prediction.kind == "metric":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DepthRangeWarning)  # said with the results, for all images at once
+            files.append(prediction.save_png16(targets(out, item, "depth")))
+        if npy:
+            files.append(prediction.save_npy(targets(out, item, "npy")))
+    else:
+        output = "disparity" if prediction.kind == "affine-disparity" else "relative"
+        files.append(prediction.save_npy(targets(out, item, output)))
+    files.append(prediction.save_colour(targets(out, item, "colour"), near=near, far=far))
+    if cloud:
+        files.append(prediction.pointcloud(targets(out, item, "ply")))
+    files.append(prediction.save_sidecar(targets(out, item, "sidecar"), [_shown(file.name) for file in files]))
     return files
 
 
-def _row(prediction: Prediction, item: Found, files: list[Path]) -> dict[str, Any]:
+def _row(prediction: Prediction, item: Input, files: list[Path]) -> dict[str, Any]:
     import numpy as np
 
-    least, median, most = (float(v) for v in np.nanquantile(prediction.depth, (0, 0.5, 1)))
+    least, median, most = (float(v) for v in np.nanquantile(prediction.values, (0, 0.5, 1)))
+    record = prediction.record()
     return {
-        "image": _shown(item.path),
+        "image": _shown(item.shown),
         "name": _shown(item.name),
-        "size": list(prediction.depth.shape),
-        "input_size": list(prediction.input_size),
-        "nearest": least,
+        **{key: record[key] for key in ("size", "kind", "unit", "camera", "scale_operations")},
+        "input_size": record["model"]["input_size"],
+        "least": least,
         "median": median,
-        "farthest": most,
-        "beyond_png": prediction.beyond_png(),
+        "most": most,
+        "beyond_png": prediction.beyond_png() if prediction.kind == "metric" else 0,
         "files": [_shown(file) for file in files],
     }
 
@@ -153,26 +203,42 @@ def _shown(value: object) -> str:
     return str(value).encode("utf-8", "replace").decode()
 
 
-def _print(rows: list[dict[str, Any]], skipped: list[dict[str, str]], out: Path) -> None:
+def _say_assumed(count: int, images: int, model: DepthModel) -> None:
+    from fathom.data.camera import ASSUMED_FOV
+    from fathom.progress import note
+
+    effect = "metres scale with it" if model.uses_camera else "a wrong angle stretches point clouds sideways"
+    note(
+        f"No camera is known of {count} of {images} images: {ASSUMED_FOV:g} degrees across the longer side are assumed, and "
+        f"{effect}; --fov or --intrinsics state it."
+    )
+
+
+def _print(rows: list[dict[str, Any]], skipped: list[dict[str, str]], out: Path, model: DepthModel) -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
+    from fathom.media.colour_map import LABELS
+
     console = Console()
     if rows:
-        table = Table(title=f"Depth in metres, {len(rows)} image{'s' if len(rows) > 1 else ''}")
+        label = LABELS[rows[0]["kind"]]
+        title = f"{label[0].upper()}{label[1:]}, {len(rows)} image{'s' if len(rows) > 1 else ''}, by {model.name}"
+        table = Table(title=escape(_shown(title)))
         table.add_column("name", overflow="fold")
-        for heading in ("size", "nearest", "median", "farthest"):
+        for heading in ("size", "least", "median", "most", "camera"):
             table.add_column(heading, justify="right")
         for row in rows[:SHOWN]:
-            depths = (f"{row[key]:.2f}" for key in ("nearest", "median", "farthest"))
-            table.add_row(escape(row["name"]), "x".join(map(str, row["size"])), *depths)
+            values = (f"{row[key]:.2f}" if row["unit"] else f"{row[key]:.4g}" for key in ("least", "median", "most"))
+            table.add_row(escape(row["name"]), "x".join(map(str, row["size"])), *values, row["camera"]["origin"])
         console.print(table)
         if len(rows) > SHOWN:
             console.print(f"... and {len(rows) - SHOWN} more; --json FILE lists all.")
-        console.print(
-            f"Written to {escape(_shown(out))}: NAME_depth.png (millimetres), NAME_colour.png", soft_wrap=True
+        written = ", ".join(
+            f"NAME{Path(file).name.removeprefix(Path(rows[0]['name']).name)}" for file in rows[0]["files"]
         )
+        console.print(f"Written to {escape(_shown(out))}: {escape(written)}", soft_wrap=True)
     for row in rows:
         if row["beyond_png"]:
             console.print(

@@ -1,160 +1,199 @@
-"""Depth in metres from one image, at the image's own size."""
+"""`predict`: a depth model and images in, depth at each image's own size out."""
 
 from __future__ import annotations
 
-import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fathom.atomic import atomic_path
-from fathom.errors import CheckpointError, DataError, UsageError
-from fathom.models.network import Box, Network
-from fathom.sample import Grid, Intrinsics
+from fathom.data.camera import exif_camera
+from fathom.data.dataset import Dataset
+from fathom.depth_models.model import DepthMaps, DepthModel
+from fathom.depth_models.opening import Openable, open_depth_model
+from fathom.depth_models.prediction import LEAST_METRES, Prediction, given_camera
+from fathom.depth_models.scale import Known
+from fathom.errors import DataError, UsageError
+from fathom.sample import Grid, Intrinsics, Sample
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from fathom.models.saved import Trained
-
-MOST_METRES = 65.535
-"""The largest depth that 16 bits of millimetres hold."""
-
-LEAST_METRES = 1e-3
-"""Predictions are held above it, as all scores hold them: a linear output may fall below zero."""
+    Picture = str | Path | Image | NDArray[np.uint8] | Tensor | Sample
+    """A file, a Pillow image, ``(H, W, 3)`` uint8, a tensor ``(3, H, W)``, uint8 or float in [0, 1], or a frame of data."""
 
 
-class DepthRangeWarning(UserWarning):
-    """Depth that a 16-bit map in millimetres cannot hold."""
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """Depth of one image.
-
-    Attributes:
-        image: the image as it is seen (EXIF orientation applied), ``(H, W, 3)`` uint8.
-        depth: metres along the optical axis, ``(H, W)`` float32, at least 1 mm; NaN where the network gives none (a
-            network without padding leaves out the image's border).
-        input_size: the (height, width) at which the network saw the image.
-        source: the file, for messages; empty for an image from memory.
-    """
-
-    image: NDArray[np.uint8]
-    depth: NDArray[np.float32]
-    input_size: Grid
-    source: str = ""
-
-    def beyond_png(self) -> int:
-        """Pixels deeper than a 16-bit map in millimetres can say."""
-        return int(np.count_nonzero(self.depth > MOST_METRES))
-
-    def save_png16(self, path: str | Path) -> Path:
-        """Write millimetres as 16-bit PNG; 0 is unknown, 65535 is 65.535 m *or more* (with a `DepthRangeWarning`)."""
-        from PIL import Image
-
-        beyond = self.beyond_png()
-        if beyond:
-            warnings.warn(
-                f"{path}: {beyond} pixels lie beyond {MOST_METRES} m and are stored as {MOST_METRES} m; "
-                "save NPY to keep them.",
-                DepthRangeWarning,
-                stacklevel=2,
-            )
-        millimetres = np.nan_to_num(self.depth.astype(np.float64), nan=0.0).clip(0, MOST_METRES) * 1000
-        with atomic_path(path) as temporary:
-            Image.fromarray(millimetres.round().astype(np.uint16)).save(temporary, format="PNG")
-        return Path(path)
-
-    def save_npy(self, path: str | Path) -> Path:
-        """Write the depth in metres as it is: ``(H, W)`` float32 NPY, NaN where unknown."""
-        with atomic_path(path) as temporary, temporary.open("wb") as file:
-            np.save(file, self.depth, allow_pickle=False)
-        return Path(path)
-
-    def save_colour(self, path: str | Path, *, near: float | None = None, far: float | None = None) -> Path:
-        """Write a PNG of the depth in colour beside a scale in metres.
-
-        The scale runs from `near` to `far` metres; by default over this image's depths but for 1 % at either end.
-        """
-        from fathom.media.colour_map import save_colour_map
-
-        return save_colour_map(self.depth, path, near=near, far=far)
-
-    def pointcloud(self, path: str | Path, *, intrinsics: Intrinsics | None = None, fov: float | None = None) -> Path:
-        """Write a binary PLY of coloured points; see `fathom.media.pointcloud.camera` for `intrinsics` and `fov`."""
-        from fathom.media.pointcloud import camera, save_ply, unproject
-
-        height, width = self.depth.shape
-        points, known = unproject(self.depth, camera((height, width), intrinsics=intrinsics, fov=fov))
-        return save_ply(path, points, self.image[known])
-
-
+@overload
 def predict(
-    model: Trained | str | Path,
-    image: str | Path | Image | NDArray[np.uint8] | Tensor,
+    model: Openable | None,
+    image: Picture,
     *,
     size: Grid | None = None,
     device: str = "auto",
-) -> Prediction:
-    """Read depth from one image.
+    kind: str | None = None,
+    fov: float | None = None,
+    intrinsics: Intrinsics | None = None,
+    known: Sequence[Known] = (),
+    batch_size: int = 1,
+) -> Prediction: ...
+@overload
+def predict(
+    model: Openable | None,
+    image: list[Any] | tuple[Any, ...] | Dataset,
+    *,
+    size: Grid | None = None,
+    device: str = "auto",
+    kind: str | None = None,
+    fov: float | None = None,
+    intrinsics: Intrinsics | None = None,
+    known: Sequence[Known] = (),
+    batch_size: int = 1,
+) -> list[Prediction]: ...
+def predict(
+    model: Openable | None,
+    image: Picture | list[Any] | tuple[Any, ...] | Dataset,
+    *,
+    size: Grid | None = None,
+    device: str = "auto",
+    kind: str | None = None,
+    fov: float | None = None,
+    intrinsics: Intrinsics | None = None,
+    known: Sequence[Known] = (),
+    batch_size: int = 1,
+) -> Prediction | list[Prediction]:
+    """Read depth from one image, or from several.
 
     Args:
-        model: a trained depth network, or the path of its run or checkpoint folder.
-        image: a file, a Pillow image, ``(H, W, 3)`` uint8, or a tensor ``(3, H, W)``, uint8 or float in [0, 1].
-        size: (height, width) at which the network sees it; see `working_size` for the default.
+        model: whatever `open_depth_model` opens: a name, a path, an `nn.Module`; None is the network that comes with the
+            package.
+        image: a file, a Pillow image, ``(H, W, 3)`` uint8, a tensor ``(3, H, W)``, uint8 or float in [0, 1], or a frame
+            (`Sample`); a list of these, or a `Dataset`, gives a list.
+        size: (height, width) at which the model sees each image; by default its own choice.
         device: ``cpu``, ``cuda``, ``mps`` or ``auto``.
+        kind: of depth, for a module that does not declare it.
+        fov: horizontal field of view in degrees, where the camera is known by it.
+        intrinsics: the camera in pixels of the image; without both, it is that of the data, of the photo's EXIF, the model's
+            estimate, or assumed, in this order; `Prediction.camera` says which.
+        known: points of known distance, which fix the scale.
+        batch_size: neighbouring images of one size that are predicted at once.
 
     Raises:
+        UsageError: there is no such model; metres are wanted of a relative one; the camera belongs to another image size.
         CheckpointError: the checkpoint is broken, or its network does not predict depth.
         DataError: the file is no image that can be read.
     """
-    from fathom.devices import resolve_device
+    opened = open_depth_model(model, device=device, input_size=size, kind=kind)
+    several = isinstance(image, list | tuple | Dataset)
+    options = Options(fov, intrinsics, tuple(known), batch_size)
+    found = list(predictions(opened, image if several else [image], options))  # type: ignore[arg-type, list-item]
+    return found if several else found[0]
 
-    trained = open_depth_model(model)
-    network = trained.model
-    assert isinstance(network, Network)
-    pixels, source = _pixels(image)
-    original = (int(pixels.shape[-2]), int(pixels.shape[-1]))
-    working = size or working_size(original, trained.input_size, network.stride)
-    values = _run(network, pixels, working, resolve_device(device))
-    depth = to_image_size(
-        values, working=working, box=network.output_crop(working), stride=network.output_stride, original=original
+
+@dataclass(frozen=True)
+class Options:
+    """How images are predicted; see `predict` for the fields."""
+
+    fov: float | None = None
+    intrinsics: Intrinsics | None = None
+    known: tuple[Known, ...] = ()
+    batch_size: int = 1
+
+
+def predictions(
+    model: DepthModel, images: Iterable[Picture | Scene], options: Options = Options()
+) -> Iterator[Prediction]:
+    """Predict images (or what `read_scene` made of them) one after the other, neighbours of one size together; memory is flat in their number."""
+    group: list[Scene] = []
+    first: Grid | None = None
+    for image in images:
+        scene = image if isinstance(image, Scene) else read_scene(image, options)
+        first = first or scene.size
+        if options.intrinsics is not None and scene.size != first:
+            sizes = " and ".join(f"{width}x{height}" for height, width in (first, scene.size))
+            raise UsageError(
+                f"Intrinsics are in pixels of one image size, and the images have several ({sizes}, width x height); give the "
+                "field of view (--fov), or predict each size by itself."
+            )
+        if group and (len(group) >= options.batch_size or group[0].size != scene.size):
+            yield from _predict_group(model, group, options)
+            group = []
+        group.append(scene)
+    if group:
+        yield from _predict_group(model, group, options)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One image ready for a model: its pixels, its camera where known, its name, and coarse depth where the data has it."""
+
+    pixels: UInt8[Tensor, "3 H W"]
+    camera: Intrinsics | None
+    source: str
+    prompt: Tensor | None = None
+
+    @property
+    def size(self) -> Grid:
+        return int(self.pixels.shape[-2]), int(self.pixels.shape[-1])
+
+
+def read_scene(image: Picture, options: Options = Options()) -> Scene:
+    """Read an image and resolve its camera: given, of the data, of the photo's EXIF; None leaves it to the model."""
+    if isinstance(image, Sample):
+        prompt = torch.where(image.valid, image.depth, 0.0)[0]
+        pixels = image.image if image.image.dtype == torch.uint8 else (image.image * 255).round().byte()
+        scene = Scene(pixels, image.intrinsics, image.id, prompt)
+    else:
+        pixels, source, camera = _pixels(image)
+        scene = Scene(pixels, camera, source)
+    given = given_camera(scene.size, intrinsics=options.intrinsics, fov=options.fov, what=scene.source)
+    return scene if given is None else Scene(scene.pixels, given, scene.source, scene.prompt)
+
+
+def _predict_group(model: DepthModel, group: Sequence[Scene], options: Options) -> Iterator[Prediction]:
+    maps = model.predict(
+        torch.stack([scene.pixels for scene in group]),
+        [scene.camera for scene in group],
+        prompts=[scene.prompt for scene in group] if model.takes_prompt else None,
     )
-    if not torch.isfinite(depth).any():
-        raise DataError(source or "image", f"got no finite depth from the network in {trained.path}")
-    depth = torch.where(torch.isfinite(depth), depth.clamp(min=LEAST_METRES), torch.nan)
-    return Prediction(pixels.permute(1, 2, 0).numpy(), depth.numpy(), working, source)
+    about = {"name": model.name, "licence": model.licence or None, **model.facts()}
+    for index, scene in enumerate(group):
+        prediction = _prediction(scene, maps, index, about)
+        yield prediction.scaled(*options.known) if options.known else prediction
 
 
-def open_depth_model(model: Trained | str | Path) -> Trained:
-    """The trained depth network at a path, or the one given; `CheckpointError` where it predicts something else."""
-    from fathom.models.saved import load_model
+def _prediction(scene: Scene, maps: DepthMaps, index: int, about: dict[str, Any]) -> Prediction:
+    values = maps.values[index]
+    if not torch.isfinite(values).any():
+        raise DataError(scene.source or "image", f"got no finite depth from {about['name']}")
+    values = torch.where(torch.isfinite(values), values, torch.nan)
+    if maps.kind == "metric":
+        values = values.clamp(min=LEAST_METRES)
+    return Prediction(
+        image=scene.pixels.permute(1, 2, 0).numpy(),
+        values=values.numpy(),
+        kind=maps.kind,
+        camera=maps.cameras[index],
+        input_size=maps.input_size,
+        source=scene.source,
+        model=about,
+        confidence=None if maps.confidence is None else maps.confidence[index].numpy(),
+    )
 
-    trained = load_model(model) if isinstance(model, str | Path) else model
-    predicts = getattr(trained.model, "predicts", None)
-    if predicts != "depth":
-        what = {"image": "images", "depth_edges": "edges of depth maps"}.get(str(predicts), "something else")
-        raise CheckpointError(
-            trained.path,
-            f"is of '{trained.model_name}', which predicts {what} and no depth",
-            "name the checkpoint of a depth network; 'fathom probe' tells what the others know of depth",
-        )
-    return trained
 
-
-def _pixels(image: str | Path | Image | NDArray[np.uint8] | Tensor) -> tuple[UInt8[Tensor, "3 H W"], str]:
-    """The image as uint8, and its file's name."""
+def _pixels(image: Any) -> tuple[UInt8[Tensor, "3 H W"], str, Intrinsics | None]:
+    """The image as uint8, its file's name, and the camera of its EXIF."""
     if isinstance(image, (str, Path)):
-        from fathom.data.formats.files import read_rgb
+        from fathom.data.formats.files import read_exif, read_rgb
 
-        return read_rgb(image), str(image)
+        pixels = read_rgb(image)
+        return pixels, str(image), exif_camera(read_exif(image), (int(pixels.shape[1]), int(pixels.shape[2])))
+    camera = None
     if isinstance(image, Tensor):
         pixels = image if image.dtype == torch.uint8 else (image.float() * 255).round().clamp(0, 255).byte()
         pixels = pixels.cpu()
@@ -162,69 +201,14 @@ def _pixels(image: str | Path | Image | NDArray[np.uint8] | Tensor) -> tuple[UIn
         if image.dtype != np.uint8 or image.ndim != 3:
             raise UsageError(f"The image is {image.dtype} of shape {image.shape}; wanted uint8 (H, W, 3).")
         pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
-    else:
+    elif hasattr(image, "getexif"):
         from PIL import ImageOps
 
         upright = ImageOps.exif_transpose(image).convert("RGB")
         pixels = torch.from_numpy(np.array(upright)).permute(2, 0, 1)
+        camera = exif_camera(image.getexif(), (upright.height, upright.width))
+    else:
+        raise UsageError(f"An image is a file, a Pillow image, an array or a tensor, not {type(image).__name__}.")
     if pixels.ndim != 3 or pixels.shape[0] != 3 or 0 in pixels.shape:
         raise UsageError(f"The image is {tuple(pixels.shape)} as channels, height, width; wanted three channels.")
-    return pixels, ""
-
-
-def working_size(original: Grid, trained: Grid, stride: int) -> Grid:
-    """The size at which a network sees an image unless told otherwise.
-
-    It has the area of the training size and the shape of the image, in multiples of `stride`: nothing looks stretched
-    that did not in training. An image of the training shape is seen at exactly the training size.
-    """
-    height, width = original
-    scale = (trained[0] * trained[1] / (height * width)) ** 0.5
-    if max(abs(height * scale - trained[0]), abs(width * scale - trained[1])) < stride / 2:
-        return trained
-    rows, columns = (max(round(length * scale / stride), 1) * stride for length in original)
-    return rows, columns
-
-
-@torch.inference_mode()
-def _run(network: Network, pixels: UInt8[Tensor, "3 H W"], working: Grid, device: str) -> Float[Tensor, "h w"]:
-    from fathom.data.transforms import resize_image
-
-    batch = resize_image(pixels, working)[None].to(device).float() / 255
-    output: Tensor = network.to(device)(batch)
-    return output[0, 0].float().cpu()
-
-
-def to_image_size(
-    values: Float[Tensor, "h w"], *, working: Grid, box: Box, stride: int, original: Grid
-) -> Float[Tensor, "H W"]:
-    """Bilinear interpolation of a network's output at the pixel centres of the original image.
-
-    Output cell ``(i, j)`` covers `stride` x `stride` pixels of the network's input, of size `working`, from
-    ``(box.top + i * stride, box.left + j * stride)``. Pixels outside `box`, of which the network says nothing, are NaN.
-    """
-    top, left, height, width = box
-    rows = _between(original[0], working[0], top, height, stride, values.shape[0])
-    columns = _between(original[1], working[1], left, width, stride, values.shape[1])
-    values = torch.lerp(values[rows.low], values[rows.high], rows.weight[:, None])
-    values = torch.lerp(values[:, columns.low], values[:, columns.high], columns.weight[None])
-    values[~rows.inside] = torch.nan
-    values[:, ~columns.inside] = torch.nan
-    return values
-
-
-@dataclass(frozen=True)
-class _Between:
-    """Where the pixels of one axis lie between the cells of the output: two neighbours and the weight of the second."""
-
-    low: Tensor
-    high: Tensor
-    weight: Tensor
-    inside: Tensor
-
-
-def _between(pixels: int, working: int, start: int, extent: int, stride: int, cells: int) -> _Between:
-    centres = (torch.arange(pixels, dtype=torch.float64) + 0.5) * (working / pixels) - start
-    at = (centres / stride - 0.5).clamp(0, cells - 1)
-    low = at.floor().long()
-    return _Between(low, (low + 1).clamp(max=cells - 1), (at - low).float(), (centres >= 0) & (centres <= extent))
+    return pixels, "", camera

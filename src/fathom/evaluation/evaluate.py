@@ -70,11 +70,11 @@ def evaluate(
         DataError: data that cannot be read, or of which no pixel counts.
     """
     from fathom.data.sources import load
-    from fathom.depth_models.predict import open_depth_model
+    from fathom.depth_models.network import trained_depth_network
     from fathom.devices import resolve_device
 
     fitting = None if align in (None, "none") else named("alignment", align, ALIGNMENTS)
-    trained = open_depth_model(checkpoint)
+    trained = trained_depth_network(checkpoint)
     if isinstance(data, Dataset):
         part, sentence = choose_frames(data, trained, split or "all")
     else:
@@ -178,7 +178,7 @@ class Measure:
 
     def _at_truth(self, values: Float[Tensor, "1 h w"], size: Grid) -> Float[Tensor, "H W"]:
         """Bilinear at the pixel centres of the truth; where the network leaves out a border, its nearest prediction."""
-        from fathom.depth_models.predict import to_image_size
+        from fathom.depth_models.resampling import to_image_size
 
         top, left, height, width = self.covered
         stride = self.network.output_stride

@@ -8,6 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 DEPTH_MAP = "magma_r"
+NEARNESS_MAP = "magma"
+"""Of values that are large where it is near, such as 1/depth."""
+
 ERROR_MAP = "RdBu_r"
 UNKNOWN = "0.85"
 """Grey of pixels without ground truth."""
@@ -23,12 +26,12 @@ def shared_range(maps: Sequence[NDArray[np.floating]], trim: float = 0.01) -> tu
     return (low, high) if high > low else (low, low + 1e-3)
 
 
-def colourise(depth: NDArray[np.floating], low: float, high: float) -> NDArray[np.uint8]:
-    """``(H, W)`` metres to ``(H, W, 3)`` RGB on the depth map; pixels that are not finite become light grey."""
+def colourise(depth: NDArray[np.floating], low: float, high: float, colours: str = DEPTH_MAP) -> NDArray[np.uint8]:
+    """``(H, W)`` metres to ``(H, W, 3)`` RGB on a colour map; pixels that are not finite become light grey."""
     from matplotlib import colormaps
 
     known = np.isfinite(depth)
     share = np.clip((np.where(known, depth, low) - low) / (high - low), 0, 1)
-    rgb = (colormaps[DEPTH_MAP](share)[..., :3] * 255).round().astype(np.uint8)
+    rgb = (colormaps[colours](share)[..., :3] * 255).round().astype(np.uint8)
     rgb[~known] = round(255 * float(UNKNOWN))
     return rgb

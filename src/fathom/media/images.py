@@ -10,7 +10,15 @@ from pathlib import Path
 from fathom.data.formats.files import IMAGE_SUFFIXES
 from fathom.errors import DataError, UsageError
 
-OUTPUTS = {"depth": "_depth.png", "colour": "_colour.png", "npy": "_depth.npy", "ply": ".ply"}
+OUTPUTS = {
+    "depth": "_depth.png",
+    "colour": "_colour.png",
+    "npy": "_depth.npy",
+    "relative": "_relative.npy",
+    "disparity": "_disparity.npy",
+    "sidecar": "_depth.json",
+    "ply": ".ply",
+}
 """What is written for an image called NAME: NAME followed by this."""
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import numpy as np
@@ -10,37 +9,9 @@ from jaxtyping import Bool, Float32, UInt8
 from numpy import ndarray
 
 from fathom.atomic import atomic_path
-from fathom.errors import UsageError
-from fathom.sample import Grid, Intrinsics
-
-DEFAULT_FOV = 60.0
-"""Degrees across the longer side where nothing is known of the camera: between a phone's main lens (about 70) and a
-normal lens (about 40 on film). A wrong angle stretches the cloud sideways; its depths stay as they are."""
+from fathom.sample import Intrinsics
 
 _VERTEX = np.dtype([("xyz", "<f4", 3), ("rgb", "u1", 3)])
-
-
-def camera(size: Grid, *, intrinsics: Intrinsics | None = None, fov: float | None = None) -> Intrinsics:
-    """The pinhole camera of an image of `size`: `intrinsics` themselves, or square pixels seen under an angle.
-
-    Args:
-        size: (height, width) of the image.
-        intrinsics: focal lengths and principal point in pixels of this image.
-        fov: horizontal field of view in degrees: ``fx = W / (2 tan(fov / 2))``. Where both are None, `DEFAULT_FOV`
-            across the longer side.
-    """
-    if intrinsics is not None:
-        if fov is not None:
-            raise UsageError("A field of view and intrinsics say the same thing twice; give one of them.")
-        if not (intrinsics.fx > 0 and intrinsics.fy > 0):
-            raise UsageError(f"Focal lengths of {intrinsics.fx:g} and {intrinsics.fy:g} pixels are not above 0.")
-        return intrinsics
-    height, width = size
-    if fov is not None and not 0 < fov < 180:
-        raise UsageError(f"A field of view of {fov:g} degrees is not between 0 and 180.")
-    across = width if fov is not None else max(height, width)
-    focal = across / (2 * math.tan(math.radians(DEFAULT_FOV if fov is None else fov) / 2))
-    return Intrinsics(focal, focal, width / 2, height / 2)
 
 
 def unproject(depth: Float32[ndarray, "H W"], view: Intrinsics) -> tuple[Float32[ndarray, "N 3"], Bool[ndarray, "H W"]]:

@@ -37,6 +37,8 @@ class Network(nn.Module):
         output_channels: C of the prediction.
         global_context: whether attention or normalisation lets every output pixel see the whole image, beyond
             the receptive field of the convolutions.
+        takes_camera: whether `forward` takes the camera as a second argument, ``(B, 4)``: fx, fy, cx and cy in pixels of the
+            image, NaN where it is unknown.
         checkpointing: recompute activations in the backward pass instead of keeping them: the same gradients
             for less memory and about a third more time.
     """
@@ -51,6 +53,7 @@ class Network(nn.Module):
     output_stride: int = 1
     output_channels: int = 1
     global_context: bool = False
+    takes_camera: bool = False
     checkpointing: bool = False
 
     def forward(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:

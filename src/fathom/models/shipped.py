@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+DEFAULT = "rooms-residual_cnn"
+"""The network that is used where none is named."""
+
 FOLDER = Path(__file__).parent / "shipped_models"
 
 

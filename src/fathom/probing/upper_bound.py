@@ -75,9 +75,9 @@ def open_upper_bound(path: str | Path | Trained, test: Dataset) -> tuple[str, Tr
         UsageError: it was trained on scenes of the test part, so it would be no upper bound but a memory.
         CheckpointError: it is broken, or predicts no depth.
     """
-    from fathom.depth_models.predict import open_depth_model
+    from fathom.depth_models.network import trained_depth_network
 
-    trained = open_depth_model(path)
+    trained = trained_depth_network(path)
     refuse_seen("The upper bound", trained.train_scenes, test)
     return f"upper-bound:{path if isinstance(path, str | Path) else trained.path}", trained
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fathom.media.pointcloud import DEFAULT_FOV, camera, unproject
+from fathom.data.camera import ASSUMED_FOV, assumed
+from fathom.media.pointcloud import unproject
 from fathom.report.thumbnails import enlarged, truth_of
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def assumption(pictures: Sequence[Picture]) -> str:
     if all(picture.intrinsics is not None for picture in pictures):
         return ""
     return (
-        f"The data do not say what camera they were taken with; {DEFAULT_FOV:g} degrees across the longer side are "
+        f"The data do not say what camera they were taken with; {ASSUMED_FOV:g} degrees across the longer side are "
         "assumed. A wrong angle stretches the cloud sideways and leaves its depths alone."
     )
 
@@ -52,7 +53,7 @@ def _frame(picture: Picture, encoders: Sequence[str]) -> dict[str, Any]:
     step = max(1, int(np.ceil((height * width / MOST_POINTS) ** 0.5)))
     kept = np.zeros((height, width), dtype=bool)
     kept[step // 2 :: step, step // 2 :: step] = True
-    view = camera((height, width), intrinsics=picture.intrinsics)
+    view = picture.intrinsics or assumed((height, width))
     rays, _ = unproject(np.where(kept, np.float32(1), np.float32(np.nan)), view)
     predictions = [enlarged(picture.predictions[name].numpy(), truth.shape)[kept] for name in encoders]
     colours = (picture.image.permute(1, 2, 0).numpy()[kept] * 255).round().clip(0, 255).astype(np.uint8)

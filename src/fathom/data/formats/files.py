@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,6 +18,9 @@ from torch import Tensor
 
 from fathom.data.limits import MOST_PIXELS
 from fathom.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from PIL.Image import Exif
 
 SKIP = "replace the file or leave the frame out with --skip-bad"
 
@@ -63,6 +67,15 @@ def decode_image(path: Path, data: bytes | None = None) -> np.ndarray:
                 decoded = decoded.convert("RGBA" if "transparency" in decoded.info else "RGB")
             decoded.load()
             return np.asarray(ImageOps.exif_transpose(decoded))
+
+
+def read_exif(path: str | Path) -> Exif:
+    """The EXIF of an image file, empty where it has none."""
+    from PIL import Image
+
+    path = Path(path)
+    with _reading(path, "an image"), Image.open(path) as picture:
+        return picture.getexif()
 
 
 def read_rgb(path: str | Path, data: bytes | None = None) -> UInt8[Tensor, "3 H W"]:
