@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from fathom.atomic import atomic_path, write_json
 from fathom.errors import DataError
+from fathom.inputs import read_json
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -34,3 +37,57 @@ def test_a_folder_that_cannot_be_written_gets_one_sentence(tmp_path: Path) -> No
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot be written"):
         write_json(tmp_path / "file" / "a.json", {})
+
+
+def test_a_device_and_a_pipe_are_written_through_and_never_replaced(tmp_path: Path) -> None:
+    write_json("/dev/null", {"x": 1})
+    assert Path("/dev/null").is_char_device()
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(DataError, match="a pipe that nobody reads"):
+        write_json(pipe, {"x": 1})
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_json(pipe, {"x": 2})
+    assert json.loads(os.read(reader, 100)) == {"x": 2} and pipe.is_fifo()
+    os.close(reader)
+
+
+def test_a_symlink_stays_and_what_it_leads_to_is_replaced(tmp_path: Path) -> None:
+    real, link = tmp_path / "elsewhere" / "real.json", tmp_path / "link.json"
+    link.symlink_to(real)
+    for value in (1, 2):
+        write_json(link, {"x": value})
+        assert link.is_symlink() and json.loads(real.read_text()) == {"x": value}
+    with pytest.raises(DataError, match="is a folder where a file is to be written"):
+        write_json(tmp_path, {})
+
+
+def test_names_of_any_length_get_their_file_or_one_sentence(tmp_path: Path) -> None:
+    write_json(tmp_path / ("x" * 250 + ".json"), {})
+    for name in ("y" * 300, "a\0b"):
+        with pytest.raises(DataError, match=r"cannot be written|not a name"):
+            write_json(tmp_path / name, {})
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_sigterm_removes_what_is_half_written(tmp_path: Path) -> None:
+    code = (
+        "import sys, time\nfrom fathom.cli.main import _end_on_sigterm\nfrom fathom.atomic import atomic_path\n"
+        "_end_on_sigterm()\nwith atomic_path(sys.argv[1]) as path:\n print(path, flush=True); time.sleep(60)"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "a.png")], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None and Path(child.stdout.readline().strip()).is_file()
+    child.terminate()
+    assert child.wait(20) == 143 and not list(tmp_path.iterdir())
+
+
+def test_a_sealed_file_says_when_a_byte_of_it_changed(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_json(path, {"x": [1.5, "é"], "name": os.fsdecode(b"\xff")}, checksum=True)
+    record = read_json(path, dict, checksum=True)
+    assert record["x"] == [1.5, "é"] and record["name"] == os.fsdecode(b"\xff")
+    whole = path.read_bytes()
+    for at in range(0, len(whole), 7):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        with pytest.raises(DataError, match="checksum"):
+            read_json(path, dict, checksum=True)

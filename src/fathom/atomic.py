@@ -1,9 +1,15 @@
-"""Files that are either whole or absent, whatever interrupts the writing."""
+"""Files that are either whole or absent, whatever interrupts the writing. Everything that Fathom writes goes through here."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
+import re
+import secrets
+import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,46 +17,102 @@ from pathlib import Path
 from typing import Any
 
 from fathom.errors import DataError
+from fathom.inputs import seal
+
+_LEFTOVER = re.compile(r"\..*\.part(\.[^.]*)?", re.DOTALL)
+_LONGEST_STEM = 40
+"""Characters of the target's name in the temporary one, so that it never is the temporary name that is too long."""
 
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is flushed to disk and renamed, else it is removed.
 
-    The temporary name keeps the suffix, since many writers choose the format by it.
+    The temporary name keeps the suffix, since many writers choose the format by it. A symlink stays, and what it points to
+    is replaced. Into what is no regular file but can be written to (``/dev/null``, ``/dev/stdout``, a pipe that somebody
+    reads) the finished content is copied; all else is refused.
     """
     target = Path(path)
+    stream = _is_stream(target)
+    temporary: Path | None = None
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{target.stem}.", suffix=target.suffix, dir=target.parent)
-    except OSError as error:
-        raise DataError(target, f"cannot be written ({error.strerror})", "choose a folder you may write to") from error
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        # mkstemp makes files private; give the permissions an ordinary new file would have.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
+        # Never replace a symlink: the file it leads to is meant.
+        final = target if stream else Path(os.path.realpath(target))
+        folder = Path(tempfile.gettempdir()) if stream else final.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        # Named before it is made, so that a signal at any moment finds what to remove.
+        temporary = folder / (
+            f".{target.stem[:_LONGEST_STEM]}.{os.getpid()}-{secrets.token_hex(4)}.part{target.suffix[:_LONGEST_STEM]}"
+        )
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(target)
+        if stream:
+            _copy(temporary, target)
+        else:
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.replace(final)
     except OSError as error:
-        raise DataError(target, f"cannot be written ({error.strerror})", "free some space or choose another") from error
+        raise DataError(
+            target, f"cannot be written ({error.strerror or error})", "free some space or choose another folder"
+        ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+def _is_stream(target: Path) -> bool:
+    """Whether `target` is written through, not replaced; raises `DataError` where it is neither a file nor writable."""
+    try:
+        mode = target.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise DataError(target, f"cannot be written ({error.strerror})", "choose another name") from error
+    except ValueError as error:
+        raise DataError(repr(str(target)), "is not a name of a file", "choose another name") from error
+    if stat.S_ISCHR(mode) or stat.S_ISFIFO(mode):
+        return True
+    if stat.S_ISREG(mode):
+        # /dev/stdout redirected to a file: replacing that file would lose what the shell wrote there.
+        return target.absolute().parts[1:2] in (("dev",), ("proc",))
+    kind = "a folder" if stat.S_ISDIR(mode) else "a device or socket"
+    raise DataError(target, f"is {kind} where a file is to be written", "choose another name")
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Write the content of `source` into a device or pipe."""
+    try:
+        handle = os.open(target, os.O_WRONLY | os.O_NONBLOCK | os.O_APPEND)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            raise DataError(target, "is a pipe that nobody reads", "start its reader first") from error
+        raise
+    os.set_blocking(handle, True)
+    with os.fdopen(handle, "wb") as out, source.open("rb") as file:
+        shutil.copyfileobj(file, out)
+
+
+def is_leftover(name: str) -> bool:
+    """Whether a file of this name was left by a process that was killed in `atomic_path`."""
+    return _LEFTOVER.fullmatch(name) is not None
 
 
 def write_text(path: str | Path, text: str) -> None:
     """Write `text` (UTF-8) to `path` atomically."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
-def write_json(path: str | Path, value: Any) -> None:
-    """Write `value` as indented JSON to `path` atomically; NaN and infinities are refused, since JSON has none."""
-    write_text(path, json_text(value))
+def write_json(path: str | Path, value: Any, *, checksum: bool = False) -> None:
+    """Write `value` as indented JSON to `path` atomically; NaN and infinities are refused, since JSON has none.
+
+    With `checksum` an object's first line holds the SHA-256 of all that follows, which
+    ``fathom.inputs.read_json(..., checksum=True)`` verifies.
+    """
+    text = json_text(value)
+    write_text(path, seal(text) if checksum else text)
 
 
 def json_text(value: Any) -> str:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 T = TypeVar("T")
 
@@ -23,7 +27,36 @@ def set_quiet(quiet: bool) -> None:
 def note(message: str) -> None:
     """Print a line on standard error unless quiet."""
     if not _quiet:
-        print(message, file=sys.stderr, flush=True)
+        print(printable(message), file=sys.stderr, flush=True)
+
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+def printable(text: object, *, one_line: bool = False) -> str:
+    """`text` that any terminal shows and that cannot steer it, whatever bytes the names in it are made of.
+
+    Control characters and bytes that are not UTF-8 become escapes; with `one_line` line breaks and tabs too.
+    """
+    shown = str(text).encode("utf-8", "backslashreplace").decode("utf-8")
+    if one_line:
+        shown = shown.replace("\n", "\\n").replace("\t", "\\t")
+    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), shown)
+
+
+def console(width: int | None = None, *, stderr: bool = False) -> Console:
+    """The console for tables and results. Nothing in a text is markup: a folder may be called ``[/red]``.
+
+    What is to have a style is given as `rich.text.Text` or with ``style=``.
+
+    Args:
+        width: where no terminal says how wide it is.
+        stderr: print on standard error.
+    """
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(width=None if stream.isatty() else width, stderr=stderr, markup=False, emoji=False, highlight=False)
 
 
 def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
@@ -42,7 +75,6 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
 
 
 def _bar(items: Iterable[T], description: str, total: int | None) -> Iterator[T]:
-    from rich.console import Console
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -53,14 +85,14 @@ def _bar(items: Iterable[T], description: str, total: int | None) -> Iterator[T]
     )
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with Progress(*columns, console=console(stderr=True), transient=True) as progress:
         yield from progress.track(items, total=total, description=description)
 
 

@@ -27,24 +27,22 @@ def compare(
 
     One RUN compares the encoders in it.
     """
-    import sys
-
-    from rich.console import Console
 
     from fathom.atomic import write_json
     from fathom.probing.evidence.compare import compare as run
     from fathom.probing.evidence.evidence import Evidence
+    from fathom.progress import console
 
     names = [str(path) for path in runs]
     found = run([Evidence.load(path) for path in runs], names, against=against)
     if json is not None:
         write_json(json, found.to_json())
-    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    screen = console(WIDTH)
     for number, name in enumerate(names, 1):
-        console.print(f"run {number}: {name}", markup=False, soft_wrap=True)
+        screen.print(f"run {number}: {name}", soft_wrap=True)
     for table in found.tables():
-        console.print(table)
+        screen.print(table)
     for line in found.notes:
-        console.print(f"note: {line}", markup=False, soft_wrap=True)
+        screen.print(f"note: {line}", soft_wrap=True)
     if json is not None:
-        console.print(f"Written: {json}", markup=False, soft_wrap=True)
+        screen.print(f"Written: {json}", soft_wrap=True)

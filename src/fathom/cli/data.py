@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json as jsonlib
-import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -25,14 +23,6 @@ if TYPE_CHECKING:
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, help="Look at, check, split, render, export and pack data."
 )
-
-
-@app.callback()
-def _before() -> None:
-    # A frame is called after its file, whose name need not be UTF-8: print it with escapes rather than not at all.
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
 
 
 Data = Annotated[str, typer.Argument(help="DATA: rooms, KIND:PATH, or a path whose kind is recognised.")]
@@ -77,20 +67,18 @@ def info(
     quiet: Quiet = False,
 ) -> None:
     """Print what DATA holds, and draw a contact sheet into --out."""
-    from rich.console import Console
-
     from fathom.data.formats.files import DepthUnitWarning
     from fathom.data.loading import Skipped
     from fathom.data.tools.survey import examples, survey
     from fathom.errors import DataError
-    from fathom.progress import set_quiet
+    from fathom.progress import console, set_quiet
     from fathom.report.contact import contact_sheet
 
     set_quiet(quiet)
     dataset = _open(data, depth_scale, skip_bad)
     skipped = Skipped() if skip_bad else None
     found = survey(dataset, most=frames or None, skipped=skipped)
-    Console(width=140, soft_wrap=True).print(_table(dataset, found))
+    console(140).print(_table(dataset, found))
     location = dataset.source.location
     if json:
         record = {"kind": dataset.source.kind, "location": location, "facts": dict(dataset.source.facts)}

@@ -63,11 +63,9 @@ def evaluate(
     import shlex
     import sys
 
-    from rich.console import Console
-
     from fathom.atomic import write_json
     from fathom.evaluation.evaluate import evaluate as run
-    from fathom.progress import set_quiet
+    from fathom.progress import console, set_quiet
     from fathom.report.evaluation import draw
 
     set_quiet(quiet)
@@ -89,8 +87,8 @@ def evaluate(
     written = [*found.save(out), *draw(found, out)]
     if json is not None:
         write_json(json, found.to_json())
-    console = Console(width=None if sys.stdout.isatty() else WIDTH)
-    console.print(found.table())
+    screen = console(WIDTH)
+    screen.print(found.table())
     for line in found.notes:
-        console.print(f"note: {line}", markup=False, soft_wrap=True)
-    console.print(f"Written: {', '.join(map(str, written))}", markup=False, soft_wrap=True)
+        screen.print(f"note: {line}", soft_wrap=True)
+    screen.print(f"Written: {', '.join(map(str, written))}", soft_wrap=True)

@@ -6,12 +6,16 @@ A command's module is imported only when that command is called, which keeps ``f
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
+import threading
 import warnings
+from io import TextIOWrapper
+from types import FrameType
 
 import typer
 
-from fathom.errors import FathomError
+from fathom.errors import FathomError, UsageError
 
 COMMANDS = {
     "probe": ("fathom.cli.probe", "Decide what frozen encoders know of a feature such as depth."),
@@ -24,8 +28,11 @@ COMMANDS = {
 }
 """name -> (module, one line of help)."""
 
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
+INTERRUPTED, TERMINATED = 130, 143
+"""Exit codes after Ctrl-C and after SIGTERM, as shells have them; 1 is a failure and 2 a command that cannot be meant."""
+
+LONGEST_MESSAGE = 4000
+"""Characters of an error: a file can make its own text part of a sentence about it."""
 
 
 def load_command(name: str) -> typer.Typer:
@@ -46,6 +53,7 @@ def _overview() -> str:
         "What does a vision model know about depth, and how well can depth be read from one image?\n\n"
         f"Commands:\n{lines}\n\n"
         "fathom COMMAND --help tells each command's options; fathom --version the version.\n"
+        "Every command takes --limit NAME=VALUE to raise a limit on what is read (docs/limits.md).\n"
     )
 
 
@@ -68,8 +76,51 @@ def _plain_warnings() -> None:
     warnings.showwarning = show
 
 
+def _say(message: object) -> None:
+    """Print an error as one line on standard error."""
+    from fathom.progress import printable
+
+    text = printable(message, one_line=True)
+    print(text if len(text) <= LONGEST_MESSAGE else f"{text[:LONGEST_MESSAGE]} ...", file=sys.stderr)
+
+
+def _limits(arguments: list[str]) -> list[str]:
+    """Take ``--limit NAME=VALUE``, which every command has, out of `arguments` and set the limits."""
+    from fathom.limits import set_limits
+
+    rest, settings, given = [], [], iter(arguments)
+    for argument in given:
+        if argument == "--":
+            rest += [argument, *given]
+        elif argument == "--limit":
+            settings.append(next(given, ""))
+        elif argument.startswith("--limit="):
+            settings.append(argument.removeprefix("--limit="))
+        else:
+            rest.append(argument)
+    if "" in settings:
+        raise UsageError("--limit needs NAME=VALUE, such as --limit pixels=4e8.")
+    set_limits(settings)
+    return rest
+
+
+def _end_on_sigterm() -> None:
+    """Let SIGTERM unwind the program as Ctrl-C does, so that temporary files are removed; training saves first."""
+    if threading.current_thread() is threading.main_thread():
+
+        def end(number: int, frame: FrameType | None) -> None:
+            signal.signal(number, signal.SIG_DFL)
+            raise SystemExit(TERMINATED)
+
+        signal.signal(signal.SIGTERM, end)
+
+
 def main(arguments: list[str]) -> int:
     """Run one command and return its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        # A frame is called after its file, whose name need not be UTF-8: print it with escapes rather than not at all.
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     if not arguments or arguments[0] in ("--help", "-h", "help"):
         print(_overview(), end="")
         return 0
@@ -78,25 +129,28 @@ def main(arguments: list[str]) -> int:
 
         print(f"fathom {__version__}")
         return 0
-    name, *rest = arguments
-    if name not in COMMANDS:
-        from fathom.errors import nearest
-
-        print(f"error: There is no command '{name}'{nearest(name, COMMANDS)}.", file=sys.stderr)
-        return 2
     _plain_warnings()
+    _end_on_sigterm()
     try:
-        code = int(load_command(name)(args=rest, prog_name=f"fathom {name}", standalone_mode=False) or 0)
-        if code != INTERRUPTED:
-            return code
-        # Some versions of the argument parser turn Ctrl-C into this code themselves.
-        raise KeyboardInterrupt
+        return _run(*_limits(arguments))
     except FathomError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _say(f"error: {error}")
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        print("interrupted; nothing half-written was left behind", file=sys.stderr)
+        _say("interrupted; nothing half-written was left behind")
         return INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read the output has gone
+        return 1
+    except OSError as error:
+        if error.filename is None or error.strerror is None:
+            raise
+        _say(f"error: {error.filename}: cannot be read or written ({error.strerror}).")
+        return 1
+    except MemoryError as error:
+        _say(f"error: The memory does not suffice ({error}); use smaller sizes or batches." if str(error) else
+             "error: The memory does not suffice; use smaller sizes or batches.")  # fmt: skip
+        return 1
     except Exception as error:
         # The argument parser's own errors carry their exit code and know how to show themselves.
         show = getattr(error, "show", None)
@@ -104,3 +158,16 @@ def main(arguments: list[str]) -> int:
             raise
         show()
         return int(getattr(error, "exit_code", 2))
+
+
+def _run(name: str = "", *rest: str) -> int:
+    """Run the command `name`; its exit code."""
+    if name not in COMMANDS:
+        from fathom.errors import nearest
+
+        raise UsageError(f"There is no command '{name}'{nearest(name, COMMANDS)}.")
+    code = int(load_command(name)(args=list(rest), prog_name=f"fathom {name}", standalone_mode=False) or 0)
+    if code == INTERRUPTED:
+        # Some versions of the argument parser turn Ctrl-C into this code themselves.
+        raise KeyboardInterrupt
+    return code

@@ -215,36 +215,35 @@ def _say_assumed(count: int, images: int, model: DepthModel) -> None:
 
 
 def _print(rows: list[dict[str, Any]], skipped: list[dict[str, str]], out: Path, model: DepthModel) -> None:
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
     from fathom.media.colour_map import LABELS
+    from fathom.progress import console
 
-    console = Console()
+    screen = console()
     if rows:
         label = LABELS[rows[0]["kind"]]
         title = f"{label[0].upper()}{label[1:]}, {len(rows)} image{'s' if len(rows) > 1 else ''}, by {model.name}"
-        table = Table(title=escape(_shown(title)))
+        table = Table(title=_shown(title))
         table.add_column("name", overflow="fold")
         for heading in ("size", "least", "median", "most", "camera"):
             table.add_column(heading, justify="right")
         for row in rows[:SHOWN]:
             values = (f"{row[key]:.2f}" if row["unit"] else f"{row[key]:.4g}" for key in ("least", "median", "most"))
-            table.add_row(escape(row["name"]), "x".join(map(str, row["size"])), *values, row["camera"]["origin"])
-        console.print(table)
+            table.add_row(row["name"], "x".join(map(str, row["size"])), *values, row["camera"]["origin"])
+        screen.print(table)
         if len(rows) > SHOWN:
-            console.print(f"... and {len(rows) - SHOWN} more; --json FILE lists all.")
+            screen.print(f"... and {len(rows) - SHOWN} more; --json FILE lists all.")
         written = ", ".join(
             f"NAME{Path(file).name.removeprefix(Path(rows[0]['name']).name)}" for file in rows[0]["files"]
         )
-        console.print(f"Written to {escape(_shown(out))}: {escape(written)}", soft_wrap=True)
+        screen.print(f"Written to {_shown(out)}: {written}", soft_wrap=True)
     for row in rows:
         if row["beyond_png"]:
-            console.print(
-                f"{escape(row['image'])}: {row['beyond_png']} pixels lie beyond 65.535 m, the most that 16 bits of "
+            screen.print(
+                f"{row['image']}: {row['beyond_png']} pixels lie beyond 65.535 m, the most that 16 bits of "
                 "millimetres hold, and are stored as 65.535 m; --npy keeps them.",
                 soft_wrap=True,
             )
     for entry in skipped:
-        console.print(f"Left out: {escape(entry['reason'])}", soft_wrap=True)
+        screen.print(f"Left out: {entry['reason']}", soft_wrap=True)

@@ -79,8 +79,6 @@ def probe(
     import shlex
     import sys
 
-    from rich.console import Console
-
     from fathom.atomic import write_json
     from fathom.data.sources import load
     from fathom.data.splits import load_split, save_split
@@ -88,7 +86,7 @@ def probe(
     from fathom.errors import DataError, UsageError
     from fathom.probing.participants import BASELINES
     from fathom.probing.probe import probe as run
-    from fathom.progress import note, set_quiet
+    from fathom.progress import console, note, set_quiet
     from fathom.report.probe import draw
 
     set_quiet(quiet)
@@ -142,13 +140,13 @@ def probe(
     drawn = draw(evidence, out)
     if json:
         write_json(json, evidence.to_json())
-    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    screen = console(WIDTH)
     for name in evidence.features:
-        console.print(evidence.table(name, layers=layers))
+        screen.print(evidence.table(name, layers=layers))
     for verdict in evidence.verdicts:
-        console.print(f"{verdict['verdict']}: {verdict['sentence']}", soft_wrap=True)
+        screen.print(f"{verdict['verdict']}: {verdict['sentence']}", soft_wrap=True)
     for encoder_name, sentence in evidence.extra.get("cue_sentences", {}).items():
-        console.print(f"{encoder_name}: {sentence}", soft_wrap=True)
+        screen.print(f"{encoder_name}: {sentence}", soft_wrap=True)
     for line in evidence.notes:
-        console.print(f"note: {line}")
-    console.print(f"Written: {path}" + "".join(f", {item}" for item in drawn), soft_wrap=True)
+        screen.print(f"note: {line}")
+    screen.print(f"Written: {path}" + "".join(f", {item}" for item in drawn), soft_wrap=True)

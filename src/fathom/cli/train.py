@@ -71,10 +71,8 @@ def train(
 
 
 def _train(recipe: Any, data: str, out: Path, resume: bool, test: str | None, device: str, workers: int) -> Any:
-    from rich.console import Console
-
     from fathom.devices import rank
-    from fathom.progress import note
+    from fathom.progress import console, note
     from fathom.report.training import draw_examples
     from fathom.training.summary import sentences, table
     from fathom.training.train import train as run_training
@@ -83,12 +81,12 @@ def _train(recipe: Any, data: str, out: Path, resume: bool, test: str | None, de
     trained = run_training(recipe, data, test=test, out=out, resume=resume, device=device, workers=workers)
     summary = trained.summary()
     if rank() == 0:
-        console = Console()
-        console.print(table(summary))
+        screen = console()
+        screen.print(table(summary))
         for line in sentences(summary):
-            console.print(line, soft_wrap=True)
+            screen.print(line, soft_wrap=True)
         picture = draw_examples(trained)
-        console.print(f"Checkpoint: {trained.path}" + (f"\nPicture: {picture}" if picture else ""), soft_wrap=True)
+        screen.print(f"Checkpoint: {trained.path}" + (f"\nPicture: {picture}" if picture else ""), soft_wrap=True)
     return summary
 
 
@@ -105,14 +103,13 @@ def _describe(recipe: Any) -> Any:
 
 
 def _find_lr(recipe: Any, data: str, out: Path, device: str, workers: int) -> Any:
-    from rich.console import Console
-
+    from fathom.progress import console
     from fathom.report.training import draw_rates
     from fathom.training.lr_find import find_rate
 
     found = find_rate(recipe, data, out=out, device=device, workers=workers)
-    Console().print(found["sentence"], soft_wrap=True)
-    Console().print(f"Picture: {draw_rates(found, out / 'lr_find' / 'lr_find.png')}", soft_wrap=True)
+    console().print(found["sentence"], soft_wrap=True)
+    console().print(f"Picture: {draw_rates(found, out / 'lr_find' / 'lr_find.png')}", soft_wrap=True)
     return found
 
 
@@ -126,14 +123,13 @@ def _sweep(
     device: str,
     workers: int,
 ) -> Any:
-    from rich.console import Console
-
     from fathom.devices import rank
+    from fathom.progress import console
     from fathom.report.training import draw_sweep
     from fathom.training.sweep import run_sweep, table
 
     result = run_sweep(recipe, data, sweep, out=out, resume=resume, test=test, device=device, workers=workers)
     if rank() == 0:
-        Console().print(table(result))
-        Console().print(f"Comparison: {out / 'sweep.json'}, {draw_sweep(result, out)}", soft_wrap=True)
+        console().print(table(result))
+        console().print(f"Comparison: {out / 'sweep.json'}, {draw_sweep(result, out)}", soft_wrap=True)
     return result

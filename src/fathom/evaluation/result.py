@@ -184,14 +184,13 @@ class Evaluation:
 
     def table(self) -> Table:
         """Means over images with their intervals, and the RMSE pooled over pixels below."""
-        from rich.markup import escape
         from rich.table import Table
 
         title = (
             f"{self.checkpoint['recipe']} on {self.data['location']} ({self.data['part']})\n"
             f"protocol {self.protocol.name}: {len(self.scored)} images of {len(self.scenes)} scenes"
         )
-        table = Table(title=escape(_text(title)))
+        table = Table(title=_text(title))
         table.add_column("metric")
         for heading in ("mean over images", "95 % interval", "unit"):
             table.add_column(heading, justify="right")
