@@ -169,7 +169,9 @@ class Drawn:
             tensor = torch.from_numpy(np.ascontiguousarray(value))
             summed[name] = tensor.new_zeros(2, *tensor.shape[1:]).index_add_(0, index, tensor)
         shift = torch.full((2,), float(MEAN_MAP.mean()), dtype=torch.float64)
-        return Moments(**summed, shift_x=torch.zeros(X.shape[-1], dtype=torch.float64), shift_y=shift)
+        reach = torch.full((2, 2), torch.inf, dtype=torch.float64)
+        zero = torch.zeros(X.shape[-1], dtype=torch.float64)
+        return Moments(**summed, low=-reach, high=reach, shift_x=zero, shift_y=shift)
 
     def residuals(self, probe: Probe, X: Array) -> tuple[Array, Array]:
         """y − prediction of depth, ``(N, cells)``, and squared errors of the control by room, ``(S,)``."""

@@ -114,7 +114,7 @@ def test_moments_over_two_processes_are_those_of_one(tmp_path: Path, context: An
     for rank in range(2):
         summed = torch.load(tmp_path / f"sums.{rank}", weights_only=True)
         for name, tensor in vars(alone).items():
-            assert torch.allclose(summed[name], tensor, rtol=1e-12, atol=1e-12), name
+            assert torch.allclose(torch.as_tensor(summed[name]), torch.as_tensor(tensor), rtol=1e-12, atol=1e-12), name
     assert alone.n.tolist() == [156, 159]
 
 

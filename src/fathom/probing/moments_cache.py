@@ -32,10 +32,10 @@ from fathom.probing.targets import MeanMap
 from fathom.progress import note
 from fathom.sample import Grid
 
-FORMAT = 1
+FORMAT = 2
 """Raised when what is stored changes; older files are then not found."""
 
-MOMENTS = ("n", "x", "y", "xx", "xy", "yy", "shift_x", "shift_y")
+MOMENTS = ("n", "x", "y", "xx", "xy", "yy", "low", "high", "shift_x", "shift_y")
 MEAN_MAP = ("sums", "squares", "counts")
 
 
@@ -97,6 +97,7 @@ class MomentsCache:
                 moments = reading.moments[kind.name]
                 tensors = {name: getattr(moments, name) for name in MOMENTS}
                 tensors["witness"] = self._witnesses[id(reading)]
+                tensors["rounding"] = torch.tensor(moments.rounding, dtype=torch.float64)
                 _write(self._path("moments", {**(made_from or {}), **self._targets[kind.name]}), tensors)
         for name, average in maps.items():
             _write(self._path("target", self._targets[name]), {part: getattr(average, part) for part in MEAN_MAP})
@@ -108,14 +109,14 @@ class MomentsCache:
         found = {}
         for kind in self._kinds:
             path = self._path("moments", {**made_from, **self._targets[kind.name]})
-            tensors = _read(path, (*MOMENTS, "witness"))
+            tensors = _read(path, (*MOMENTS, "witness", "rounding"))
             if tensors is None:
                 return False
             stored, now = tensors.pop("witness"), self._witnesses[id(reading)]
             if stored.shape != now.shape or bool(((stored - now).abs() > WITNESS * (1 + stored.abs())).any()):
                 note(f"The cached moments of {reading.encoder.name} are not of what it gives now; they are made again.")
                 return False
-            found[kind.name] = Moments(**tensors)
+            found[kind.name] = Moments(rounding=float(tensors.pop("rounding")), **tensors)
         reading.moments = found
         return True
 

@@ -25,7 +25,7 @@ def formed(design: Design, z: dict[str, torch.Tensor]) -> torch.Tensor:
     for layer in sorted(design.slices, key=lambda name: design.slices[name].start):
         if z[layer].shape[-2] > GRID[0]:
             rows, cols = (resampling_weights(n, m) for n, m in zip(GRID, z[layer].shape[-2:], strict=True))
-            columns.append(rows @ z[layer] @ cols.T)
+            columns.append(rows.to(z[layer]) @ z[layer] @ cols.T.to(z[layer]))
         else:
             columns.append(F.interpolate(z[layer], GRID, mode="bilinear", align_corners=False))
     return torch.cat(columns, 1)
@@ -77,3 +77,37 @@ def test_another_grid_on_a_later_image_is_refused() -> None:
     changed = maps() | {"deep": torch.zeros(3, 6, 2, 3)}
     with pytest.raises(FathomError, match="wobbly gave layer deep"):
         design.place(changed)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_layers_of_any_scale_give_the_moments_of_float64(dtype: torch.dtype) -> None:
+    z = maps()
+    sizes = {"fine": 1e-24, "same": 1.0, "half": 1e17, "half2": 1e-12, "deep": 1e30}
+    z = {name: (value * sizes[name]).float() for name, value in z.items()}
+    design = Design("test", GRID, z)
+    placed = design.place(z)
+    Y = torch.randn(3, 2, *GRID, generator=torch.Generator().manual_seed(1))
+    valid = torch.rand(3, 1, *GRID, generator=torch.Generator().manual_seed(2)) > 0.3
+    shift, scale = design.means(placed), design.scales(placed)
+    moments = Moments.zeros(1, shift, torch.zeros(2))
+    design.accumulate(moments, 0, design.centre(placed, moments.shift_x, scale, dtype), valid, Y, scale)
+    keep = flat(valid.float())[:, 0] > 0
+    X, T = flat(formed(design, {name: value.double() for name, value in z.items()}))[keep], flat(Y)[keep].double()
+    exact = Moments.of(X, T).about(moments.shift_x, moments.shift_y)
+    rms = exact.xx[0].diagonal().sqrt()
+    got, want = moments.xx[0] / torch.outer(rms, rms), exact.xx[0] / torch.outer(rms, rms)
+    torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(moments.xy[0] / rms[:, None], exact.xy[0] / rms[:, None], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(moments.low[0], T.amin(0))
+    torch.testing.assert_close(moments.high[0], T.amax(0))
+
+
+def test_targets_of_any_scale_keep_their_squares() -> None:
+    z = maps()
+    design = Design("test", GRID, z)
+    placed = design.place(z)
+    Y = 1e-24 * torch.randn(3, 1, *GRID, generator=torch.Generator().manual_seed(1))
+    moments = Moments.zeros(1, design.means(placed), torch.zeros(1))
+    valid = torch.ones(3, 1, *GRID, dtype=torch.bool)
+    design.accumulate(moments, 0, design.centre(placed, moments.shift_x), valid, Y)
+    assert float(moments.yy[0, 0]) == pytest.approx(float(Y.double().square().sum()), rel=1e-5)

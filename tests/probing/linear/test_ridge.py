@@ -12,7 +12,8 @@ from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from fathom.probing.linear.moments import Moments
+from fathom.errors import FathomError
+from fathom.probing.linear.moments import ContradictionError, Moments
 from fathom.probing.linear.ridge import cross_validate, decompose, path_losses
 
 
@@ -110,22 +111,96 @@ def test_nan_features_are_refused_with_a_sentence() -> None:
         decompose(Moments.of(X, Y))
 
 
+def nearly_collinear(dtype: torch.dtype, apart: float = 1e-3) -> tuple[Moments, list[list[int]]]:
+    """Columns that differ by a thousandth (`apart`) of their spread, and a target that lies in that difference alone."""
+    g = torch.Generator().manual_seed(0)
+    common = torch.randn(4000, 12, generator=g, dtype=torch.float64)
+    own = torch.randn(4000, 60, generator=g, dtype=torch.float64)
+    X = (common @ torch.randn(12, 60, generator=g, dtype=torch.float64) + apart * own).float().to(dtype)
+    Y = (own[:, :1] + 0.02 * torch.randn(4000, 1, generator=g, dtype=torch.float64)).to(dtype)
+    moments = Moments.zeros(20, X.mean(0), Y.mean(0))
+    for s in range(20):
+        moments.add(s, X[200 * s : 200 * s + 200], Y[200 * s : 200 * s + 200])
+    return moments, [[f, f + 5, f + 10, f + 15] for f in range(5)]
+
+
+def test_penalties_below_the_rounding_are_left_out_and_said_to_be() -> None:
+    chosen = cross_validate(*nearly_collinear(torch.float32))
+    assert chosen.left_out and max(chosen.left_out) < min(chosen.path)
+    with pytest.raises(FathomError, match="below"):
+        decompose(nearly_collinear(torch.float32)[0].total()).solve(1e-8)
+    exact = cross_validate(*nearly_collinear(torch.float64))
+    assert not exact.left_out and not exact.limited_by_rounding
+    assert float(exact.cv_mse[0]) < 0.25 < 0.5 < float(chosen.cv_mse[0])  # 12 of 60 directions hide the target
+
+
+def test_the_best_penalty_at_the_edge_of_rounding_is_noticed() -> None:
+    assert cross_validate(*nearly_collinear(torch.float32)).limited_by_rounding
+    assert not cross_validate(*nearly_collinear(torch.float64, 0.03)).limited_by_rounding
+    assert not cross_validate(*nearly_collinear(torch.float32, 0.3)).limited_by_rounding
+
+
 def test_rounding_in_float32_products_is_never_fitted() -> None:
-    """Columns that differ by a ten-thousandth of their spread: float32 moments have negative eigenvalues."""
     g = torch.Generator().manual_seed(0)
     common = torch.randn(4000, 3, generator=g)
     X = common @ torch.randn(3, 60, generator=g) + 1e-4 * torch.randn(4000, 60, generator=g)
     Y = common[:, :1] + 0.5 * torch.randn(4000, 1, generator=g)
-    scene = torch.arange(4000) // 200
     moments = Moments.zeros(20, X.mean(0), Y.mean(0))
     for s in range(20):
-        moments.add(s, X[scene == s], Y[scene == s])
-    folds = [[f, f + 5, f + 10, f + 15] for f in range(5)]
-    chosen = cross_validate(moments, folds)
-    assert decompose(moments.total()).noise > 0
+        moments.add(s, X[200 * s : 200 * s + 200], Y[200 * s : 200 * s + 200])
+    chosen = cross_validate(moments, [[f, f + 5, f + 10, f + 15] for f in range(5)])
     # 0.25 is the noise of the target: nothing honest is below it.
     assert 0.2 < float(chosen.cv_mse[0]) < 0.3
     assert 0.2 < float(chosen.train_mse[0]) < 0.3
+
+
+@pytest.mark.parametrize("size", [1e6, 1e7])
+def test_a_channel_of_huge_scale_costs_the_others_nothing(size: float) -> None:
+    X, Y = planted(p=40)
+    X = ((X - X.mean(0)) / X.std(0)).float()
+    one = X.clone()
+    one[:, 0] *= size
+    plain, probe = (decompose(Moments.of(M, Y.float())).solve(1e-3) for M in (X, one))
+    assert (probe.weight.abs().amax(1) > 0).all()
+    a, b = X @ plain.weight.float() + plain.bias, one.double() @ probe.weight + probe.bias
+    assert (a - b).abs().max() < 1e-4 * Y.std()
+
+
+@pytest.mark.parametrize("scale", [1e-36, 1e-24, 1e17, 1e30])
+def test_features_of_any_scale_give_the_probe_of_float64(scale: float) -> None:
+    X, Y = planted(p=5)
+    X = (((X - X.mean(0)) / X.std(0)) * scale).float()
+    scene = torch.arange(len(X)) // 30
+    fits = []
+    for dtype in (torch.float32, torch.float64):
+        moments = Moments.zeros(20, X.double().mean(0), Y.mean(0))
+        for s in range(20):
+            moments.add(s, X[scene == s].to(dtype), Y[scene == s].to(dtype))
+        fits.append(cross_validate(moments, [list(range(k, 20, 5)) for k in range(5)]))
+    torch.testing.assert_close(fits[0].cv_mse, fits[1].cv_mse, rtol=1e-4, atol=0)
+    torch.testing.assert_close(fits[0].train_mse, fits[1].train_mse, rtol=1e-4, atol=0)
+
+
+def test_moments_that_contradict_each_other_are_refused() -> None:
+    X, Y = planted()
+    underflown = Moments.of(X, Y)
+    underflown.xx[0, 3] = underflown.xx[0, :, 3] = 0
+    underflown.x[0, 3] = 0
+    with pytest.raises(ContradictionError, match="channel 3 covaries"):
+        decompose(underflown)
+    negative = Moments.of(X, Y)
+    negative.xx[0, 2, 2] *= -1
+    with pytest.raises(ContradictionError, match="negative variance"):
+        decompose(negative)
+
+
+def test_a_probe_predicts_inside_the_range_of_its_training_targets() -> None:
+    X, Y = planted()
+    probe = decompose(Moments.of(X, Y)).solve(1e-3)
+    X[7] *= 51_000  # a nearly dead channel that fires in one frame
+    predicted = probe.predict(X)
+    assert (predicted >= Y.amin(0)).all() and (predicted <= Y.amax(0)).all()
+    assert (X @ probe.weight + probe.bias).abs().max() > 100 * Y.abs().max()
 
 
 @settings(max_examples=25, deadline=None)

@@ -163,7 +163,8 @@ def _blocks(
     for start, end in pairwise(schedule):
         block = moments.total(order[start:end])
         losses = path_losses(decompose(moments.total(order[:start])), block, penalties)
-        chosen = past.argmin(0, keepdim=True)
+        # A penalty below the rounding of either block has no loss there; the largest always has one.
+        chosen = past.masked_fill(losses.isinf(), torch.inf).argmin(0, keepdim=True)
         expected = torch.maximum(past.gather(0, chosen)[0] / cells, 1e-12 * variance)
         count = float(block.n.sum())
         lengths.append(_bits(losses.gather(0, chosen)[0], expected, count, resolution))

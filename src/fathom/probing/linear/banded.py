@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fathom.probing.linear.moments import Moments
+from fathom.probing.linear.moments import Moments, rounded_loss
 from fathom.probing.linear.ridge import Chosen, Probe, standardise
 
 BANDED = "banded"
@@ -40,13 +40,16 @@ class Banded:
 
 @dataclass(frozen=True)
 class _Fold:
-    """Standardised moments of a training set, and of what was held out of it in the same coordinates."""
+    """Standardised moments of a training set, and of what was held out of it in the same coordinates; `size_x`, `size_y` are the sizes that rounding is measured by."""
 
     gram: Float[Tensor, "p p"]
     cross: Float[Tensor, "p q"]
     held_gram: Float[Tensor, "p p"]
     held_cross: Float[Tensor, "p q"]
     held_squares: Float[Tensor, "q"]
+    size_x: Float[Tensor, "p"]
+    size_y: Float[Tensor, "q"]
+    rounding: float
 
     def loss(self, penalty: Float[Tensor, "p"], outputs: list[int]) -> float:
         """Σ of held-out squared errors of some outputs; infinite where rounding leaves no solution."""
@@ -55,7 +58,8 @@ class _Fold:
             return math.inf
         quadratic = (v * (self.held_gram @ v)).sum()
         loss = self.held_squares[outputs].sum() - 2 * (v * self.held_cross[:, outputs]).sum() + quadratic
-        return max(float(loss), 0.0)
+        terms = self.size_y[outputs].sum() + (self.size_x @ v.square()).sum() * len(v) ** 0.5
+        return float(rounded_loss(loss, terms, self.rounding))
 
 
 def _solve(
@@ -78,7 +82,8 @@ def banded_ridge(
         moments: one group a scene or block of scenes.
         folds: the groups of each fold.
         bands: columns of each layer; together all columns.
-        start: the fit with one λ, from `cross_validate` on the same moments and folds.
+        start: the fit with one λ, from `cross_validate` on the same moments and folds. Where rounding left out penalties there,
+            no band gets a smaller one than was tried.
         ties: sets of outputs that share their penalties.
     """
     total = moments.total()
@@ -90,9 +95,10 @@ def banded_ridge(
     q = moments.y.shape[1]
     weight, penalties = torch.zeros(moments.x.shape[1], q, dtype=torch.float64), torch.zeros(len(columns), q).double()
     cv_mse = torch.zeros(q, dtype=torch.float64)
+    least = max(SPAN[0], min(start.path)) if start.left_out else SPAN[0]
     for tie in ties:
         outputs = list(tie)
-        lam = _descend(prepared, columns, float(start.probe.penalty[outputs[0]]), outputs)
+        lam = _descend(prepared, columns, float(start.probe.penalty[outputs[0]]), outputs, least)
         solved = _solve(whole.correlation, whole.cross[:, outputs], _spread(lam, columns))
         assert solved is not None  # no fold was more singular than all scenes together
         weight[:, outputs] = whole.scale[:, None] * solved
@@ -100,13 +106,14 @@ def banded_ridge(
         for j in outputs:
             cv_mse[j] = math.fsum(item.loss(_spread(lam, columns), [j]) for item in prepared) / cells
     bias = whole.mean_y - whole.mean_x @ weight
-    probe = Probe(weight, bias, penalties.log().mean(0).exp())
+    probe = Probe(weight, bias, penalties.log().mean(0).exp(), total.low[0], total.high[0])
     chosen = Chosen(
         probe=probe,
         cv_mse=cv_mse,
         path=(),
         path_mse=torch.zeros(0, q, dtype=torch.float64),
         train_mse=total.loss(weight, bias)[0] / cells,
+        left_out=start.left_out,
     )
     return Banded(chosen, penalties)
 
@@ -117,12 +124,16 @@ def _fold(total: Moments, held_out: Moments) -> _Fold | None:
         return None
     fitted = standardise(rest)
     about = held_out.about(fitted.mean_x, fitted.mean_y)
+    size_x, size_y = held_out.sizes_about(fitted.mean_x, fitted.mean_y)
     return _Fold(
         gram=fitted.correlation,
         cross=fitted.cross,
         held_gram=fitted.scale[:, None] * about.xx[0] * fitted.scale,
         held_cross=fitted.scale[:, None] * about.xy[0],
         held_squares=about.yy[0],
+        size_x=fitted.scale.square() * size_x,
+        size_y=size_y,
+        rounding=max(total.rounding, held_out.rounding),
     )
 
 
@@ -134,13 +145,15 @@ def _spread(lam: Sequence[float], columns: Sequence[slice]) -> Float[Tensor, "p"
     return penalty
 
 
-def _descend(folds: Sequence[_Fold], columns: Sequence[slice], start: float, outputs: list[int]) -> list[float]:
+def _descend(
+    folds: Sequence[_Fold], columns: Sequence[slice], start: float, outputs: list[int], lowest: float
+) -> list[float]:
     """Move one band's λ at a time while the cross-validated loss falls."""
 
     def loss(lam: Sequence[float]) -> float:
         return math.fsum(fold.loss(_spread(lam, columns), outputs) for fold in folds)
 
-    lam = [min(max(start, SPAN[0]), SPAN[1])] * len(columns)
+    lam = [min(max(start, lowest), SPAN[1])] * len(columns)
     best = loss(lam)
     # What is not worth a further round, and lies above rounding where the target is known exactly.
     least = 1e-6 * max(best, 1e-6 * math.fsum(float(fold.held_squares[outputs].sum()) for fold in folds))
@@ -150,7 +163,7 @@ def _descend(folds: Sequence[_Fold], columns: Sequence[slice], start: float, out
             moved = False
             for band in range(len(columns)):
                 for factor in (step, 1 / step):
-                    while SPAN[0] <= lam[band] * factor <= SPAN[1]:
+                    while lowest <= lam[band] * factor <= SPAN[1]:
                         tried = [*lam[:band], lam[band] * factor, *lam[band + 1 :]]
                         value = loss(tried)
                         if not value < best - least:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float
@@ -21,7 +20,7 @@ from torch import Tensor
 
 from fathom.errors import FathomError
 from fathom.grids import area_weights
-from fathom.probing.linear.moments import Moments
+from fathom.probing.linear.moments import Moments, largest_magnitude, power_of_two
 from fathom.sample import Grid
 
 GRAM_BLOCK = 256
@@ -66,16 +65,16 @@ class Placement:
 
     def up(self, Z: Float[Tensor, "B C hn wn"]) -> Float[Tensor, "B C h w"]:
         """U Z."""
-        return separable(self.rows, self.columns, Z)
+        return separable(self.rows.to(Z.dtype), self.columns.to(Z.dtype), Z)
 
     def down(self, V: Float[Tensor, "B C h w"]) -> Float[Tensor, "B C hn wn"]:
         """Uᵀ V."""
-        return separable(self.rows.T, self.columns.T, V)
+        return separable(self.rows.T.to(V.dtype), self.columns.T.to(V.dtype), V)
 
-    @cached_property
-    def normal(self) -> tuple[Float[Tensor, "hn hn"], Float[Tensor, "wn wn"]]:
+    def normal(self, dtype: torch.dtype) -> tuple[Float[Tensor, "hn hn"], Float[Tensor, "wn wn"]]:
         """The factors of UᵀU."""
-        return self.rows.T @ self.rows, self.columns.T @ self.columns
+        rows, columns = self.rows.to(dtype), self.columns.to(dtype)
+        return rows.T @ rows, columns.T @ columns
 
 
 Placed = list[Float[Tensor, "B _ _ _"]]
@@ -96,17 +95,20 @@ def flat(maps: Float[Tensor, "B C h w"]) -> Float[Tensor, "n C"]:
     return maps.permute(0, 2, 3, 1).reshape(-1, maps.shape[1])
 
 
-def add_gram(total: Float[Tensor, "p p"], left: Float[Tensor, "n p"], right: Float[Tensor, "n p"]) -> None:
-    """Add leftᵀ right to `total` where it is known to be symmetric: only blocks on and above the diagonal are formed."""
+def add_gram(
+    total: Float[Tensor, "p p"], left: Float[Tensor, "n p"], right: Float[Tensor, "n p"], unscale: Float[Tensor, "p"]
+) -> None:
+    """Add leftᵀ right, rows and columns times `unscale`, to `total` where that is known to be symmetric: only blocks on
+    and above the diagonal are formed."""
     p = left.shape[1]
     steps = range(0, p, GRAM_BLOCK)
     for start in steps:
         rows, rest = slice(start, start + GRAM_BLOCK), slice(start + GRAM_BLOCK, p)
         block = left[:, rows].T @ right[:, start:]
         here = block[:, :GRAM_BLOCK]
-        total[rows, rows] += ((here + here.T) / 2).cpu()
+        total[rows, rows] += ((here + here.T) / 2).cpu().double() * unscale[rows, None] * unscale[rows]
         if start + GRAM_BLOCK < p:
-            beside = block[:, GRAM_BLOCK:].cpu()
+            beside = block[:, GRAM_BLOCK:].cpu().double() * unscale[rows, None] * unscale[rest]
             total[rows, rest] += beside
             total[rest, rows] += beside.T
 
@@ -190,10 +192,27 @@ class Design:
         """Mean of each column over a batch: a good shift."""
         return torch.cat([z.mean(dim=(0, 2, 3), dtype=torch.float64) for z in placed])
 
-    def centre(self, placed: Placed, shift: Float[Tensor, "p"]) -> Placed:
-        """The maps less the shift of each column; U has rows that sum to one, so X moves by the same shift."""
-        parts = torch.split(shift, [z.shape[1] for z in placed])
-        return [z - s.to(z)[:, None, None] for z, s in zip(placed, parts, strict=True)]
+    def scales(self, placed: Placed) -> Float[Tensor, "p"]:
+        """A power of two for each column that keeps the products of this batch inside float32's range; mostly 1."""
+        return torch.cat([power_of_two(largest_magnitude(flat(z))).cpu() for z in placed])
+
+    def centre(
+        self,
+        placed: Placed,
+        shift: Float[Tensor, "p"],
+        scale: Float[Tensor, "p"] | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> Placed:
+        """The maps less the shift of each column, times its scale; U has rows that sum to one, so X moves by the same shift."""
+        widths = [z.shape[1] for z in placed]
+        shifts = torch.split(shift, widths)
+        if scale is None or bool((scale == 1).all()):
+            return [z.to(dtype) - s.to(z.device, dtype)[:, None, None] for z, s in zip(placed, shifts, strict=True)]
+        # Scaled first: a difference of magnitudes near float32's largest number would overflow.
+        return [
+            z.to(dtype) * c.to(z.device, dtype)[:, None, None] - (s * c).to(z.device, dtype)[:, None, None]
+            for z, s, c in zip(placed, shifts, torch.split(scale, widths), strict=True)
+        ]
 
     def accumulate(
         self,
@@ -202,14 +221,30 @@ class Design:
         centred: Placed,
         valid: Bool[Tensor, "B 1 h w"],
         Y: Float[Tensor, "B q h w"],
+        scale: Float[Tensor, "p"] | None = None,
     ) -> None:
-        """Add a batch of images of one group to `moments`; `centred` is about the moments' shift."""
-        mask = valid.to(Y.dtype)
-        Yc = (Y - moments.shift_y.to(Y)[:, None, None]) * mask
+        """Add a batch of images of one group to `moments`; `centred` is about the moments' shift and times `scale`.
+
+        Products are formed in the precision of `centred`.
+        """
+        dtype = next((z.dtype for z in centred if z.shape[1]), Y.dtype)
+        inside = valid.expand_as(Y)
+        low, high = (
+            torch.where(inside, Y, torch.inf).amin((0, 2, 3)),
+            torch.where(inside, Y, -torch.inf).amax((0, 2, 3)),
+        )
+        moments.widen(group, low, high)
+        moments.note_precision(dtype)
+        cy = power_of_two(largest_magnitude(flat(torch.where(inside, Y, 0.0)))).to(Y.device, dtype)
+        undo_y = 1 / cy.double().cpu()
+        undo = torch.ones(self.channels, dtype=torch.float64) if scale is None else 1 / scale.double().cpu()
+        mask = valid.to(dtype)
+        shift_y = moments.shift_y.to(Y.device, dtype)
+        Yc = torch.where(inside, Y.to(dtype) * cy[:, None, None] - (shift_y * cy)[:, None, None], 0.0)
         full = bool(valid.all())
         moments.n[group] += float(valid.sum())
-        moments.y[group] += Yc.sum(dim=(0, 2, 3), dtype=torch.float64).cpu()
-        moments.yy[group] += Yc.square().sum(dim=(0, 2, 3), dtype=torch.float64).cpu()
+        moments.y[group] += Yc.sum(dim=(0, 2, 3), dtype=torch.float64).cpu() * undo_y
+        moments.yy[group] += Yc.square().sum(dim=(0, 2, 3), dtype=torch.float64).cpu() * undo_y.square()
         starts = [0]
         for z in centred:
             starts.append(starts[-1] + z.shape[1])
@@ -219,10 +254,10 @@ class Design:
                 continue
             block = slice(starts[a], starts[a + 1])
             rhs = torch.cat([Yc, mask], 1)
-            sums = flat(z).T @ flat(placement.down(rhs) if a else rhs)
-            moments.xy[group, block] += sums[:, :-1].cpu()
-            moments.x[group, block] += sums[:, -1].cpu()
-            self._quadratic(moments.xx[group], starts, a, centred, mask, full)
+            sums = (flat(z).T @ flat(placement.down(rhs) if a else rhs)).cpu().double() * undo[block, None]
+            moments.xy[group, block] += sums[:, :-1] * undo_y
+            moments.x[group, block] += sums[:, -1]
+            self._quadratic(moments.xx[group], starts, a, centred, mask, full, undo)
 
     def _quadratic(
         self,
@@ -232,6 +267,7 @@ class Design:
         centred: Placed,
         mask: Tensor,
         full: bool,
+        undo: Float[Tensor, "p"],
     ) -> None:
         """Blocks (a, a), (a, b > a) and their transposes of Σ x xᵀ."""
         here, Za = self.placements[a], centred[a]
@@ -239,20 +275,21 @@ class Design:
         if a == 0:
             on_grid = Za if full else Za * mask
             F = flat(on_grid)
-            add_gram(xx[rows, rows], F, F)
+            add_gram(xx[rows, rows], F, F, undo[rows])
         else:
             if full:
-                weighted = separable(*here.normal, Za)
+                weighted = separable(*here.normal(Za.dtype), Za)
             else:
                 on_grid = here.up(Za) * mask
                 weighted = here.down(on_grid)
-            add_gram(xx[rows, rows], flat(Za), flat(weighted))
+            add_gram(xx[rows, rows], flat(Za), flat(weighted), undo[rows])
         for b in range(a + 1, len(centred)):
             Zb = centred[b]
             if a and full:
                 on_grid = here.up(Za)
             columns = slice(starts[b], starts[b + 1])
-            product = (flat(self.placements[b].down(on_grid)).T @ flat(Zb)).cpu()
+            product = (flat(self.placements[b].down(on_grid)).T @ flat(Zb)).cpu().double()
+            product = product * undo[rows, None] * undo[columns]
             xx[rows, columns] += product
             xx[columns, rows] += product.T
 
