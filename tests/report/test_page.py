@@ -194,7 +194,10 @@ def test_what_may_be_concluded_follows_the_verdicts() -> None:
     assert "Implicit: a linear map" in may and "uses the feature" in not_ and "no untrained copy" in not_
     assert "no untrained copy" not in words("implicit", "encoder", "random")[1]
     assert "This is a finding" in words("absent", "encoder")[0] and "This is a finding" not in may
-    assert "the test scenes do not decide" in words("inconclusive", "encoder")[1] and "the test scenes do not decide" not in not_
+    assert (
+        "the test scenes do not decide" in words("inconclusive", "encoder")[1]
+        and "the test scenes do not decide" not in not_
+    )
     assert "fewer than 10 test scenes" in words("too few scenes", "encoder")[1]
 
 
