@@ -104,13 +104,14 @@ def camera_row(camera: Intrinsics | None) -> Float[Tensor, " 4"]:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Samples of one common size, stacked; `samples` keeps what does not stack."""
+    """Samples of one common size, stacked; `camera` is fx, fy, cx and cy in pixels of the image, NaN where it is unknown."""
 
     image: Float[Tensor, "B 3 H W"]
     depth: Float[Tensor, "B 1 h w"]
     valid: Bool[Tensor, "B 1 h w"]
     scenes: tuple[str, ...]
     ids: tuple[str, ...]
+    camera: Float[Tensor, "B 4"] | None = None
 
     @staticmethod
     def of(samples: Sequence[Sample]) -> Batch:
@@ -121,4 +122,5 @@ class Batch:
             valid=torch.stack([sample.valid for sample in samples]),
             scenes=tuple(sample.scene for sample in samples),
             ids=tuple(sample.id for sample in samples),
+            camera=torch.stack([camera_row(sample.intrinsics) for sample in samples]),
         )

@@ -9,6 +9,7 @@ from fathom.errors import UsageError, nearest
 from fathom.models.autoencoder import Autoencoder
 from fathom.models.edge_guided import FinetuneNetwork, GradientNetwork, PlainCNN
 from fathom.models.network import Network, config_from
+from fathom.models.pretrained_unet import PretrainedUNet
 from fathom.models.residual_cnn import ResidualCNN
 from fathom.models.unet import UNet
 
@@ -19,6 +20,7 @@ MODELS: dict[str, type[Network]] = {
     "plain_cnn": PlainCNN,
     "gradient": GradientNetwork,
     "finetune": FinetuneNetwork,
+    "pretrained_unet": PretrainedUNet,
 }
 
 
@@ -45,6 +47,7 @@ __all__ = [
     "GradientNetwork",
     "Network",
     "PlainCNN",
+    "PretrainedUNet",
     "ResidualCNN",
     "UNet",
     "build",

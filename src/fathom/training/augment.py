@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from fathom.errors import UsageError
-from fathom.sample import Intrinsics, Sample
+from fathom.sample import Grid, Intrinsics, Sample
 
 Box = tuple[int, int, int, int]
 """Top, left, height, width, in pixels of the image."""
@@ -62,14 +62,14 @@ class AugmentConfig:
             raise UsageError(f"augment.keep must be one of {', '.join(get_args(Keep))}, not '{self.keep}'.")
 
 
-def augment(sample: Sample, generator: torch.Generator, config: AugmentConfig) -> Sample:
-    """`sample` flipped, zoomed and recoloured as drawn. Sizes stay; the image becomes float32 in [0, 1]."""
+def augment(sample: Sample, generator: torch.Generator, config: AugmentConfig, size: Grid | None = None) -> Sample:
+    """`sample` flipped, zoomed and recoloured as drawn, at `size` or its own; the image becomes float32 in [0, 1]."""
     # All numbers are drawn whatever the configuration: switching one step on leaves the others as they were.
     draw = torch.rand(9, generator=generator, dtype=torch.float64).tolist()
     if draw[0] < config.flip:
         sample = flip(sample)
-    if config.zoom > 1:
-        sample = zoom(sample, zoom_box(sample, config.zoom, draw[1:4]), config.keep)
+    if config.zoom > 1 or size is not None:
+        sample = zoom(sample, zoom_box(sample, config.zoom, draw[1:4]), config.keep, size)
     brightness, contrast, saturation = (
         1 + limit * (2 * u - 1)
         for limit, u in zip((config.brightness, config.contrast, config.saturation), draw[4:7], strict=True)
@@ -107,25 +107,26 @@ def zoom_box(sample: Sample, largest: float, draw: list[float]) -> Box:
     return int(draw[1] * (height - h + 1)), int(draw[2] * (width - w + 1)), h, w
 
 
-def zoom(sample: Sample, box: Box, keep: Keep = "depth") -> Sample:
-    """Crop `box` and bring it back to the frame's size, with camera, depth and normals to match (`keep`), without target."""
-    height, width = sample.image_size
+def zoom(sample: Sample, box: Box, keep: Keep = "depth", size: Grid | None = None) -> Sample:
+    """Crop `box` and bring it to `size`, the frame's own unless given, with camera, depth and normals to match (`keep`), without target."""
+    whole_height, whole_width = sample.image_size
+    height, width = size or sample.image_size
     top, left, h, w = box
     sy, sx = height / h, width / w
     image = sample.float_image()[None, :, top : top + h, left : left + w]
-    image = F.interpolate(image, size=(height, width), mode="bilinear", align_corners=False)[0]
+    image = F.interpolate(image, (height, width), mode="bilinear", align_corners=False, antialias=min(sy, sx) < 1)[0]
     camera = sample.intrinsics
     zoomed = replace(
         sample,
         image=image,
-        depth=_taken(sample.depth, box, (height, width)),
-        valid=_taken(sample.valid, box, (height, width)),
-        labels=_taken(sample.labels, box, (height, width)),
-        normals=_taken(sample.normals, box, (height, width)),
+        depth=_taken(sample.depth, box, sample.image_size, size),
+        valid=_taken(sample.valid, box, sample.image_size, size),
+        labels=_taken(sample.labels, box, sample.image_size, size),
+        normals=_taken(sample.normals, box, sample.image_size, size),
         target=None,
         intrinsics=None if camera is None else camera.cropped(top, left).scaled(sy, sx),
     )
-    return zoomed if keep == "depth" else _nearer(zoomed, math.sqrt(sy * sx))
+    return zoomed if keep == "depth" else _nearer(zoomed, math.sqrt(whole_height / h * whole_width / w))
 
 
 def _nearer(sample: Sample, scale: float) -> Sample:
@@ -148,14 +149,15 @@ def nearest_index(start: float, length: float, count: int, limit: int) -> Int[Te
     return centres.floor().long().clamp(0, limit - 1)
 
 
-def _taken(map_: MaybeTensor, box: Box, image_size: tuple[int, int]) -> MaybeTensor:
-    """`map_`, whose size may differ from the image's, within `box` of the image, by nearest neighbour."""
+def _taken(map_: MaybeTensor, box: Box, image_size: Grid, size: Grid | None) -> MaybeTensor:
+    """`map_`, whose size may differ from the image's, within `box` of the image, by nearest neighbour, at `size` or its own."""
     if map_ is None:
         return map_
     h, w = map_.shape[-2:]
     (top, left, height, width), ry, rx = box, h / image_size[0], w / image_size[1]
-    rows = nearest_index(top * ry, height * ry, h, h)
-    columns = nearest_index(left * rx, width * rx, w, w)
+    out = size or (h, w)
+    rows = nearest_index(top * ry, height * ry, out[0], h)
+    columns = nearest_index(left * rx, width * rx, out[1], w)
     return map_[..., rows[:, None], columns]
 
 

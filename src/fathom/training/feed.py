@@ -151,7 +151,9 @@ def _stack(drawn: _Drawn, parts: Sequence[Sequence[Draw]], pin: bool) -> list[Ba
 def _pinned(batch: Batch, pin: bool) -> Batch:
     if not pin:
         return batch
-    return Batch(batch.image.pin_memory(), batch.depth.pin_memory(), batch.valid.pin_memory(), batch.scenes, batch.ids)
+    camera = None if batch.camera is None else batch.camera.pin_memory()
+    tensors = (batch.image.pin_memory(), batch.depth.pin_memory(), batch.valid.pin_memory())
+    return Batch(*tensors, batch.scenes, batch.ids, camera)
 
 
 def _from_workers(

@@ -47,11 +47,18 @@ def objective(section: LossSection) -> Objective:
     loss = WeightedSum(section.weights(), section.data_range)
     if section.space == "linear":
         return loss
+    if section.space == "log":
+        return lambda prediction, target, valid: loss(logarithm(prediction), logarithm(target), valid)
 
     def in_disparity(prediction: Tensor, target: Tensor, valid: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         return loss(disparity(prediction), disparity(target), valid)
 
     return in_disparity
+
+
+def logarithm(depth: Tensor) -> Tensor:
+    """ln depth, of at least 1 mm; equal steps are equal ratios."""
+    return depth.clamp(min=1e-3).log()
 
 
 def disparity(depth: Tensor) -> Tensor:
@@ -81,7 +88,7 @@ def batch_gradient(
         depth, valid = (x.to(fabric.device, non_blocking=True) for x in (part.depth, part.valid))
         share = len(part.ids) / batch
         with fabric.no_backward_sync(model, enabled=i + 1 < len(parts)):
-            prediction = model(image)
+            prediction = model(image, part.camera) if network.takes_camera else model(image)
             value, by_term = loss(prediction, *target_of(network, image, depth, valid))
             fabric.backward(value * (share * fabric.world_size))
         total += value.detach() * share
@@ -162,7 +169,7 @@ class Loop:
     def _set_rate(self) -> None:
         rate = self.recipe.optim.lr * self.state.schedule.factor(self.state.step)
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["factor"]
 
     def _clip(self) -> Tensor:
         norm: Tensor = self.fabric.clip_gradients(
@@ -212,7 +219,7 @@ class Loop:
         now = time.monotonic()
         values = dict(zip(names, (sums / self.state.summed).tolist(), strict=True))
         seconds, self._clock = now - self._clock, now
-        values["lr"] = float(self.optimiser.param_groups[0]["lr"])
+        values["lr"] = max(float(group["lr"]) for group in self.optimiser.param_groups)
         values["images_per_second"] = self.state.summed * self.recipe.train.batch / max(seconds, 1e-9)
         self.state.sums, self.state.summed = {}, 0
         if self.journal is not None:

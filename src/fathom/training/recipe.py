@@ -35,6 +35,7 @@ class DataSection:
 
     Attributes:
         size: images are brought to this (H, W).
+        detail: training frames are read this many times larger, so that `augment.zoom` up to it enlarges no pixel.
         cache: keep fitted frames in memory: `auto` when they take less than `cache_mb`, or `always`, or
             `never`.
         cache_mb: the most that `auto` may take.
@@ -42,6 +43,7 @@ class DataSection:
     """
 
     size: tuple[int, int] = (96, 128)
+    detail: float = 1.0
     cache: Literal["auto", "always", "never"] = "auto"
     cache_mb: int = 4096
     stream: bool = False
@@ -52,7 +54,7 @@ class LossSection:
     """Weights of the terms; a term of weight 0 is not computed.
 
     Attributes:
-        space: what the terms compare: `linear` (the target as it is: metres for depth) or `disparity` (10 m /
+        space: what the terms compare: `linear` (the target as it is: metres for depth), `log` (its logarithm) or `disparity` (10 m /
             depth in [1, 100], the target DenseDepth's weights were chosen for).
         data_range: of the target, for SSIM: the depth cap in metres, 100 for `disparity`, 1 for images.
     """
@@ -63,7 +65,7 @@ class LossSection:
     ssim: float = 0.0
     silog: float = 0.0
     berhu: float = 0.0
-    space: Literal["linear", "disparity"] = "linear"
+    space: Literal["linear", "log", "disparity"] = "linear"
     data_range: float = 10.0
 
     def weights(self) -> dict[str, float]:
@@ -76,7 +78,13 @@ LOSS_TERMS = ("mae", "mse", "gradient", "ssim", "silog", "berhu")
 
 @dataclass(frozen=True, slots=True)
 class OptimSection:
-    """The optimiser; `clip` is the largest gradient norm, 0 for no clipping."""
+    """The optimiser.
+
+    Attributes:
+        clip: the largest gradient norm, 0 for no clipping.
+        rates: factors of `lr` for the parameters whose names begin with a key: ``rates = {encoder = 0.1}``.
+        freeze: beginnings of the names of parameters that stay as they are.
+    """
 
     name: Literal["adamw", "adam", "sgd"] = "adamw"
     lr: float = 1e-3
@@ -84,6 +92,8 @@ class OptimSection:
     betas: tuple[float, float] = (0.9, 0.999)
     momentum: float = 0.9
     clip: float = 1.0
+    rates: Mapping[str, float] = field(default_factory=dict)
+    freeze: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +174,7 @@ class ValidationSection:
     Attributes:
         scenes: share of the scenes held out whole: unseen rooms.
         frames: share of the training scenes' frames held out: new views of seen rooms.
+        seed: which scenes and frames are held out; it does not change with `train.seed`, so that seeds can be compared.
         every: steps between validations; 0 for the end alone.
         patience: stop early after this many validations without a better unseen loss, and keep the best; 0
             for never.
@@ -173,6 +184,7 @@ class ValidationSection:
 
     scenes: float = 0.15
     frames: float = 0.1
+    seed: int = 0
     every: int = 200
     patience: int = 0
     most: int = 500
@@ -195,6 +207,19 @@ class FirstSection:
 
 
 @dataclass(frozen=True, slots=True)
+class StartSection:
+    """Weights that training starts from instead of random ones.
+
+    Attributes:
+        checkpoint: a run, checkpoint or shipped network of the same kind (`fathom train --from`); empty for none.
+        encoder: a safetensors file of ImageNet weights for the encoder of `pretrained_unet`; empty for none.
+    """
+
+    checkpoint: str = ""
+    encoder: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """Everything that decides a training, apart from the data."""
 
@@ -210,6 +235,7 @@ class Recipe:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     validation: ValidationSection = field(default_factory=ValidationSection)
     first: FirstSection = field(default_factory=FirstSection)
+    start: StartSection = field(default_factory=StartSection)
 
     def table(self) -> dict[str, Any]:
         """The recipe as plain values, in the layout of the file."""
@@ -234,6 +260,8 @@ def to_plain(value: Any) -> Any:
     """Dataclasses to dicts and tuples to lists, as JSON and TOML have them."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {key: to_plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [to_plain(item) for item in value]
     return value
@@ -244,6 +272,8 @@ def _toml_value(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(key)} = {_toml_value(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(_toml_value(item) for item in value) + "]"
     return repr(value)

@@ -21,7 +21,7 @@ from fathom.training.targets import target_of
 Scores = dict[str, float]
 """Metric name -> value."""
 
-Predict = Callable[[Float[Tensor, "B 3 H W"]], Float[Tensor, "B C h w"]]
+Predict = Callable[[Batch], Float[Tensor, "B C h w"]]
 
 
 def frame_scores(
@@ -128,7 +128,7 @@ def score(
         sheets |= {name: [] for name in baselines}
     depth = model.predicts == "depth"
     for batch in batches:
-        prediction = predict(batch.image.to(device)).float().cpu()
+        prediction = predict(batch).float().cpu()
         target, valid = target_of(model, batch.image, batch.depth, batch.valid)
         sheets["model"] += frame_scores(prediction, target, valid, depth)
         for name, values in baselines.items():

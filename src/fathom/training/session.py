@@ -21,9 +21,10 @@ from fathom.errors import CheckpointError, DataError, UsageError
 from fathom.models import MODELS
 from fathom.models import saved as checkpoints
 from fathom.models.network import Network
+from fathom.models.pretrained_unet import PretrainedUNet
 from fathom.models.saved import SCHEMA_VERSION, Trained, load_model, load_weights
 from fathom.progress import note
-from fathom.sample import Batch
+from fathom.sample import Batch, Grid
 from fathom.training import scoring
 from fathom.training.augment import AugmentConfig, augment
 from fathom.training.devices import make_fabric
@@ -88,13 +89,13 @@ class Session:
             section.frames,
             fraction=recipe.train.fraction,
             fraction_by=recipe.train.fraction_by,
-            seed=recipe.train.seed,
+            seed=recipe.validation.seed,
         )
         notes = list(parts.notes)
         shards = shards_of(parts.train) if recipe.data.stream else None
         order = Order(len(parts.train), recipe.train.seed, shards)
         frames = {
-            "train": Frames(parts.train, recipe.data.size),
+            "train": Frames(parts.train, train_size(recipe)),
             "unseen": Frames(parts.unseen, recipe.data.size),
         }
         if parts.seen is not None:
@@ -107,15 +108,17 @@ class Session:
         if keep_in_memory(list(frames.values()), recipe.data.cache, recipe.data.cache_mb):
             for name, part in frames.items():
                 part.keep(workers, f"Reading {name} frames")
-        baseline = _baseline(network, frames["train"], recipe, workers)
+        plain = frames["train"] if train_size(recipe) == recipe.data.size else Frames(parts.train, recipe.data.size)
+        baseline = _baseline(network, plain, recipe, workers)
         if network.predicts != "image" and baseline.pixels == 0:
             raise DataError(
                 data.source.location,
                 f"no pixel of {baseline.frames} training frames has a valid depth",
                 "check the depth files and how their counts become metres",
             )
+        if found is None:
+            notes += [*_load_first(recipe, network, parts), *_load_start(recipe, network, parts)]
         state = _new_state(recipe, network, fabric)
-        notes += _load_first(recipe, network, parts) if found is None else []
         if found is not None:
             same_data(found, parts)
             state.restore(found)
@@ -198,14 +201,17 @@ class Session:
                 result[name] = scores if baseline is not None else scores["model"]
         return result
 
-    def _predict(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
+    def _predict(self, batch: Batch) -> Float[Tensor, "B C h w"]:
         """Prediction by the weights that are the result, as `load_model` will have them."""
         self.network.eval()
+        image: Any = (batch.image.to(self.fabric.device),)
+        if self.network.takes_camera and batch.camera is not None:
+            image = (*image, batch.camera.to(self.fabric.device))
         with torch.no_grad(), self.fabric.autocast():
             if self.state.average is None:
-                prediction: Tensor = self.network(image)
+                prediction: Tensor = self.network(*image)
             else:
-                prediction = functional_call(self.network, self.state.average.tensors, (image,))
+                prediction = functional_call(self.network, self.state.average.tensors, image)
         return prediction
 
     def _share_statistics(self) -> None:
@@ -251,7 +257,7 @@ class Session:
         if not positions:
             return []
         batch = Batch.of([frames[position] for position in positions])
-        prediction = self._predict(batch.image.to(self.fabric.device)).float().cpu()
+        prediction = self._predict(batch).float().cpu()
         target, valid = target_of(self.network, batch.image, batch.depth, batch.valid)
         tensors = {"image": batch.image, "target": target, "valid": valid.byte(), "prediction": prediction}
         with atomic_path(self.run / EXAMPLES) as temporary:
@@ -297,9 +303,16 @@ def build_network(recipe: Recipe) -> Network:
 
 def make_augment(recipe: Recipe) -> Augment | None:
     """The recipe's augmentation, or None where it asks for none."""
-    if recipe.augment == AugmentConfig(flip=0):
+    if recipe.augment == AugmentConfig(flip=0) and train_size(recipe) == recipe.data.size:
         return None
-    return partial(augment, config=recipe.augment)
+    size = recipe.data.size if train_size(recipe) != recipe.data.size else None
+    return partial(augment, config=recipe.augment, size=size)
+
+
+def train_size(recipe: Recipe) -> Grid:
+    """The (height, width) at which training frames are kept: so large that a zoom does not enlarge pixels."""
+    height, width = (round(length * recipe.data.detail) for length in recipe.data.size)
+    return height, width
 
 
 def spread(count: int, most: int | None) -> list[int]:
@@ -348,6 +361,23 @@ def _load_first(recipe: Recipe, network: Network, parts: Parts) -> list[str]:
         )
     load_weights(inner, first.path / checkpoints.MODEL)
     return _overlap(parts.unseen.scenes, first.train_scenes, "unseen", f" by {first.path}")
+
+
+def _load_start(recipe: Recipe, network: Network, parts: Parts) -> list[str]:
+    """Fill the network from the weights that the recipe starts from; notes what they have seen of the unseen."""
+    start = recipe.start
+    if start.encoder:
+        if not isinstance(network, PretrainedUNet):
+            raise UsageError(f"'{recipe.model.name}' has no ImageNet encoder; leave out start.encoder.")
+        try:
+            network.encoder.load_imagenet(checkpoints.read_tensors(Path(start.encoder)))
+        except (KeyError, RuntimeError) as error:
+            raise CheckpointError(start.encoder, f"does not fit {network.config.encoder} ({error})") from error
+    if not start.checkpoint:
+        return []
+    before = load_model(start.checkpoint)
+    load_weights(network, before.path / checkpoints.MODEL)
+    return _overlap(parts.unseen.scenes, before.train_scenes, "unseen", f" by {before.path}")
 
 
 def _overlap(held: Sequence[str], trained: Sequence[str], what: str, by: str = "") -> list[str]:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from fathom.errors import CheckpointError
+from fathom.errors import CheckpointError, UsageError
 from fathom.models.saved import CONFIG, MODEL, Content, load_weights, read_json, read_tensors
 from fathom.training.ema import Average
 from fathom.training.recipe import OptimSection
@@ -161,13 +161,32 @@ def lay_out_as_parameters(optimiser: Optimizer) -> None:
 
 def make_optimiser(model: nn.Module, section: OptimSection, fused: bool) -> Optimizer:
     """The recipe's optimiser. Weight decay spares what has one dimension: biases and norms."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": section.weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(parameter.requires_grad and not name.startswith(section.freeze or ("\0",)))
+        if parameter.requires_grad:
+            groups.setdefault((rate_factor(name, section.rates), parameter.ndim >= 2), []).append(parameter)
+    _refuse_unmatched(model, section)
+    listed: list[dict[str, Any]] = [
+        {"params": parameters, "weight_decay": section.weight_decay if decays else 0.0, "factor": factor}
+        for (factor, decays), parameters in groups.items()
     ]
-    groups = [group for group in groups if group["params"]]
     if section.name == "sgd":
-        return torch.optim.SGD(groups, lr=section.lr, momentum=section.momentum, nesterov=section.momentum > 0)
+        return torch.optim.SGD(listed, lr=section.lr, momentum=section.momentum, nesterov=section.momentum > 0)
     kind = torch.optim.AdamW if section.name == "adamw" else torch.optim.Adam
-    return kind(groups, lr=section.lr, betas=section.betas, fused=fused)
+    return kind(listed, lr=section.lr, betas=section.betas, fused=fused)
+
+
+def rate_factor(name: str, rates: Mapping[str, float]) -> float:
+    """The factor of the longest key that `name` begins with, 1 without one."""
+    found = [key for key in rates if name.startswith(key)]
+    return rates[max(found, key=len)] if found else 1.0
+
+
+def _refuse_unmatched(model: nn.Module, section: OptimSection) -> None:
+    names = [name for name, _ in model.named_parameters()]
+    for setting, keys in (("rates", list(section.rates)), ("freeze", section.freeze)):
+        for key in keys:
+            if not any(name.startswith(key) for name in names):
+                tops = sorted({name.split(".")[0] for name in names})
+                raise UsageError(f"optim.{setting} names '{key}', and no parameter begins so; the network has {', '.join(tops)}.")

@@ -44,6 +44,10 @@ def convert(kind: Any, value: Any, where: str) -> Any:
             return None
         wanted = [argument for argument in arguments if argument is not type(None)]
         return convert(wanted[0], value, where) if len(wanted) == 1 else _any_of(wanted, value, where)
+    if origin is Mapping:
+        if not isinstance(value, Mapping):
+            raise UsageError(f"{where} should be a table such as {{name = 1}}, not {value!r}.")
+        return {str(key): convert(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
     if origin is tuple:
         return _convert_tuple(arguments, value, where)
     if kind is Any:
