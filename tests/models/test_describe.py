@@ -18,17 +18,18 @@ TINY: dict[str, dict[str, Any]] = {
     "plain_cnn": {"filters": (6, 6, 6)},
     "gradient": {"filters": (6, 6, 6)},
     "finetune": {"filters": (6, 6, 6), "gradient_filters": (6, 6)},
+    "pretrained_unet": {"encoder": "efficientnet_lite0", "widths": (8, 8, 8, 8), "context": 8},
 }
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_rows_add_up_to_the_network(name: str) -> None:
     model = build(name, TINY[name])
-    description = describe(model, (16, 24))
+    description = describe(model, (32, 64))
     parameters = sum(p.numel() for p in model.parameters())
     for rows in (description.rows, description.grouped(1), description.grouped(2)):
         assert sum(row.parameters for row in rows) == description.parameters == parameters
-    assert description.output == (model.output_channels, *model.output_size((16, 24)))
+    assert description.output == (model.output_channels, *model.output_size((32, 64)))
     frozen = sum(p.numel() for p in model.parameters() if not p.requires_grad)
     assert description.trained == parameters - frozen
     assert description.state_bytes == 16 * (parameters - frozen) + 4 * frozen
@@ -49,10 +50,10 @@ def test_multiplications_are_those_of_each_convolution_by_its_definition(name: s
     assert not any(isinstance(layer, torch.nn.Linear) for layer in model.modules())
     hooks = [layer.register_forward_hook(count) for layer in model.modules() if isinstance(layer, kinds)]
     with torch.no_grad():
-        model(torch.rand(1, 3, 16, 24))
+        model(torch.rand(1, 3, 32, 64))
     for hook in hooks:
         hook.remove()
-    described = describe(model, (16, 24), batch=3)
+    described = describe(model, (32, 64), batch=3)
     assert described.multiplications == counted == sum(row.multiplications for row in described.rows)
 
 
@@ -78,9 +79,9 @@ def test_activation_memory_is_what_a_real_pass_keeps(name: str) -> None:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        model(torch.rand(2, 3, 16, 24))
+        model(torch.rand(2, 3, 32, 64))
     real = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
-    assert describe(model, (16, 24), batch=2).activation_bytes == pytest.approx(real, rel=0.05)
+    assert describe(model, (32, 64), batch=2).activation_bytes == pytest.approx(real, rel=0.05)
 
 
 def test_activation_memory_grows_with_the_batch_and_falls_with_checkpointing() -> None:
@@ -100,7 +101,7 @@ def test_the_full_size_is_described_without_its_weights() -> None:
 
 
 def test_the_table_names_layers_and_totals_and_json_holds_all() -> None:
-    description = describe(build("finetune", TINY["finetune"]), (16, 24), batch=2)
+    description = describe(build("finetune", TINY["finetune"]), (32, 64), batch=2)
     text = description.table()
     for expected in (
         "stack.0",
@@ -116,7 +117,7 @@ def test_the_table_names_layers_and_totals_and_json_holds_all() -> None:
 def test_the_model_described_is_left_alone() -> None:
     model = build("plain_cnn", TINY["plain_cnn"]).eval()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    describe(model, (16, 24))
+    describe(model, (32, 64))
     assert not model.training
     assert not any(module._forward_hooks for module in model.modules())
     for name, value in model.state_dict().items():

@@ -18,11 +18,12 @@ TINY: dict[str, dict[str, Any]] = {
     "plain_cnn": {"filters": [6, 6, 6]},
     "gradient": {"filters": [6, 6, 6]},
     "finetune": {"filters": [6, 6, 6], "gradient_filters": [6, 6], "freeze_gradient": False},
+    "pretrained_unet": {"encoder": "efficientnet_lite0", "widths": [8, 8, 8, 8], "context": 8},
 }
 
 
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("size", [(16, 24), (19, 26)])
+@pytest.mark.parametrize("size", [(32, 64), (35, 70)])
 def test_the_prediction_has_the_announced_size_and_channels(name: str, size: tuple[int, int]) -> None:
     model = build(name, TINY[name]).eval()
     output = model(torch.rand(2, 3, *size))
@@ -38,16 +39,16 @@ def test_every_layer_to_probe_gives_a_map_in_one_forward_pass(name: str) -> None
     for layer, module in model.layers().items():
         module.register_forward_hook(lambda _, __, output, layer=layer: seen.__setitem__(layer, output.shape))
     encode = getattr(model, "encode", model)
-    encode(torch.rand(2, 3, 16, 24))
+    encode(torch.rand(2, 3, 32, 64))
     assert list(seen) != [] and set(seen) == set(model.layers())
     for shape in seen.values():
         assert shape[0] == 2 and len(shape) == 4
-        assert 16 // shape[2] == 24 // shape[3] <= model.stride
+        assert 32 // shape[2] == 64 // shape[3] <= model.stride
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_checkpointing_changes_no_gradient_and_no_buffer(name: str) -> None:
-    image = torch.rand(2, 3, 16, 24)
+    image = torch.rand(2, 3, 32, 64)
     states = []
     for checkpointing in (False, True):
         torch.manual_seed(0)
@@ -92,7 +93,7 @@ def test_metres_start_at_the_typical_depth_and_follow_their_formula() -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_the_prediction_is_float32_under_autocast_and_in_either_memory_format(name: str) -> None:
     model = build(name, TINY[name]).eval()
-    image = torch.rand(2, 3, 16, 24)
+    image = torch.rand(2, 3, 32, 64)
     expected = model(image)
     with torch.autocast("cpu", torch.bfloat16):
         half = model(image)

@@ -18,6 +18,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "plain_cnn": {"filters": (4,) * 7},
     "gradient": {"filters": (4,) * 7},
     "finetune": {"filters": (4,) * 7, "gradient_filters": (4,) * 7},
+    "pretrained_unet": {"encoder": "efficientnet_lite0", "widths": (4,) * 4, "context": 4},
 }
 """Narrow, and as deep as the full size: the width has no part in the receptive field."""
 
@@ -45,7 +46,7 @@ def support(model: Network, output: Tensor, image: Tensor, column: int) -> int:
     return int(columns[-1] - columns[0] + 1)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "pretrained_unet"])  # it pools the whole image
 def test_equals_the_support_of_the_gradient(name: str) -> None:
     model = averaging(build(name, SMALL[name]))
     width = -(-(model.receptive_field + 2 * model.stride) // model.stride) * model.stride
@@ -56,6 +57,14 @@ def test_equals_the_support_of_the_gradient(name: str) -> None:
     phases = max(model.stride // model.output_stride, 1)
     widest = max(support(model, output, image, middle - phases // 2 + phase) for phase in range(phases))
     assert model.receptive_field == widest
+
+
+def test_the_field_of_an_encoder_stage_is_the_support_of_its_gradient() -> None:
+    model = averaging(build("pretrained_unet", SMALL["pretrained_unet"]))
+    image = torch.ones(1, 3, 32, 640, dtype=torch.float64, requires_grad=True)
+    for stage, output in zip((1, 2, 3, 5), model.encoder(image), strict=False):
+        found = support(model, output, image, output.shape[-1] // 2)
+        assert model.receptive_fields()[f"stage_{stage}"] == found
 
 
 def test_the_groups_of_the_encoder_see_what_is_published() -> None:

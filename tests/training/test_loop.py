@@ -195,20 +195,20 @@ def test_early_stopping_keeps_and_returns_the_best(tmp_path: Path) -> None:
     assert any("little too good" in line for line in summary["notes"])
 
 
-@pytest.mark.parametrize("name", ["autoencoder", "residual_cnn", "unet", "plain_cnn", "gradient", "finetune"])
+@pytest.mark.parametrize("name", ["autoencoder", "residual_cnn", "unet", "plain_cnn", "gradient", "finetune", "pretrained-unet"])
 def test_every_tiny_recipe_trains_and_loads(tmp_path: Path, name: str) -> None:
     recipe = load_recipe(
-        f"tiny-{name}", ["train.steps=2", "first.steps=2", "train.batch=2", "data.size=24x32", "validation.pictures=1"]
+        f"tiny-{name}", ["train.steps=2", "first.steps=2", "train.batch=2", "data.size=32x32", "validation.pictures=1"]
     )
-    data = painted.painted(scenes=4, views=2, size=(24, 32), blind=name == "autoencoder")
+    data = painted.painted(scenes=4, views=2, size=(32, 32), blind=name == "autoencoder")
     trained = train(recipe, data, out=tmp_path, device="cpu")
-    assert trained.model_name == name
+    assert trained.model_name == name.replace("-", "_")
     summary = json.loads((tmp_path / "summary.json").read_text())
-    assert summary["target"] == MODELS[name].predicts
+    assert summary["target"] == MODELS[trained.model_name].predicts
     assert summary["scores"]["unseen"]["model"]["mse"] > 0
-    image = torch.rand(1, 3, 24, 32)
+    image = torch.rand(1, 3, 32, 32)
     with torch.no_grad():
-        assert trained.model(image).shape[-2:] == trained.model.output_size((24, 32))
+        assert trained.model(image).shape[-2:] == trained.model.output_size((32, 32))
 
 
 def test_finetune_trains_the_gradient_network_first_and_holds_it_still(tmp_path: Path) -> None:

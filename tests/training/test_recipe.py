@@ -12,19 +12,19 @@ from fathom.training.losses import LOSSES
 from fathom.training.recipe import LOSS_TERMS, Recipe, from_table, load_recipe, recipe_names
 from tests.training import painted
 
-FULL = ("autoencoder", "residual_cnn", "unet", "plain_cnn", "gradient", "finetune")
+FULL = ("autoencoder", "residual_cnn", "unet", "plain_cnn", "gradient", "finetune", "pretrained-unet")
 
 
 def test_every_network_has_a_full_and_a_tiny_recipe() -> None:
     assert set(recipe_names()) == {*FULL, *(f"tiny-{name}" for name in FULL)}
-    assert set(FULL) == set(MODELS)
+    assert {name.replace("-", "_") for name in FULL} == set(MODELS)
 
 
 @pytest.mark.parametrize("name", [*FULL, *(f"tiny-{name}" for name in FULL)])
 def test_a_shipped_recipe_reads_and_survives_its_file(name: str, tmp_path: Path) -> None:
     recipe = load_recipe(name)
     assert recipe.name == name
-    assert recipe.model.name == name.removeprefix("tiny-")
+    assert recipe.model.name == name.removeprefix("tiny-").replace("-", "_")
     path = tmp_path / "recipe.toml"
     path.write_text(recipe.to_toml())
     assert load_recipe(path) == recipe

@@ -23,7 +23,7 @@ from fathom.metrics.depth import metrics_of_rows
 from fathom.metrics.protocols import PROTOCOLS, Protocol, choose_protocol
 from fathom.models.network import Network
 from fathom.progress import note, track
-from fathom.sample import Grid, Sample
+from fathom.sample import Grid, Intrinsics, Sample, camera_row
 
 if TYPE_CHECKING:
     from fathom.models.saved import Trained
@@ -157,8 +157,11 @@ class Measure:
     def predictions(self, pairs: Sequence[Pair]) -> Iterator[Float[Tensor, "H W"]]:
         """Metres for each frame, at the size of its truth."""
         images = torch.stack([fitted.float_image() for fitted, _ in pairs])
-        plain = self._forward(images)
-        mirrored = self._forward(images.flip(-1)) if self.flip else None
+        cameras = [fitted.intrinsics for fitted, _ in pairs]
+        plain = self._forward(images, cameras)
+        width = images.shape[-1]
+        flipped = [None if camera is None else camera.flipped(width) for camera in cameras]
+        mirrored = self._forward(images.flip(-1), flipped) if self.flip else None
         for index, (_, sample) in enumerate(pairs):
             values = self._at_truth(plain[index], sample.depth_size)
             if mirrored is not None:
@@ -166,10 +169,15 @@ class Measure:
             self.broken += int((~torch.isfinite(values)).sum())
             yield values
 
-    def _forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 1 h w"]:
+    def _forward(
+        self, images: Float[Tensor, "B 3 H W"], cameras: Sequence[Intrinsics | None]
+    ) -> Float[Tensor, "B 1 h w"]:
+        inputs = [images.to(self.device)]
+        if self.network.takes_camera:
+            inputs.append(torch.stack([camera_row(camera) for camera in cameras]).to(self.device))
         try:
             with torch.inference_mode():
-                output: Tensor = self.network(images.to(self.device))
+                output: Tensor = self.network(*inputs)
         except torch.OutOfMemoryError as error:
             raise FathomError(
                 f"Out of memory with {len(images)} images at once: use a smaller --batch-size."

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -18,11 +17,18 @@ from torch import Tensor, nn
 
 from fathom.models.receptive_field import Step, Window, same
 
-LiteName = Literal["efficientnet_lite0", "efficientnet_lite2"]
 SCALES: dict[str, tuple[float, float]] = {"efficientnet_lite0": (1.0, 1.0), "efficientnet_lite2": (1.1, 1.2)}
 """Width and depth factors of each variant."""
 
-STAGES = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192), (1, 3, 1, 6, 320))
+STAGES = (
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
 """Repeats, kernel, stride of the first block, expansion and width of each stage of Lite0."""
 
 STEM = 32
@@ -45,7 +51,8 @@ class SameConv(nn.Conv2d):
             kernel, stride = self.kernel_size[0], self.stride[0]
             (top, bottom), (left, right) = (_same_padding(length, kernel, stride) for length in x.shape[-2:])
             x = F.pad(x, (left, right, top, bottom))
-        return super().forward(x)
+        filtered: Tensor = super().forward(x)
+        return filtered
 
 
 def _same_padding(length: int, kernel: int, stride: int) -> tuple[int, int]:
@@ -121,7 +128,7 @@ class EfficientNetLite(nn.Module):
     def load_imagenet(self, tensors: Mapping[str, Tensor]) -> None:
         """Fill in ImageNet weights in the names of ``efficientnet_lite_pytorch``, batch normalisation folded."""
         fold(self.stem, tensors, "_conv_stem", "_bn0")
-        blocks = [block for stage in self.stages for block in stage]  # type: ignore[union-attr]
+        blocks = (module for module in self.modules() if isinstance(module, InvertedResidual))
         for i, block in enumerate(blocks):
             prefix = f"_blocks.{i}."
             if block.expand is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import get_args
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from fathom.errors import UsageError, nearest
-from fathom.models.efficientnet_lite import EfficientNetLite, LiteName
+from fathom.models.efficientnet_lite import SCALES, EfficientNetLite
 from fathom.models.layers import full_precision
 from fathom.models.network import Network, pad_to_multiple
 from fathom.models.receptive_field import Step, Upsample, same
@@ -89,17 +88,19 @@ class PretrainedUNet(Network):
             typical_depth: metres predicted where the last activation is 0.
         """
 
-        encoder: LiteName = "efficientnet_lite2"
+        encoder: str = "efficientnet_lite2"
         widths: tuple[int, ...] = (128, 96, 48, 24)
         context: int = 256
         canonical_focal: float = 0.936
         typical_depth: float = 2.5
 
         def __post_init__(self) -> None:
-            if self.encoder not in (names := get_args(LiteName)):
-                raise UsageError(f"There is no encoder '{self.encoder}'{nearest(self.encoder, names)}.")
+            if self.encoder not in SCALES:
+                raise UsageError(f"There is no encoder '{self.encoder}'{nearest(self.encoder, SCALES)}.")
             if len(self.widths) != 4 or min(self.widths) < 1 or self.context < 1:
-                raise UsageError("The decoder needs a context and four widths, at strides 16, 8, 4 and 2, of at least 1 channel.")
+                raise UsageError(
+                    "The decoder needs a context and four widths, at strides 16, 8, 4 and 2, of at least 1 channel."
+                )
             if not min(self.canonical_focal, self.typical_depth) > 0:
                 raise UsageError("canonical_focal and typical_depth must be above 0.")
 
@@ -146,9 +147,7 @@ class PretrainedUNet(Network):
         ups = [(f"up_{i + 1}", [Upsample(2), *same(3, 2)]) for i in range(len(self.up))]
         return [*self.encoder.path(), ("context", []), *ups, ("output", same(3))]
 
-    def log_canonical(
-        self, image: Float[Tensor, "B 3 H W"], camera: Float[Tensor, "B 4"]
-    ) -> Float[Tensor, "B 1 h w"]:
+    def log_canonical(self, image: Float[Tensor, "B 3 H W"], camera: Float[Tensor, "B 4"]) -> Float[Tensor, "B 1 h w"]:
         """ln(canonical depth / typical depth) for an image whose sides the stride divides."""
         maps = self.encoder(image)
         size = (image.shape[-2], image.shape[-1])

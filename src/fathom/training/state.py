@@ -189,4 +189,6 @@ def _refuse_unmatched(model: nn.Module, section: OptimSection) -> None:
         for key in keys:
             if not any(name.startswith(key) for name in names):
                 tops = sorted({name.split(".")[0] for name in names})
-                raise UsageError(f"optim.{setting} names '{key}', and no parameter begins so; the network has {', '.join(tops)}.")
+                raise UsageError(
+                    f"optim.{setting} names '{key}', and no parameter begins so; the network has {', '.join(tops)}."
+                )
