@@ -195,7 +195,9 @@ def test_early_stopping_keeps_and_returns_the_best(tmp_path: Path) -> None:
     assert any("little too good" in line for line in summary["notes"])
 
 
-@pytest.mark.parametrize("name", ["autoencoder", "residual_cnn", "unet", "plain_cnn", "gradient", "finetune", "pretrained-unet"])
+@pytest.mark.parametrize(
+    "name", ["autoencoder", "residual_cnn", "unet", "plain_cnn", "gradient", "finetune", "pretrained-unet"]
+)
 def test_every_tiny_recipe_trains_and_loads(tmp_path: Path, name: str) -> None:
     recipe = load_recipe(
         f"tiny-{name}", ["train.steps=2", "first.steps=2", "train.batch=2", "data.size=32x32", "validation.pictures=1"]

@@ -97,6 +97,15 @@ def batch_gradient(
     return total, terms
 
 
+def lies_channels_last(recipe: Recipe) -> bool:
+    """Whether images and weights lie channels last: as the recipe says, unless parameters are frozen.
+
+    PyTorch's group normalisation crashes the process in its backward pass for a channels-last input that needs no gradient
+    (seen with 2.13 on CPUs), which is what stands behind a frozen first layer.
+    """
+    return recipe.memory.channels_last and not recipe.optim.freeze
+
+
 @dataclass
 class Loop:
     """One training, from its state at hand to the last step.
@@ -132,7 +141,7 @@ class Loop:
         network: Any = self.state.model
         loss = objective(self.recipe.loss)
         train, left = self.recipe.train, self.recipe.train.steps - self.state.step
-        layout = torch.channels_last if self.recipe.memory.channels_last else torch.contiguous_format
+        layout = torch.channels_last if lies_channels_last(self.recipe) else torch.contiguous_format
         self._clock = time.monotonic()
         for parts in track(batches, f"Training {self.recipe.name}", left):
             self._set_rate()

@@ -32,7 +32,7 @@ from fathom.training.ema import Average
 from fathom.training.feed import Augment, Frames, Portion, feed, keep_in_memory
 from fathom.training.holdout import Parts, divide
 from fathom.training.journal import Journal
-from fathom.training.loop import Loop
+from fathom.training.loop import Loop, lies_channels_last
 from fathom.training.order import Order, shards_of
 from fathom.training.recipe import Recipe, to_plain
 from fathom.training.resume import prepare_run, same_data
@@ -337,7 +337,7 @@ def _baseline(network: Network, frames: Frames, recipe: Recipe, workers: int) ->
 
 
 def _new_state(recipe: Recipe, network: Network, fabric: Fabric) -> State:
-    if recipe.memory.channels_last:
+    if lies_channels_last(recipe):
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.to(fabric.device)
     # Gradient scaling of fp16 and the fused kernels unscale at different places.
