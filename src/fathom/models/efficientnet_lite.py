@@ -73,8 +73,8 @@ class InvertedResidual(nn.Module):
 
     def forward(self, x: Float[Tensor, "B c H W"]) -> Float[Tensor, "B d h w"]:
         y = x if self.expand is None else F.relu6(self.expand(x))
-        y = self.project(F.relu6(self.depthwise(y)))
-        return x + y if self.residual else y
+        projected: Tensor = self.project(F.relu6(self.depthwise(y)))
+        return x + projected if self.residual else projected
 
 
 class EfficientNetLite(nn.Module):
