@@ -10,6 +10,7 @@ from pathlib import Path
 from torch import nn
 
 from fathom.depth_models.model import DepthModel
+from fathom.encoders.repository import read_object
 from fathom.encoders.spec import Spec
 from fathom.encoders.spec import parse as parse_spec
 from fathom.errors import CheckpointError, UsageError, nearest
@@ -20,6 +21,7 @@ from fathom.sample import Grid
 
 DEPTH_MODELS = {
     "checkpoint": "fathom.depth_models.opening:open_checkpoint",
+    "hf": "fathom.depth_models.hub:open_hf",
     "module": "fathom.depth_models.module:open_module",
 }
 """kind -> ``module:function`` called with (spec, input size); imported when used."""
@@ -84,9 +86,10 @@ def _named(text: str, input_size: Grid | None, kind: str | None) -> DepthModel:
 
 def recognise(text: str) -> Spec:
     """A model's name as a SPEC whose kind is one of `DEPTH_MODELS`; `UsageError` where it means nothing."""
-    if text in shipped() or Path(text).exists():
-        return Spec(text, "checkpoint", text, {}, ())
     spec = parse_spec(text)
+    body = text.partition("?")[0]
+    if body in shipped() or Path(body).expanduser().exists():
+        return Spec(text, _kind_of(Path(body).expanduser()), body, spec.options, ())
     if spec.kind in DEPTH_MODELS:
         if not spec.body:
             raise UsageError(f"Depth model '{text}' names nothing after '{spec.kind}:'.")
@@ -99,6 +102,14 @@ def recognise(text: str) -> Spec:
         f"name a run or checkpoint folder, KIND:NAME with a kind of {', '.join(DEPTH_MODELS)}, or {' or '.join(shipped())}, "
         "which come with the package",
     )
+
+
+def _kind_of(path: Path) -> str:
+    """The kind of model in a folder (or file), by the names and keys of its files; a network of Fathom's unless others say so."""
+    config = path / "config.json"
+    if config.is_file() and "model_type" in read_object(config):
+        return "hf"
+    return "checkpoint"
 
 
 def split_model(given: Sequence[str]) -> tuple[str | None, list[str]]:

@@ -166,8 +166,8 @@ def model_class(name: str, config: Any) -> Any:
     return first
 
 
-def load_network(folder: Path, kind: Any, options: Mapping[str, Any]) -> nn.Module:
-    """The model of `folder` with all of its weights; what is missing would be random, and is refused."""
+def load_network(folder: Path, kind: Any, options: Mapping[str, Any], unused: re.Pattern[str] = _POOLER) -> nn.Module:
+    """The model of `folder` with all of its weights but `unused` ones; what is missing would be random, and is refused."""
     from safetensors import SafetensorError
 
     check_weights(folder)
@@ -178,7 +178,7 @@ def load_network(folder: Path, kind: Any, options: Mapping[str, Any]) -> nn.Modu
             )
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise load_failure(folder, error) from error
-    missing = sorted(name for name in report["missing_keys"] if not _POOLER.search(name))
+    missing = sorted(name for name in report["missing_keys"] if not unused.search(name))
     wrong = sorted(str(item[0] if isinstance(item, tuple) else item) for item in report["mismatched_keys"])
     for names, what in ((missing, "lacks"), (wrong, "has another shape of")):
         if names:

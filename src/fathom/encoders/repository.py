@@ -12,7 +12,7 @@ from fathom.errors import CheckpointError, DataError, FathomError, UsageError
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
-_WANTED = [CONFIG, *PROCESSORS, WEIGHTS, INDEX, "model-*-of-*.safetensors"]
+_WANTED = [CONFIG, *PROCESSORS, WEIGHTS, INDEX, "model-*-of-*.safetensors", "README.md"]
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
 
 
