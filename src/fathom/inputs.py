@@ -20,7 +20,7 @@ from fathom.errors import DataError, UsageError
 
 T = TypeVar("T")
 
-CHECKSUM = "sha256"
+CHECKSUM = "checksum"
 """Key of the first line of a JSON file that carries its own checksum; see `fathom.atomic.write_json`."""
 
 
@@ -79,6 +79,7 @@ def read_json(
     *,
     what: str = "what it should be",
     fix: str = "",
+    version: int | None = None,
     checksum: bool = False,
     limit: str = "json-bytes",
     error: type[DataError] = DataError,
@@ -90,14 +91,21 @@ def read_json(
         kind: the type that it must have; unknown keys are ignored.
         what: the file is, for messages: ``"a split that fathom wrote"``.
         fix: what to do where it is not.
+        version: that its ``schema_version`` must be, where it has one.
         checksum: the file must carry its checksum, as `fathom.atomic.write_json` writes it, and fit it.
         limit: name of the limit of its size.
         error: the class to raise.
     """
     data = read_bytes(path, limit, error)
+    value = _parse(data, path, what, fix, error)
+    found = value.get("schema_version") if isinstance(value, dict) else None
+    if version is not None and found != version:
+        problem = f"has schema_version {_brief(found)}, and this Fathom reads {version}"
+        raise error(path, problem, "use the version that wrote it")
     if checksum:
         _verify(data, path, fix, error)
-    return parse_json(data, path, kind, what=what, fix=fix, error=error)
+        value.pop(CHECKSUM, None)
+    return convert(value, path, kind, what=what, fix=fix, error=error)
 
 
 def parse_json(
@@ -110,14 +118,33 @@ def parse_json(
     error: type[DataError] = DataError,
 ) -> T:
     """JSON in memory as an instance of `kind`; see `read_json`."""
-    import msgspec
+    return convert(_parse(data, path, what, fix, error), path, kind, what=what, fix=fix, error=error)
 
+
+def _parse(data: bytes, path: str | Path, what: str, fix: str, error: type[DataError]) -> Any:
     _check_nesting(data, _JSON_TOKEN, path, error)
     try:
-        # Not by msgspec itself, which refuses names that are not UTF-8 (lone surrogates in escapes).
-        value = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
+        # Not by msgspec, which refuses names that are not UTF-8 (lone surrogates in escapes).
+        return json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as problem:
+        raise error(path, f"is not {what} ({_brief(problem)})", fix) from problem
+
+
+def convert(
+    value: Any,
+    path: str | Path,
+    kind: type[T],
+    *,
+    what: str = "what it should be",
+    fix: str = "",
+    error: type[DataError] = DataError,
+) -> T:
+    """Plain values, as JSON and TOML hold them, as an instance of `kind`; arguments as for `read_json`."""
+    import msgspec
+
+    try:
         return msgspec.convert(value, kind)
-    except (ValueError, RecursionError, msgspec.ValidationError) as problem:
+    except (ValueError, RecursionError, OverflowError) as problem:  # ValueError: msgspec's own is one
         raise error(path, f"is not {what} ({_brief(problem)})", fix) from problem
 
 
@@ -139,7 +166,7 @@ def parse_toml(data: bytes, path: str | Path, *, fix: str = "see the shipped rec
     raise DataError(path, "is nested deeper than any recipe", fix)
 
 
-def _brief(problem: Exception) -> str:
+def _brief(problem: object) -> str:
     """The first line of a parser's complaint, not longer than a sentence."""
     text = str(problem).strip() or type(problem).__name__
     return text.splitlines()[0][:200]
@@ -175,7 +202,7 @@ def _check_nesting(data: bytes, token: re.Pattern[bytes], path: str | Path, erro
     limits.check("nesting", deepest, path, "has", error)
 
 
-_SEALED = re.compile(rb'\{\n  "sha256": "([0-9a-f]{64})",\n')
+_SEALED = re.compile(rb'\{\n  "checksum": "sha256:([0-9a-f]{64})",\n')
 
 
 def seal(text: str) -> str:
@@ -183,7 +210,7 @@ def seal(text: str) -> str:
     if not text.startswith("{\n  "):
         raise ValueError("only an indented JSON object that is not empty can carry its checksum")
     rest = text[2:]
-    return f'{{\n  "{CHECKSUM}": "{hashlib.sha256(rest.encode()).hexdigest()}",\n{rest}'
+    return f'{{\n  "{CHECKSUM}": "sha256:{hashlib.sha256(rest.encode()).hexdigest()}",\n{rest}'
 
 
 def _verify(data: bytes, path: str | Path, fix: str, error: type[DataError]) -> None:

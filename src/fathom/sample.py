@@ -7,6 +7,7 @@ them to a common grid without letting an invalid pixel bleed into an average.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -14,6 +15,8 @@ from typing import Literal
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
+
+from fathom.errors import UsageError
 
 Grid = tuple[int, int]
 """Height and width, in that order, everywhere."""
@@ -38,6 +41,15 @@ class Intrinsics:
     cx: float
     cy: float
     origin: Origin = field(default="data", kw_only=True)
+
+    def __post_init__(self) -> None:
+        numbers = (self.fx, self.fy, self.cx, self.cy)
+        # Compared so that NaN fails too, and without overflow for integers of any length.
+        if not (all(-math.inf < number < math.inf for number in numbers) and self.fx > 0 and self.fy > 0):
+            shown = ", ".join(f"{number:.6g}" if abs(number) < 1e300 else "huge" for number in numbers)
+            raise UsageError(
+                f"A camera of fx, fy, cx, cy = {shown} cannot be: focal lengths are above 0, and all four are finite."
+            )
 
     def scaled(self, sy: float, sx: float) -> Intrinsics:
         """The camera after the image is resized by `sy` (height) and `sx` (width)."""

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from fathom.data.formats.files import load_npy
+from fathom.data.formats.npy import load_npy
 from fathom.data.loading import Skipped, batches
 from fathom.data.sources import load
 from fathom.errors import DataError

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fathom.errors import UsageError
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from fathom.errors import DataError, UsageError
 from fathom.sample import Grid, Intrinsics, Origin
 
 if TYPE_CHECKING:
@@ -76,3 +82,37 @@ def checked(camera: Intrinsics, size: Grid, what: str = "the image") -> Intrinsi
             f"{2 * camera.cy:.0f} high, and {what} is {width} wide and {height} high; give the camera in pixels of this image."
         )
     return camera
+
+
+def read_intrinsics(values: Sequence[float], path: str | Path) -> Intrinsics:
+    """fx, fy, cx and cy as the file `path` states them; `DataError` where they are no camera's."""
+    try:
+        fx, fy, cx, cy = (float(value) for value in values)
+        return Intrinsics(fx, fy, cx, cy)
+    except (UsageError, ValueError, TypeError, OverflowError) as error:
+        raise DataError(
+            path, f"states a camera that cannot be ({str(error).rstrip('.')})", "correct the file"
+        ) from error
+
+
+def read_pose(rows: Sequence[Sequence[float]], path: str | Path) -> Float[Tensor, "4 4"]:
+    """Camera to world as the file `path` states it, rows of a 4x4 matrix; `DataError` where it is no rigid motion.
+
+    A rigid motion is ``[R t; 0 0 0 1]`` with finite t and a rotation, ``R Rᵀ = 1`` and ``det R = 1``, here to 0.01: poses are
+    stored with few digits, and a quaternion that was not normalised shows beyond that.
+    """
+    try:
+        pose = torch.tensor(rows, dtype=torch.float64).reshape(4, 4)
+    except (ValueError, TypeError, RuntimeError, OverflowError) as error:
+        raise DataError(path, "states a pose that is not a 4x4 matrix of numbers", "correct the file") from error
+    rotation, last = pose[:3, :3], pose.new_tensor([0.0, 0.0, 0.0, 1.0])
+    rigid = (
+        bool(pose.isfinite().all())
+        and float(pose[:3, 3].abs().max()) < 1e12
+        and torch.allclose(pose[3], last, atol=1e-6)
+        and torch.allclose(rotation @ rotation.T, torch.eye(3, dtype=pose.dtype), atol=0.01)
+        and float(torch.linalg.det(rotation)) > 0
+    )
+    if not rigid:
+        raise DataError(path, "states a pose that is not a rotation and a finite translation", "correct the file")
+    return pose.float()

@@ -18,6 +18,7 @@ from urllib.parse import unquote
 
 from fathom.data.dataset import Dataset, Source
 from fathom.errors import DataError, UsageError, nearest
+from fathom.inputs import exists, expand
 
 
 @dataclass(frozen=True)
@@ -114,19 +115,19 @@ def parse_spec(spec: str) -> tuple[str | None, Path | None, dict[str, str]]:
     if colon and kind in SOURCES:
         if not rest and SOURCES[kind].needs_path:
             raise UsageError(f"'{spec}' names no path; write {kind}:PATH.")
-        return kind, Path(rest).expanduser() if rest else None, options
+        return kind, expand(rest) if rest else None, options
     if body in SOURCES and not SOURCES[body].needs_path:
         return body, None, options
-    if colon and not Path(body).exists() and kind.replace("-", "").isalnum() and len(kind) > 1:
+    if colon and not exists(body) and kind.replace("-", "").isalnum() and len(kind) > 1:
         raise UsageError(f"There is no kind of data '{kind}'{nearest(kind, SOURCES)}.")
     if not body:
         raise UsageError("No data is named; write rooms, KIND:PATH or a path.")
-    return None, Path(body).expanduser(), options
+    return None, expand(body), options
 
 
 def recognise(path: Path) -> str:
     """The kind of data at `path`, by its names; raises `DataError` saying what was looked for."""
-    if not path.exists():
+    if not exists(path):
         raise DataError(path, "does not exist", f"name a path, or one of the kinds {', '.join(SOURCES)}")
     for name, kind in SOURCES.items():
         if kind.recognise(path):
@@ -150,7 +151,7 @@ def load(spec: str | Path, *, skip_bad: bool = False, **options: Any) -> Dataset
         UsageError: for an unknown kind or option.
     """
     kind, path, given = parse_spec(str(spec))
-    if path is not None and not path.exists():
+    if path is not None and not exists(path):
         raise DataError(path, "does not exist", "check the path")
     if kind is None:
         assert path is not None
@@ -160,7 +161,11 @@ def load(spec: str | Path, *, skip_bad: bool = False, **options: Any) -> Dataset
     arguments = convert_options(kind, opener, wanted)
     if skip_bad and "skip_bad" in inspect.signature(opener).parameters:
         arguments["skip_bad"] = True
-    return Dataset.whole(opener(path, **arguments))
+    try:
+        return Dataset.whole(opener(path, **arguments))
+    except OSError as error:  # a folder that may not be read, a network drive that has gone
+        named = error.filename or path or kind
+        raise DataError(named, f"cannot be read ({error.strerror or error})", "check your permissions") from error
 
 
 def convert_options(kind: str, opener: Callable[..., Source], given: Mapping[str, Any]) -> dict[str, Any]:

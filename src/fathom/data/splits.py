@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+
+import msgspec
 
 from fathom.atomic import write_text
 from fathom.data.dataset import Dataset, need_scenes
 from fathom.data.scenes import balanced_folds
 from fathom.errors import DataError, UsageError
+from fathom.inputs import read_json
 
 
 def three_way(dataset: Dataset, val: float, test: float, seed: int) -> tuple[Dataset, Dataset, Dataset]:
@@ -56,18 +60,39 @@ def save_split(path: str | Path, parts: Mapping[str, Dataset], seed: int | None 
     write_text(path, json.dumps(record, indent=2) + "\n")
 
 
+class _Part(msgspec.Struct):
+    """A part in a split file."""
+
+    ids: list[str]
+
+
+class _Split(msgspec.Struct):
+    """A split file."""
+
+    parts: dict[str, _Part]
+
+
 def load_split(path: str | Path, dataset: Dataset) -> dict[str, Dataset]:
-    """The parts that `save_split` wrote, taken from `dataset`; a frame that is not there is an error."""
-    try:
-        record = json.loads(Path(path).read_text(encoding="utf-8"))
-        parts = {name: part["ids"] for name, part in record["parts"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(
-            path, f"is not a split that fathom wrote ({error})", "make one with 'fathom data split'"
-        ) from error
+    """The parts that `save_split` wrote, taken from `dataset`.
+
+    A frame that is not there, a frame that is listed twice and a scene that is in two parts are `DataError`s: each would change
+    scores, or let a test see what was trained on.
+    """
+    fix = "make one with 'fathom data split'"
+    split = read_json(path, _Split, what="a split that fathom wrote", fix=fix, limit="index-bytes")
     position = {id_: index for index, id_ in enumerate(dataset.ids)}
-    for name, ids in parts.items():
-        missing = [id_ for id_ in ids if id_ not in position]
-        if missing:
-            raise DataError(path, f"part '{name}' names frame '{missing[0]}', which {dataset.source.location} lacks")
-    return {name: dataset.subset([position[id_] for id_ in ids], name) for name, ids in parts.items()}
+    part_of: dict[str, str] = {}
+    parts: dict[str, Dataset] = {}
+    for name, part in split.parts.items():
+        missing = next((id_ for id_ in part.ids if id_ not in position), None)
+        if missing is not None:
+            raise DataError(path, f"part '{name}' names frame '{missing}', which {dataset.source.location} lacks")
+        if len(set(part.ids)) < len(part.ids):
+            twice = next(id_ for id_, times in Counter(part.ids).items() if times > 1)
+            raise DataError(path, f"part '{name}' names frame '{twice}' twice", fix)
+        parts[name] = dataset.subset([position[id_] for id_ in part.ids], name)
+        for scene in parts[name].scenes:
+            if part_of.setdefault(scene, name) != name:
+                problem = f"has scene '{scene}' in both '{part_of[scene]}' and '{name}', and a split is by scene"
+                raise DataError(path, problem, fix)
+    return parts

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Sequence
-from dataclasses import asdict
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fathom.archives import open_archive
 from fathom.atomic import atomic_path, write_json
-from fathom.errors import UsageError, nearest
+from fathom.errors import DataError, UsageError, nearest
+from fathom.inputs import parse_json
+from fathom.lock import output_lock
 from fathom.progress import track
 from fathom.render.layout import furnish
 from fathom.render.materials import Palette
@@ -81,13 +83,28 @@ def render_rooms(
             f"ask for at least {TEST_EVERY} rooms and one variant room."
         )
     mi = load_mitsuba()
-    settings = {"views": views, "size": list(size), "seed": seed, "spp": spp}
-    for number in track(numbers, f"rendering {rooms} rooms"):
+    with output_lock(out, "a rendering"):
+        _render(mi, out, numbers, varied, {"views": views, "size": list(size), "seed": seed, "spp": spp}, variants)
+
+
+def _render(
+    mi: Any, out: Path, numbers: list[int], varied: set[int], settings: dict[str, Any], variants: Sequence[str]
+) -> None:
+    """Render what is missing, then write the index.
+
+    Args:
+        mi: Mitsuba.
+        out: the folder.
+        numbers: of all rooms. varied: of those that get the variants.
+        settings: of the rendering, as the index has them.
+        variants: names.
+    """
+    for number in track(numbers, f"rendering {len(numbers)} rooms"):
         path = out / f"room_{number:04d}.zip"
         if not _finished(path, settings, variants if number in varied else ()):
-            _render_room(mi, path, seed + number, settings, variants if number in varied else ())
+            _render_room(mi, path, settings["seed"] + number, settings, variants if number in varied else ())
     index = {
-        "schema_version": 1,
+        "schema_version": 2,
         "depth_unit": DEPTH_UNIT,
         "mitsuba": mi.__version__,
         **settings,
@@ -96,19 +113,21 @@ def render_rooms(
             {
                 "name": f"room_{n:04d}",
                 "part": "test" if n % TEST_EVERY == TEST_EVERY - 1 else "train",
-                "frames": _frames(out / f"room_{n:04d}.zip"),
+                **_described(out / f"room_{n:04d}.zip"),
                 "variants": list(variants) if n in varied else [],
             }
             for n in numbers
         ],
     }
-    write_json(out / "rooms.json", index)
+    write_json(out / "rooms.json", index, checksum=True)
 
 
-def _frames(path: Path) -> list[dict[str, Any]]:
-    with zipfile.ZipFile(path) as archive:
-        frames: list[dict[str, Any]] = json.loads(archive.read("room.json"))["frames"]
-    return frames
+def _described(path: Path) -> dict[str, Any]:
+    """The frames of a finished room, and the CRC-32 of each member of its archive."""
+    with open_archive(path, "an archive of a rendered room", "remove it and render again") as archive:
+        members = {name: info.CRC for name, info in archive.members.items()}
+        record = parse_json(archive.read("room.json"), path / "room.json", dict[str, Any])
+    return {"frames": record["frames"], "members": members}
 
 
 def _finished(path: Path, settings: dict[str, Any], variants: Sequence[str]) -> bool:
@@ -116,11 +135,13 @@ def _finished(path: Path, settings: dict[str, Any], variants: Sequence[str]) -> 
     if not path.is_file():
         return False
     try:
-        with zipfile.ZipFile(path) as archive:
-            record = json.loads(archive.read("room.json"))
-    except (zipfile.BadZipFile, KeyError, ValueError):
+        with open_archive(path, "an archive of a rendered room", "") as archive:
+            record = parse_json(archive.read("room.json"), path, dict[str, Any])
+            for name in archive.members:
+                archive.read(name)  # compares its checksum
+    except DataError:
         return False
-    return record["settings"] == settings and set(variants) <= set(record["variants"])
+    return record.get("settings") == settings and set(variants) <= set(record.get("variants", ()))
 
 
 def _render_room(mi: Any, path: Path, seed: int, settings: dict[str, Any], variants: Sequence[str]) -> None:
@@ -135,7 +156,12 @@ def _render_room(mi: Any, path: Path, seed: int, settings: dict[str, Any], varia
             members[f"{index}{suffix}.jpg"] = _jpeg(view.rgb)
             if variant == "base":
                 members.update(_ground_truth(index, view))
-                frames.append({"intrinsics": asdict(view.intrinsics), "pose": view.pose.round(6).tolist()})
+                frames.append(
+                    {
+                        "intrinsics": {key: getattr(view.intrinsics, key) for key in ("fx", "fy", "cx", "cy")},
+                        "pose": view.pose.round(6).tolist(),
+                    }
+                )
     record = {"settings": settings, "variants": list(variants), "seed": seed, "size": room.size, "frames": frames}
     members["room.json"] = json.dumps(record).encode()
     with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:

@@ -151,7 +151,7 @@ def test_header_of_50000_squared_pixels_is_refused_undecoded(tmp_path: Path) -> 
     with pytest.raises(DataError, match=r"rgb/b\.png: claims far more pixels than the limit"):
         load(f"{broken(tmp_path, image=png_header(50_000, 50_000))}?depth-scale=1000")[1]
     (tmp_path / "rgb" / "b.png").write_bytes(png_header(11_000, 11_000))
-    with pytest.raises(DataError, match=r"rgb/b\.png: claims 11000x11000 pixels"):
+    with pytest.raises(DataError, match=r"rgb/b\.png: claims 121,000,000 pixels"):
         load(f"{tmp_path}?depth-scale=1000")[1]
 
 
@@ -190,7 +190,7 @@ def test_array_that_is_pickled_or_cut_short_is_refused(tmp_path: Path) -> None:
         load(tmp_path)[0]
     np.save(path, np.ones((12, 16), np.float32))
     path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(DataError, match=r"a\.npy: is not a NumPy array"):
+    with pytest.raises(DataError, match=r"a\.npy: holds 72 bytes where its header wants 768"):
         load(tmp_path)[0]
 
 

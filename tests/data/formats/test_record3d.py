@@ -11,9 +11,10 @@ import OpenEXR
 import pytest
 import torch
 
-from fathom.data.formats.record3d import MOST_BYTES, pose_matrix
+from fathom.data.formats.record3d import pose_matrix
 from fathom.data.sources import load
 from fathom.errors import DataError, UsageError
+from fathom.limits import most
 from tests.data.files import counts, picture, r3d
 
 
@@ -149,7 +150,7 @@ def test_zip_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
     r3d(tmp_path / "bomb.r3d", frames=2)
     with zipfile.ZipFile(tmp_path / "bomb.r3d") as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
-    members["rgbd/0.depth"] = bytes(MOST_BYTES + 1)
+    members["rgbd/0.depth"] = bytes(most("member-bytes") + 1)
     with zipfile.ZipFile(tmp_path / "bomb.r3d", "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in members.items():
             archive.writestr(name, data)
@@ -176,7 +177,7 @@ def test_torn_lzfse_stream_is_refused(tmp_path: Path) -> None:
 def test_metadata_that_are_not_json_are_refused(tmp_path: Path) -> None:
     r3d(tmp_path / "m.r3d", frames=2)
     rewrite(tmp_path / "m.r3d", {"metadata": b"\xff{"})
-    with pytest.raises(DataError, match=r"m\.r3d: has metadata that are not JSON"):
+    with pytest.raises(DataError, match=r"m\.r3d: is not a description of a capture"):
         load(tmp_path / "m.r3d")
 
 

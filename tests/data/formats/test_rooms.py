@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from fathom.atomic import write_json
 from fathom.data.formats.rooms import EMBEDDED
 from fathom.data.sources import load
 from fathom.errors import DataError, UsageError
@@ -92,12 +93,13 @@ def test_index_that_is_broken_or_absent_is_named(tmp_path: Path) -> None:
 def test_room_file_cut_short_is_named(tmp_path: Path) -> None:
     record = json.loads((EMBEDDED / "rooms.json").read_text())
     record["rooms"] = record["rooms"][:1]
-    (tmp_path / "rooms.json").write_text(json.dumps(record))
+    record.pop("checksum")
+    write_json(tmp_path / "rooms.json", record, checksum=True)
     name = f"{record['rooms'][0]['name']}.zip"
     shutil.copy(EMBEDDED / name, tmp_path)
     whole = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(DataError, match=rf"{name}: is broken"):
+    with pytest.raises(DataError, match=rf"{name}: is not an archive of a rendered room"):
         load(tmp_path)[0]
 
 

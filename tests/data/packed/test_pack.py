@@ -20,6 +20,7 @@ import pytest
 import torch
 
 import fathom
+from fathom.atomic import write_json
 from fathom.data.dataset import Dataset, Frame
 from fathom.data.loading import Skipped
 from fathom.data.packed.members import decode, encode
@@ -66,8 +67,17 @@ class Noise:
             intrinsics=Intrinsics(*generator.uniform(1, 500, 4).tolist()) if rich else None,
             labels=torch.from_numpy(generator.integers(-1, 300 if index % 4 else 5, (1, 6, 8))) if rich else None,
             normals=torch.from_numpy(generator.normal(size=(3, 6, 8)).astype(np.float32)) if rich else None,
-            pose=torch.from_numpy(generator.normal(size=(4, 4)).astype(np.float32)) if rich else None,
+            pose=rigid(generator) if rich else None,
         )
+
+
+def rigid(generator: np.random.Generator) -> torch.Tensor:
+    """A random rotation and translation."""
+    rotation = np.linalg.qr(generator.normal(size=(3, 3)))[0]
+    pose = torch.eye(4)
+    pose[:3, :3] = torch.from_numpy(rotation * np.sign(np.linalg.det(rotation)))
+    pose[:3, 3] = torch.from_numpy(generator.normal(size=3))
+    return pose
 
 
 def noise(**options: Any) -> Dataset:
@@ -331,9 +341,13 @@ def test_offsets_agree_with_the_tar_files_own_headers(tmp_path: Path) -> None:
         (lambda index: index.update(schema_version=99), "schema_version 99"),
         (lambda index: index.pop("shards"), "not an index"),
         (lambda index: index["official"].update(train=[999]), "does not hold"),
-        (lambda index: index["shards"][0].update(file="../../elsewhere.tar"), "does not hold"),
+        (lambda index: index["shards"][0].update(file="../../elsewhere.tar"), "not the plain name of a file"),
         (lambda index: index["shards"][0]["frames"][0].update(id="another"), "holds frame"),
-        (lambda index: index["shards"][0]["frames"][0]["members"].update(json=[10**9, 50, 0]), "ends within"),
+        (lambda index: index["shards"][0]["frames"][0]["members"].update(json=[10**9, 50, 0]), "outside of its shard"),
+        (lambda index: index["shards"][0]["frames"][0]["members"].update(json=[2**70, 50, 0]), "outside of its shard"),
+        (lambda index: index["shards"][0]["frames"][0]["members"].update(json=["0", 50, 0]), "not an index"),
+        (lambda index: index["shards"][0].update(frames=["a"]), "not an index"),
+        (lambda index: index["shards"][0]["frames"].append(index["shards"][0]["frames"][0]), "two frames of one id"),
     ],
 )
 def test_an_index_that_cannot_be_right_is_refused(change: Any, words: str, tmp_path: Path) -> None:
@@ -341,7 +355,8 @@ def test_an_index_that_cannot_be_right_is_refused(change: Any, words: str, tmp_p
     path = tmp_path / "p" / "pack.json"
     index = json.loads(path.read_text())
     change(index)
-    path.write_text(json.dumps(index))
+    index.pop("checksum")
+    write_json(path, index, checksum=True)
     with pytest.raises(DataError, match=words):
         open_packed(tmp_path / "p").read(0)
 
@@ -376,7 +391,7 @@ def test_an_array_that_claims_more_than_it_holds_is_refused() -> None:
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("depth.npy", header)
         archive.writestr("valid.npy", header)
-    with pytest.raises(DataError, match="not a NumPy array"):
+    with pytest.raises(DataError, match="claims 8,100,000,000 values"):
         decode({**members, "depth.npz": buffer.getvalue()}, Path("shard.tar/0"))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ import torch
 from fathom.data.dataset import Frame
 from fathom.data.formats.files import clean_depth, read_npy, read_rgb
 from fathom.errors import DataError, UsageError
+from fathom.inputs import read_json
 from fathom.sample import Intrinsics, Sample
 
 CAMERA = Intrinsics(886.81, 927.06, 512.0, 384.0)
@@ -134,12 +135,9 @@ def _which(found: int, listed: bool, where: str) -> str:
 
 def _listed(table: Path) -> set[str]:
     """Every image stem in the kit's JSON: nested objects that end in lists of stems."""
-    import json
-
-    try:
-        record = json.loads(table.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(table, f"is not the development kit's list ({error})", "name diode_meta.json") from error
+    record: Any = read_json(
+        table, object, what="the development kit's list", fix="name diode_meta.json", limit="index-bytes"
+    )
     stems: set[str] = set()
     open_nodes = [record]
     while open_nodes:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fathom.data.limits import MOST_PIXELS
+from fathom import limits
 from fathom.errors import DataError, MissingExtraError
+from fathom.inputs import regular_file
 
 CHANNELS = ("Z", "depth", "Y", "R", "V")
 """Names under which depth is kept, in order of preference."""
@@ -32,18 +33,16 @@ def read_exr_channels(path: str | Path) -> dict[str, np.ndarray]:
         import OpenEXR
     except ImportError:
         raise MissingExtraError(f"Reading {path}", "record3d") from None
-    path = Path(path)
-    if not path.is_file():
-        raise DataError(path, "does not exist", "check the name")
+    path = regular_file(path)
     try:
         header = OpenEXR.File(str(path), header_only=True).header()
         low, high = header["dataWindow"]
-        if int(high[0] - low[0] + 1) * int(high[1] - low[1] + 1) > MOST_PIXELS:
-            raise DataError(
-                path, f"claims a data window of {low} to {high}, beyond the limit of {MOST_PIXELS:,} pixels"
-            )
+        pixels = max(int(high[0]) - int(low[0]) + 1, 0) * max(int(high[1]) - int(low[1]) + 1, 0)
+        limits.check("pixels", pixels, path)
+        limits.check("channels", len(header["channels"]), path)
+        limits.check("values", pixels * len(header["channels"]), path)
         with OpenEXR.File(str(path), separate_channels=True) as file:
             return {name: np.asarray(channel.pixels) for name, channel in file.channels().items()}
-    except (RuntimeError, ValueError, OSError, KeyError, TypeError) as error:
+    except (RuntimeError, ValueError, OSError, KeyError, TypeError, IndexError, OverflowError, MemoryError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DataError(path, f"is not a readable EXR image ({reason})", "replace it or use --skip-bad") from error

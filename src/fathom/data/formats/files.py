@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-import threading
+import struct
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -16,8 +17,10 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from fathom.data.limits import MOST_PIXELS
+from fathom import limits
+from fathom.data.formats.npy import load_npy
 from fathom.errors import DataError, UsageError
+from fathom.inputs import regular_file
 
 if TYPE_CHECKING:
     from PIL.Image import Exif
@@ -32,6 +35,20 @@ class DepthUnitWarning(UserWarning):
     """Depth values that are hardly metres."""
 
 
+_BROKEN_IMAGE = (
+    SyntaxError,
+    ValueError,
+    EOFError,
+    struct.error,
+    zlib.error,
+    OverflowError,
+    IndexError,
+    KeyError,
+    TypeError,
+)
+"""What Pillow's decoders raise for damaged images, beside OSError."""
+
+
 @contextmanager
 def _reading(path: Path, what: str) -> Iterator[None]:
     """Turn what Pillow and the file system raise into one sentence."""
@@ -39,13 +56,11 @@ def _reading(path: Path, what: str) -> Iterator[None]:
 
     try:
         yield
-    except FileNotFoundError:
-        raise DataError(path, "does not exist", "check the name") from None
     except UnidentifiedImageError:
         raise DataError(path, f"is not {what}", SKIP) from None
     except Image.DecompressionBombError:
-        raise DataError(path, f"claims far more pixels than the limit of {MOST_PIXELS:,}", SKIP) from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise DataError(path, f"claims far more pixels than the limit of {limits.most('pixels'):,}", SKIP) from None
+    except (*_BROKEN_IMAGE, OSError) as error:
         problem = f"cannot be read as {what} ({error})"
         raise DataError(path, problem, SKIP) from error
 
@@ -57,11 +72,9 @@ def decode_image(path: Path, data: bytes | None = None) -> np.ndarray:
     with _reading(path, "an image"), warnings.catch_warnings():
         # The limit is ours and is checked below, before any pixel is decoded.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        with Image.open(BytesIO(data) if data is not None else path) as picture:
-            if picture.width * picture.height > MOST_PIXELS:
-                raise DataError(
-                    path, f"claims {picture.width}x{picture.height} pixels, beyond the limit of {MOST_PIXELS:,}"
-                )
+        source = BytesIO(data) if data is not None else regular_file(path)
+        with Image.open(source) as picture:
+            limits.check("pixels", picture.width * picture.height, path)
             decoded: Image.Image = picture
             if decoded.mode == "P":
                 decoded = decoded.convert("RGBA" if "transparency" in decoded.info else "RGB")
@@ -74,7 +87,7 @@ def read_exif(path: str | Path) -> Exif:
     from PIL import Image
 
     path = Path(path)
-    with _reading(path, "an image"), Image.open(path) as picture:
+    with _reading(path, "an image"), Image.open(regular_file(path)) as picture:
         return picture.getexif()
 
 
@@ -117,25 +130,6 @@ def read_counts(path: str | Path, data: bytes | None = None) -> np.ndarray:
         array = array.astype(np.uint16)
     if array.dtype not in (np.uint8, np.uint16):
         raise DataError(path, f"holds {array.dtype} values where counts of 8 or 16 bits are wanted")
-    return array
-
-
-_HEADERS = threading.Lock()
-"""NumPy reads a header with `ast`, which Python up to 3.11.7 and 3.12.1 cannot do in two threads at once (CPython gh-106905)."""
-
-
-def load_npy(path: str | Path) -> np.ndarray:
-    """A NumPy file as it is, of any shape; nothing pickled is opened."""
-    path = Path(path)
-    try:
-        # Mapped first: a header that claims more than the file holds is refused before memory is asked for.
-        with _HEADERS:
-            mapped = np.load(path, allow_pickle=False, mmap_mode="r")
-        array: np.ndarray = np.array(mapped)
-    except FileNotFoundError:
-        raise DataError(path, "does not exist", "check the name") from None
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(path, f"is not a NumPy array ({error})", "replace the file or use --skip-bad") from error
     return array
 
 

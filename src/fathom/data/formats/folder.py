@@ -133,6 +133,7 @@ def open_folder(
     target_layout: Layout | None = None,
     target_invalid: float | None = None,
     target_unit: str = "",
+    outside: bool = False,
     skip_bad: bool = False,
 ) -> FolderSource:
     """Open a folder of pairs.
@@ -154,13 +155,14 @@ def open_folder(
         target_layout: ``hwc`` or ``chw``: where NumPy targets of three axes have their channels. They need it.
         target_invalid: the stored value that means "unknown" in targets, beside NaN.
         target_unit: of the target, for tables.
+        outside: whether the table of pairs may name files outside of `path`: absolute paths, or through ``..``.
         skip_bad: leave out pairs that are incomplete instead of raising.
     """
     if not path.is_dir():
         raise DataError(path, "is not a folder", "name the folder that holds images and depth maps")
     given = {"image": images, "depth": depths, "target": targets}
     patterns = {kind: pattern for kind, pattern in given.items() if pattern}
-    found = find_pairs(path, patterns, csv, scene, skip_bad)
+    found = find_pairs(path, patterns, csv, scene, skip_bad, outside)
     scale = None if depth_scale is None else metres_per_count(depth_scale)
     if invalid is None and depth_offset == 0:
         invalid = 0

@@ -6,11 +6,13 @@ import csv
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from io import StringIO
 from pathlib import Path
 
 from fathom.data.formats.files import DEPTH_SUFFIXES, IMAGE_SUFFIXES
 from fathom.data.formats.target_files import TARGET_SUFFIXES
 from fathom.errors import DataError, UsageError
+from fathom.inputs import inside, read_bytes
 
 IMAGE_FOLDERS = ("rgb", "image", "images", "color", "colour", "img")
 DEPTH_FOLDERS = ("depth", "depths", "sync_depth", "gt", "disparity_free_depth")
@@ -68,6 +70,7 @@ def find_pairs(
     table: str | None = None,
     scene: str = "auto",
     skip_bad: bool = False,
+    outside: bool = False,
 ) -> Pairing:
     """The frames of a folder, complete and of distinct names.
 
@@ -77,13 +80,14 @@ def find_pairs(
         table: name of a CSV file in `root`; ``index.csv`` is found by itself.
         scene: see `fathom.data.formats.folder.open_folder`.
         skip_bad: leave out what is incomplete instead of raising.
+        outside: the table may name files outside of `root`.
     """
     csv_file = root / table if table else root / "index.csv"
     rows = _read_table(csv_file) if table or csv_file.is_file() else None
     skipped: list[str] | None = [] if skip_bad else None
     kinds = {key for row in rows or () for key in row}
     if rows is not None and "image" in kinds and kinds & TRUTHS.keys():
-        pairs, how = _pairs_from_table(root, csv_file, rows, skipped), f"pairs from {csv_file.name}"
+        pairs, how = _pairs_from_table(root, csv_file, rows, skipped, outside), f"pairs from {csv_file.name}"
     else:
         pairs, how = _found(root, patterns or {}, skipped)
         if rows is not None:
@@ -96,6 +100,8 @@ def find_pairs(
     return Pairing(tuple(pairs), how, said, tuple(skipped or ()))
 
 
+_OUTSIDE = "where the table is your own, allow it by the option outside=true"
+
 _LOOKED_FOR = (
     "sub-folders rgb/ and depth/ or target/ (or image(s), color; depth(s), targets), names such as x_rgb.png + x_depth.png, "
     "or an index.csv with columns image, depth or target, scene"
@@ -105,7 +111,8 @@ _LOOKED_FOR = (
 def _read_table(table: Path) -> list[dict[str, str]]:
     """Rows of a CSV with its columns brought to our names."""
     try:
-        with table.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+        data = read_bytes(table, "index-bytes").decode("utf-8-sig", "surrogateescape")
+        with StringIO(data, newline="") as file:
             reader = csv.DictReader(file)
             names = {
                 given: ours
@@ -114,9 +121,7 @@ def _read_table(table: Path) -> list[dict[str, str]]:
                 if given.strip().lower() in known
             }
             rows = [{names[key]: value for key, value in row.items() if key in names and value} for row in reader]
-    except FileNotFoundError:
-        raise DataError(table, "does not exist", "check the name given as csv") from None
-    except (OSError, csv.Error) as error:
+    except (csv.Error, AttributeError) as error:  # AttributeError: a line of more fields than the first
         raise DataError(table, f"is not a readable table ({error})") from error
     if not rows or not rows[0]:
         raise DataError(table, "has no row under columns such as image, depth, frame, scene")
@@ -124,12 +129,16 @@ def _read_table(table: Path) -> list[dict[str, str]]:
 
 
 def _pairs_from_table(
-    root: Path, table: Path, rows: Sequence[Mapping[str, str]], skipped: list[str] | None
+    root: Path, table: Path, rows: Sequence[Mapping[str, str]], skipped: list[str] | None, outside: bool
 ) -> list[Pair]:
     needed = ["image", *(kind for kind in TRUTHS if any(kind in row for row in rows))]
     pairs = []
     for line, row in enumerate(rows, start=2):
-        files = {key: root / row[key] for key in ("image", "depth", "target", "labels") if row.get(key)}
+        files = {
+            key: root / row[key] if outside else inside(root, row[key], f"{table}: line {line}", _OUTSIDE)
+            for key in ("image", "depth", "target", "labels")
+            if row.get(key)
+        }
         absent = next((file for file in files.values() if not file.is_file()), None)
         lacking = [kind for kind in needed if kind not in files]
         if absent is not None or lacking:

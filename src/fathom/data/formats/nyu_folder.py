@@ -19,6 +19,7 @@ from fathom.data.formats.files import clean_depth, metres_per_count, read_counts
 from fathom.data.formats.nyu_mat import CAMERA, room_of
 from fathom.data.transforms import crop_border
 from fathom.errors import DataError
+from fathom.inputs import inside, read_bytes
 from fathom.sample import Sample
 
 EIGHT_BIT_METRES = 10.0
@@ -190,25 +191,25 @@ def _bts(path: Path, left_out: list[str] | None) -> Iterator[Entry]:
 
 def _listed(table: Path, roots: Sequence[Path], part: str, left_out: list[str] | None) -> Iterator[Entry]:
     """Frames of a list file, resolved against the first of `roots` that holds them."""
-    try:
-        text = table.read_text(encoding="utf-8", errors="surrogateescape")
-    except FileNotFoundError:
-        raise DataError(table, "does not exist", "check the path given as pairs") from None
-    except OSError as error:
-        raise DataError(table, f"cannot be read ({error.strerror})") from error
+    text = read_bytes(table, "index-bytes").decode("utf-8", "surrogateescape")
     for number, line in enumerate(text.splitlines(), start=1):
-        fields = next(csv.reader([line])) if "," in line else line.split()
+        try:
+            fields = next(csv.reader([line])) if "," in line else line.split()
+        except csv.Error as error:
+            raise DataError(table, f"line {number} cannot be read ({error})") from error
         if not fields or not line.strip():
             continue
         if len(fields) < 2:
             raise DataError(table, f"line {number} is no 'rgb depth [focal]' or 'rgb,depth': {line.strip()[:60]}")
-        image, depth = (_resolve(roots, field) for field in fields[:2])
+        # Paths of such lists begin with a slash and mean the folder of the data.
+        names = [field.strip().lstrip("/") for field in fields[:2]]
+        image, depth = (_resolve([inside(root, name, table) for root in roots]) for name in names)
         yield from _entry(image, depth, part, f"{table}: line {number} names", left_out)
 
 
-def _resolve(roots: Sequence[Path], name: str) -> Path:
-    relative = name.strip().lstrip("/")
-    return next((root / relative for root in roots if (root / relative).is_file()), roots[0] / relative)
+def _resolve(places: Sequence[Path]) -> Path:
+    """The first of `places` that is a file, or the first."""
+    return next((place for place in places if place.is_file()), places[0])
 
 
 def _entry(image: Path, depth: Path, part: str, named_by: Path | str, left_out: list[str] | None) -> Iterator[Entry]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,11 +14,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
+from fathom import limits
 from fathom.data.dataset import Frame
 from fathom.data.formats.files import clean_depth
+from fathom.data.formats.mat5 import read_vectors
 from fathom.data.formats.official_nyu import FRAMES, official_test, official_train
 from fathom.data.transforms import crop_border
 from fathom.errors import DataError
+from fathom.inputs import regular_file
 from fathom.sample import Intrinsics, Sample
 
 if TYPE_CHECKING:
@@ -38,7 +42,7 @@ DEPTHS = {"in-painted": "depths", "raw": "rawDepths"}
 def _hdf5(path: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
+    except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError, IndexError, OverflowError) as error:
         raise DataError(path, f"is broken or cut short ({error})", "download it again, it has 2.8 GB") from error
 
 
@@ -98,6 +102,7 @@ class NyuMatSource:
 def _open_file(path: Path) -> h5py.File:
     import h5py
 
+    regular_file(path)
     if not h5py.is_hdf5(path):
         raise DataError(
             path, "is not an HDF5 file", "name nyu_depth_v2_labeled.mat (MATLAB v7.3); splits.mat goes to splits=PATH"
@@ -107,6 +112,33 @@ def _open_file(path: Path) -> h5py.File:
         return h5py.File(path, "r", rdcc_nbytes=1 << 20)
     except OSError as error:
         raise DataError(path, f"is broken or cut short ({error})", "download it again, it has 2.8 GB") from error
+
+
+def _check_arrays(path: Path, file: h5py.File, depth: str, labels: bool) -> int:
+    """Refuse arrays whose headers claim what no such file holds; returns the number of frames.
+
+    A frame is read with the storage blocks (chunks) that it touches, so that these are bounded too.
+    """
+    import h5py
+
+    for name, kinds in (("images", "u"), (DEPTHS[depth], "f"), *((("labels", "u"),) if labels else ())):
+        array = file[name]
+        if not isinstance(array, h5py.Dataset) or array.ndim < 3 or array.dtype.kind not in kinds:
+            raise DataError(path, f"has {name} that are not an array of frames", "name nyu_depth_v2_labeled.mat")
+        height, width = array.shape[-2:]
+        limits.check("pixels", height * width, path)
+        limits.check("values", math.prod(array.chunks or (1,)), path, f"stores {name} in blocks of")
+    count = len(file["images"])
+    limits.check("frames", count, path)
+    return count
+
+
+def _text(path: Path, file: h5py.File, reference: object) -> str:
+    """A MATLAB string, which is an array of character codes that a reference leads to."""
+    array = file[reference]
+    if array.size > 4096 or array.dtype.kind != "u":
+        raise DataError(path, "has a scene whose name is not a text", "download it again")
+    return "".join(map(chr, np.asarray(array).ravel()))
 
 
 def open_nyu_mat(
@@ -136,15 +168,14 @@ def open_nyu_mat(
         missing = {"images", DEPTHS[depth], "scenes", *(["labels"] if labels else [])} - set(file)
         if missing:
             raise DataError(path, f"lacks {', '.join(sorted(missing))}", "name nyu_depth_v2_labeled.mat")
-        count, shape = len(file["images"]), file["images"].shape
+        count, shape = _check_arrays(path, file, depth, labels), file["images"].shape
         if len(shape) != 4 or shape[1] != 3 or file[DEPTHS[depth]].shape != (count, *shape[2:]):
             raise DataError(
                 path, f"has images {shape} and depths {file[DEPTHS[depth]].shape}; wanted (N,3,W,H) and (N,W,H)"
             )
-        references = np.asarray(file["scenes"]).ravel()
-        rooms = [room_of("".join(map(chr, np.asarray(file[reference]).ravel()))) for reference in references]
-        if len(rooms) != count:
-            raise DataError(path, f"names {len(rooms)} scenes for {count} images", "download it again")
+        if file["scenes"].size != count:
+            raise DataError(path, f"names {file['scenes'].size} scenes for {count} images", "download it again")
+        rooms = [room_of(_text(path, file, reference)) for reference in np.asarray(file["scenes"]).ravel()]
     frames = tuple(Frame(f"{index + 1:04d}", room, (path,)) for index, room in enumerate(rooms))
     facts = {
         "depth": f"z-depth in float32 metres, {depth}",
@@ -160,21 +191,22 @@ def open_nyu_mat(
 
 def _official(path: Path, splits: Path | None, count: int) -> tuple[dict[str, Sequence[int]], str]:
     beside = path.parent / "splits.mat"
-    if splits is None and not beside.is_file():
+    if splits is None and not beside.exists():
         if count != FRAMES:
             return {}, ""
         return {"train": official_train(), "test": official_test()}, "795 + 654 frames, built in"
-    from scipy.io import loadmat
-
     table = splits or beside
-    try:
-        record = loadmat(str(table))
-        parts = {name: [int(i) - 1 for i in record[key].ravel()] for name, key in
-                 (("train", "trainNdxs"), ("test", "testNdxs"))}  # fmt: skip
-    except FileNotFoundError:
-        raise DataError(table, "does not exist", "check the path given as splits") from None
-    except (OSError, ValueError, KeyError, TypeError, NotImplementedError) as error:
-        raise DataError(table, f"is not NYU's splits.mat ({error})", "leave it out for the built-in split") from error
+    fix = "leave it out for the built-in split"
+    arrays = read_vectors(table, ("trainNdxs", "testNdxs"), fix)
+    parts = {}
+    for name, key in (("train", "trainNdxs"), ("test", "testNdxs")):
+        numbers = arrays[key]
+        if numbers.size == 0 or not np.isin(numbers.astype(np.float64) % 1, 0).all():
+            raise DataError(table, f"has {key} that are not numbers of frames", fix)
+        parts[name] = [int(number) - 1 for number in numbers]
+    listed = [*parts["train"], *parts["test"]]
+    if len(set(listed)) < len(listed):
+        raise DataError(table, "lists a frame twice", fix)
     outside = [i for indices in parts.values() for i in indices if not 0 <= i < count]
     if outside:
         raise DataError(

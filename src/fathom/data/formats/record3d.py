@@ -8,30 +8,52 @@ intrinsics belong to it.
 
 from __future__ import annotations
 
-import json
 import math
 import re
-import zipfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Annotated
 
+import msgspec
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from fathom import limits
+from fathom.archives import open_archive
+from fathom.data.camera import read_intrinsics, read_pose
 from fathom.data.dataset import Frame
 from fathom.data.formats.files import clean_depth, metres_per_count, read_counts, read_metres, read_rgb
 from fathom.errors import DataError, MissingExtraError, UsageError
+from fathom.inputs import parse_json, read_bytes
 from fathom.sample import Grid, Intrinsics, Sample
 
-MOST_BYTES = 64 << 20
-"""Of one archive member, unpacked: a depth map has 200 kB and a photograph a few MB."""
+Side = Annotated[int, msgspec.Meta(gt=0, le=1_000_000)]
+"""Pixels of a side of an image."""
+
+WHAT, AGAIN = "a readable .r3d archive", "export it again from Record3D"
 
 SKIP = "replace the file or leave it out with --skip-bad"
+
+
+class Metadata(msgspec.Struct):
+    """The metadata of a capture as far as they are read; what a version of the app leaves out is None.
+
+    Attributes:
+        w, h: of the colour image that `K` belongs to. dw, dh: of the depth maps.
+        K: the camera matrix by columns. perFrameIntrinsicCoeffs: fx, fy, cx, cy of each frame.
+        poses: qx, qy, qz, qw, tx, ty, tz of each frame.
+    """
+
+    w: Side | None = None
+    h: Side | None = None
+    dw: Side | None = None
+    dh: Side | None = None
+    K: Annotated[list[float], msgspec.Meta(min_length=9)] | None = None
+    perFrameIntrinsicCoeffs: list[Annotated[list[float], msgspec.Meta(min_length=4)] | None] | None = None  # noqa: N815
+    poses: list[Annotated[list[float], msgspec.Meta(min_length=7)] | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -39,42 +61,30 @@ class Capture:
     """What a capture's metadata say, whichever form it is stored in."""
 
     path: Path
-    metadata: Mapping[str, Any]
-
-    def numbers(self, key: str, least: int, row: int | None = None) -> list[float] | None:
-        """The list of numbers under `key` (row `row` of a list of lists), None where there is none."""
-        value = self.metadata.get(key)
-        if value is not None and row is not None:
-            value = value[row] if isinstance(value, list) and row < len(value) else None
-        if value is None:
-            return None
-        if not isinstance(value, list) or len(value) < least or not all(isinstance(v, int | float) for v in value):
-            raise DataError(self.path, f"has metadata whose '{key}' is no list of {least} numbers", SKIP)
-        return [float(v) for v in value]
+    metadata: Metadata
 
     def intrinsics(self, number: int, image: Grid) -> Intrinsics | None:
         """Of the colour image: the frame's own where the capture kept them (focus changes them), else K, by columns."""
-        own = self.numbers("perFrameIntrinsicCoeffs", 4, number)
+        own = _row(self.metadata.perFrameIntrinsicCoeffs, number)
         if own is not None:
-            camera = Intrinsics(*own[:4])
-        elif (k := self.numbers("K", 9)) is not None:
-            camera = Intrinsics(k[0], k[4], k[6], k[7])
+            camera = read_intrinsics(own[:4], self.path)
+        elif (k := self.metadata.K) is not None:
+            camera = read_intrinsics((k[0], k[4], k[6], k[7]), self.path)
         else:
             return None
-        height, width = self.metadata.get("h"), self.metadata.get("w")
-        if isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0:
-            camera = camera.scaled(image[0] / height, image[1] / width)
+        if self.metadata.h and self.metadata.w:
+            camera = camera.scaled(image[0] / self.metadata.h, image[1] / self.metadata.w)
         return camera
 
     def pose(self, number: int) -> Float[Tensor, "4 4"] | None:
         """Camera to world, camera axes x right, y down, z forward."""
-        row = self.numbers("poses", 7, number)
-        return None if row is None else pose_matrix(row)
+        row = _row(self.metadata.poses, number)
+        return None if row is None else read_pose(pose_matrix(row, self.path).tolist(), self.path)
 
     def depth_size(self, count: int, image: Grid, path: Path) -> Grid:
         """(height, width) of a depth map of `count` values: as named, else inferred from the shape of the image."""
-        height, width = self.metadata.get("dh"), self.metadata.get("dw")
-        if isinstance(height, int) and isinstance(width, int):
+        height, width = self.metadata.dh, self.metadata.dw
+        if height and width:
             if height * width != count:
                 raise DataError(path, f"holds {count} values for a depth map of {height}x{width}", SKIP)
             return height, width
@@ -86,12 +96,21 @@ class Capture:
         return height, count // height
 
 
-def pose_matrix(row: Sequence[float]) -> Float[Tensor, "4 4"]:
+def _row(rows: Sequence[list[float] | None] | None, number: int) -> list[float] | None:
+    return None if rows is None or number >= len(rows) else rows[number]
+
+
+def pose_matrix(row: Sequence[float], path: Path | str = "capture") -> Float[Tensor, "4 4"]:
     """``[qx, qy, qz, qw, tx, ty, tz]`` to a 4x4 matrix.
 
     ARKit's camera looks along -z with y up; two axes are turned so that camera coordinates are x right, y down, z forward.
     """
-    x, y, z, w = (v / max(math.sqrt(sum(q * q for q in row[:4])), 1e-12) for v in row[:4])
+    if not all(abs(v) < 1e15 for v in row[:7]):  # NaN too
+        raise DataError(path, "states a pose that is not finite", SKIP)
+    length = math.sqrt(sum(q * q for q in row[:4]))
+    if length < 1e-6:
+        raise DataError(path, "states a pose whose rotation is the quaternion zero", SKIP)
+    x, y, z, w = (v / length for v in row[:4])
     rotation = torch.tensor(
         [
             [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
@@ -135,10 +154,10 @@ class Record3DSource:
         shot, frame = self.shots[index], self.frames[index]
         path = shot.capture.path
         if path.is_file():
-            with archive(path) as opened:
-                image = read_rgb(path / shot.image, member(opened, path, shot.image))
-                packed = member(opened, path, shot.depth)
-                confident = member(opened, path, shot.confidence) if shot.confidence else None
+            with open_archive(path, WHAT, AGAIN) as opened:
+                image = read_rgb(path / shot.image, opened.read(shot.image))
+                packed = opened.read(shot.depth)
+                confident = opened.read(shot.confidence) if shot.confidence else None
             values = lzfse(packed, path / shot.depth)
             if len(values) % 4:
                 raise DataError(path / shot.depth, f"unpacks to {len(values)} bytes, no float32 values", SKIP)
@@ -173,33 +192,6 @@ def _size(image: Tensor) -> Grid:
     return int(image.shape[-2]), int(image.shape[-1])
 
 
-@contextmanager
-def archive(path: Path) -> Iterator[zipfile.ZipFile]:
-    """An opened ``.r3d``; whatever is wrong with it is a `DataError`."""
-    try:
-        with zipfile.ZipFile(path) as opened:
-            yield opened
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, OSError, NotImplementedError, EOFError) as error:
-        raise DataError(path, f"is not a readable .r3d archive ({error})", "export it again from Record3D") from error
-
-
-def member(opened: zipfile.ZipFile, path: Path, name: str) -> bytes:
-    """Bytes of one member, refused before unpacking where they would be too many."""
-    try:
-        info = opened.getinfo(name)
-    except KeyError:
-        raise DataError(path, f"lacks {name}", SKIP) from None
-    if info.file_size > MOST_BYTES:
-        raise DataError(path, f"has a member {name} of {info.file_size:,} bytes unpacked; no capture is that large")
-    import zlib
-
-    try:
-        return opened.read(info)
-    except (zlib.error, RuntimeError) as error:
-        # RuntimeError is what zipfile raises for an encrypted member.
-        raise DataError(path, f"has a damaged member {name} ({error})", SKIP) from error
-
-
 def lzfse(data: bytes, path: Path) -> bytes:
     """Unpack LZFSE; data without its signature are raw already."""
     if not data.startswith(b"bvx"):
@@ -210,8 +202,8 @@ def lzfse(data: bytes, path: Path) -> bytes:
         raise MissingExtraError("Reading the depth of .r3d captures", "record3d") from None
     try:
         # A fixed output buffer: a small stream cannot ask for gigabytes.
-        return bytes(imagecodecs.lzfse_decode(data, out=MOST_BYTES))
-    except (RuntimeError, ValueError) as error:
+        return bytes(imagecodecs.lzfse_decode(data, out=limits.most("member-bytes")))
+    except (RuntimeError, ValueError, MemoryError) as error:
         raise DataError(path, f"is not a whole LZFSE stream ({error})", SKIP) from error
 
 
@@ -272,57 +264,50 @@ def open_record3d(
 def _captures(path: Path) -> list[Path]:
     if path.is_file() or _is_export(path):
         return [path]
-    return [p for p in sorted(path.iterdir()) if p.suffix.lower() == ".r3d" or (p.is_dir() and _is_export(p))]
+    return [
+        p
+        for p in sorted(path.iterdir())
+        if (p.suffix.lower() == ".r3d" and not p.is_dir()) or (p.is_dir() and _is_export(p))
+    ]
 
 
 def _is_export(path: Path) -> bool:
     return (path / "rgb").is_dir() and (path / "depth").is_dir()
 
 
-def _metadata(text: bytes, path: Path) -> Mapping[str, Any]:
-    try:
-        record = json.loads(text)
-    except ValueError as error:
-        raise DataError(path, f"has metadata that are not JSON ({error})", SKIP) from error
-    if not isinstance(record, dict):
-        raise DataError(path, "has metadata that are no JSON object", SKIP)
-    return record
+def _metadata(data: bytes, path: Path) -> Metadata:
+    return parse_json(data, path, Metadata, what="a description of a capture", fix=SKIP)
 
 
 def _archived(path: Path) -> list[Shot]:
-    with archive(path) as opened:
-        names = opened.namelist()
-        for name in names:
+    with open_archive(path, WHAT, AGAIN) as opened:
+        for name in opened.members:
             if name.startswith(("/", "\\")) or ".." in PurePosixPath(name.replace("\\", "/")).parts:
-                raise DataError(path, f"has a member named '{name}', outside of itself", "do not trust this archive")
-        if len(set(names)) < len(names):
-            raise DataError(path, "has two members of one name", "export it again from Record3D")
-        capture = Capture(path, _metadata(member(opened, path, "metadata"), path))
-        held = set(names)
+                raise DataError(path, f"has a member named {name!r}, outside of itself", "do not trust this archive")
+        capture = Capture(path, _metadata(opened.read("metadata", limit="json-bytes"), path))
+        held = set(opened.members)
     # By number, not by name: 10.jpg comes after 9.jpg.
-    numbers = sorted(int(m[1]) for name in held if (m := re.fullmatch(r"rgbd/(\d+)\.depth", name)))
+    numbers = sorted(int(m[1]) for name in held if (m := re.fullmatch(r"rgbd/([0-9]{1,9})\.depth", name)))
     if not numbers:
-        raise DataError(path, "has metadata but no frame (rgbd/N.depth)", "export it again from Record3D")
+        raise DataError(path, "has metadata but no frame (rgbd/N.depth)", AGAIN)
     lacking = next((n for n in numbers if f"rgbd/{n}.jpg" not in held), None)
     if lacking is not None:
         raise DataError(path, f"has rgbd/{lacking}.depth without rgbd/{lacking}.jpg", SKIP)
     return [
         Shot(capture, n, f"rgbd/{n}.jpg", f"rgbd/{n}.depth", f"rgbd/{n}.conf" if f"rgbd/{n}.conf" in held else None)
         for n in numbers
+        if f"rgbd/{n}.depth" in held
     ]
 
 
 def _exported(path: Path, left_out: list[str] | None) -> list[Shot]:
     table = path / "metadata.json"
-    try:
-        capture = Capture(path, _metadata(table.read_bytes(), table) if table.is_file() else {})
-    except OSError as error:
-        raise DataError(table, f"cannot be read ({error.strerror})") from error
+    capture = Capture(path, _metadata(read_bytes(table), table) if table.exists() else Metadata())
     sides = []
     for folder, suffixes in (("rgb", (".jpg", ".jpeg", ".png")), ("depth", (".exr", ".png", ".npy"))):
         found: dict[int, str] = {}
         for file in sorted((path / folder).iterdir()):
-            if file.suffix.lower() in suffixes and file.stem.isdigit():
+            if file.suffix.lower() in suffixes and re.fullmatch("[0-9]{1,9}", file.stem):
                 if int(file.stem) in found:
                     raise DataError(file, f"has the same number as {found[int(file.stem)]}", "keep one of the two")
                 found[int(file.stem)] = f"{folder}/{file.name}"

@@ -6,6 +6,7 @@ which is meant.
 
 from __future__ import annotations
 
+import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,15 +17,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fathom.data.formats.files import decode_image, load_npy
-from fathom.data.limits import MOST_PIXELS
+from fathom import limits
+from fathom.data.formats.files import decode_image
+from fathom.data.formats.npy import load_npy
 from fathom.errors import DataError, MissingExtraError, UsageError
+from fathom.inputs import regular_file
 from fathom.sample import Grid
 
 Layout = Literal["hwc", "chw"]
-
-MOST_CHANNELS = 4096
-"""Bands or pages of a TIFF; a header can claim anything."""
 
 TARGET_SUFFIXES = frozenset({".npy", ".exr", ".tif", ".tiff", ".png", ".pgm"})
 
@@ -55,7 +55,7 @@ class TargetFormat:
         if channels is None:
             return TargetFormat(None, (), layout, invalid, unit)
         names = tuple(name.strip() for name in channels.split(",") if name.strip())
-        if len(names) == 1 and names[0].isdecimal() and int(names[0]):
+        if len(names) == 1 and re.fullmatch("0*[1-9][0-9]{0,5}", names[0]):
             return TargetFormat(int(names[0]), (), layout, invalid, unit)
         if not names or any(name.lstrip("-").isdecimal() for name in names) or len(set(names)) < len(names):
             raise UsageError(f"target-channels={channels} is neither a count such as 3 nor names such as R,G,B.")
@@ -188,29 +188,24 @@ def _tiff_header(path: Path) -> bool:
 
     pages: list[tuple[int, int, int, int]] = []
     try:
-        with path.open("rb") as file, warnings.catch_warnings():
+        with regular_file(path).open("rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's remarks on odd tags; what matters is refused below
             start = file.read(8)
             directory = ImageFileDirectory_v2(start + file.read(8) if start[2:3] == b"\x2b" else start)
-            while directory.next and len(pages) <= MOST_CHANNELS:
+            while directory.next and len(pages) <= limits.most("channels"):
                 file.seek(directory.next)
                 directory.load(file)
                 width, height = int(directory[256]), int(directory[257])
                 pages.append((width, height, int(directory.get(277, 1)), int(directory.get(284, 1))))
-    except FileNotFoundError:
-        raise DataError(path, "does not exist", "check the name") from None
-    except (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, struct.error) as error:
+    except (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, OverflowError, struct.error) as error:
         raise DataError(path, f"is not a readable TIFF image ({error})", SKIP) from error
     if not pages:
         raise DataError(path, "is not a readable TIFF image (it has no page)", SKIP)
     width, height, bands, planar = pages[0]
-    if width * height > MOST_PIXELS or bands * len(pages) > MOST_CHANNELS:
-        raise DataError(
-            path,
-            f"claims {width}x{height} pixels of {bands * len(pages)} channels, beyond the limits of {MOST_PIXELS:,} and "
-            f"{MOST_CHANNELS:,}",
-            SKIP,
-        )
+    channels = bands * len(pages)
+    limits.check("pixels", width * height, path)
+    limits.check("channels", channels, path)
+    limits.check("values", width * height * channels, path)
     if len(set(pages)) > 1:
         raise DataError(path, "has pages of different sizes or kinds", "store one map a file")
     return bands > 1 and planar == 1

@@ -16,24 +16,36 @@ A frame's members share a key; what follows its dot says what they hold:
 from __future__ import annotations
 
 import json
-import struct
-import zipfile
-import zlib
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
 import torch
 
+from fathom import limits
+from fathom.archives import open_archive
+from fathom.data.camera import read_intrinsics, read_pose
 from fathom.data.formats.files import read_counts, read_rgb
-from fathom.data.limits import MOST_PIXELS
+from fathom.data.formats.npy import from_stream
 from fathom.errors import DataError
-from fathom.sample import Intrinsics, Sample
+from fathom.inputs import parse_json
+from fathom.sample import Sample
 
 ImageFormat = Literal["png", "jpeg"]
 DepthFormat = Literal["float32", "mm16"]
+
+
+class _Record(msgspec.Struct):
+    """The member ``json``."""
+
+    id: str
+    scene: str
+    intrinsics: tuple[float, float, float, float] | None = None
+    pose: list[list[float]] | None = None
+
 
 Members = dict[str, bytes]
 """What follows the key's dot -> content."""
@@ -122,13 +134,11 @@ def decode(members: Mapping[str, bytes], where: Path) -> Sample:
     def name(member: str) -> Path:
         return where.with_name(f"{where.name}.{member}")
 
-    try:
-        record = json.loads(members["json"])
-        id_, scene = str(record["id"]), str(record["scene"])
-        view = None if record["intrinsics"] is None else Intrinsics(*map(float, record["intrinsics"]))
-        pose = None if record["pose"] is None else torch.tensor(record["pose"], dtype=torch.float32).reshape(4, 4)
-    except (KeyError, ValueError, TypeError, RuntimeError) as error:
-        raise DataError(name("json"), f"does not describe a frame ({error})", _FIX) from error
+    if "json" not in members:
+        raise DataError(name("json"), "is missing", _FIX)
+    record = parse_json(members["json"], name("json"), _Record, what="a description of a frame", fix=_FIX)
+    view = None if record.intrinsics is None else read_intrinsics(record.intrinsics, name("json"))
+    pose = None if record.pose is None else read_pose(record.pose, name("json"))
     depth, valid = _depth(members, name)
     labels = normals = target = None
     if "labels.npz" in members:
@@ -137,7 +147,32 @@ def decode(members: Mapping[str, bytes], where: Path) -> Sample:
         normals = _arrays(members["normals.npz"], name("normals.npz"), "normals")["normals"]
     if "target.npz" in members:
         target = _arrays(members["target.npz"], name("target.npz"), "target")["target"]
-    return Sample(_image(members, name), depth, valid, scene, id_, view, labels, normals, pose, target)
+    sample = Sample(_image(members, name), depth, valid, record.scene, record.id, view, labels, normals, pose, target)
+    _check_shapes(sample, where)
+    return sample
+
+
+def _check_shapes(sample: Sample, where: Path) -> None:
+    """Refuse arrays whose shape or type is not what `encode` writes."""
+    depth = sample.depth
+    size = tuple(depth.shape[-2:])
+    wanted = {
+        "image": (sample.image, 3, None, (torch.uint8, torch.float32)),
+        "depth": (depth, 1, size, (torch.float32,)),
+        "valid": (sample.valid, 1, size, (torch.bool,)),
+        "labels": (sample.labels, 1, size, (torch.int64,)),
+        "normals": (sample.normals, 3, size, (torch.float32,)),
+        "target": (sample.target, None, None, (torch.float32,)),
+    }
+    for name, (tensor, channels, grid, types) in wanted.items():
+        if tensor is not None and (
+            tensor.ndim != 3
+            or 0 in tensor.shape
+            or tensor.dtype not in types
+            or (channels is not None and len(tensor) != channels)
+            or (grid is not None and tuple(tensor.shape[-2:]) != grid)
+        ):
+            raise DataError(where, f"has a {name} of {tensor.dtype} and shape {tuple(tensor.shape)}", _FIX)
 
 
 def _image(members: Mapping[str, bytes], name: Any) -> torch.Tensor:
@@ -161,34 +196,17 @@ def _depth(members: Mapping[str, bytes], name: Any) -> tuple[torch.Tensor, torch
 
 
 def _arrays(data: bytes, path: Path, *wanted: str) -> dict[str, torch.Tensor]:
-    try:
-        with zipfile.ZipFile(BytesIO(data)) as archive:
-            entries = {name: archive.getinfo(f"{name}.npy") for name in wanted}
-            if max(entry.file_size for entry in entries.values()) > 12 * MOST_PIXELS + 1024:
-                raise DataError(path, "claims more pixels than any frame has", _FIX)
-            if any(entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for entry in entries.values()):
-                raise DataError(path, "is compressed in a way that NumPy does not use", _FIX)
-            return {name: _array(archive.read(entry), path) for name, entry in entries.items()}
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        struct.error,
-        KeyError,
-        EOFError,
-        OSError,
-        ValueError,
-        RuntimeError,
-    ) as error:
-        raise DataError(path, f"is no NumPy archive of {' and '.join(wanted)} ({error})", _FIX) from error
+    """Arrays of an ``.npz`` in memory; the limit of a member is that of the values of a map, of up to 8 bytes."""
+    with open_archive(path, f"a NumPy archive of {' and '.join(wanted)}", _FIX, data) as archive:
+        for name in wanted:
+            if (info := archive.members.get(f"{name}.npy")) is not None:
+                limits.check("values", info.file_size // 8, path)
+        return {name: _array(archive.read(f"{name}.npy", limit="index-bytes"), path) for name in wanted}
 
 
 def _array(data: bytes, path: Path) -> torch.Tensor:
-    """An NPY file in memory, of no more elements than it has bytes for."""
-    try:
-        stream = BytesIO(data)
-        np.lib.format.read_magic(stream)
-        shape, fortran, kind = np.lib.format.read_array_header_1_0(stream)
-        array = np.frombuffer(data, kind, offset=stream.tell()).reshape(shape, order="F" if fortran else "C")
-        return torch.from_numpy(array.copy())
-    except (ValueError, TypeError) as error:
-        raise DataError(path, f"is not a NumPy array ({error})", _FIX) from error
+    """An NPY file in memory."""
+    array = from_stream(BytesIO(data), len(data), path)
+    if array.dtype.newbyteorder("=") in (np.dtype("uint16"), np.dtype("uint32"), np.dtype("uint64")):
+        array = array.astype(np.int64)
+    return torch.from_numpy(np.ascontiguousarray(array))

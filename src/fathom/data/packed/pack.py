@@ -17,20 +17,36 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
-from fathom.atomic import atomic_path, write_text
+import msgspec
+
+from fathom.atomic import atomic_path, write_json, write_text
 from fathom.data.dataset import Dataset
 from fathom.data.loading import Skipped
 from fathom.data.packed.members import DepthFormat, ImageFormat, Members, encode
-from fathom.data.packed.source import INDEX, PARTIAL, SCHEMA_VERSION, file_sha256, key, read_index, verify_shard
+from fathom.data.packed.source import (
+    INDEX,
+    PARTIAL,
+    SCHEMA_VERSION,
+    PackedFrame,
+    Shard,
+    file_sha256,
+    key,
+    read_index,
+    verify_shard,
+)
 from fathom.data.transforms import fit
 from fathom.errors import DataError, UsageError, nearest
+from fathom.inputs import read_json, seal
+from fathom.lock import NAME as LOCK
+from fathom.lock import output_lock
 from fathom.progress import note, track
 from fathom.sample import Grid
 
+T = TypeVar("T")
 Record = dict[str, Any]
-"""What the index says of one shard."""
+"""What makes two packings the same, as JSON values."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +113,7 @@ def pack(
         skipped: collects frames that cannot be read; without it the first one raises its `DataError`.
 
     Raises:
-        UsageError: `out` holds something else.
+        UsageError: `out` holds something else, or another process writes there.
         DataError: a frame is broken, or `out` cannot be written.
     """
     folder = Path(out)
@@ -107,10 +123,14 @@ def pack(
     if not shard_mb > 0 or not 1 <= quality <= 100 or threads < 1:
         raise UsageError(f"Shards of {shard_mb} MB, quality {quality} or {threads} threads cannot be.")
     _refuse_duplicates(dataset)
-    settings = _Settings(image, quality, depth, size, shard_mb)
+    with output_lock(folder, "a packing"):
+        return _pack(dataset, folder, _Settings(image, quality, depth, size, shard_mb), threads, skipped)
+
+
+def _pack(dataset: Dataset, folder: Path, settings: _Settings, threads: int, skipped: Skipped | None) -> Packed:
     plan = settings.plan(dataset)
     finished = _begin(folder, plan)
-    records: list[Record] = []
+    records: list[Shard] = []
     kept = position = frames = 0
     encoded = _Encoded(dataset, settings, threads)
     with encoded:
@@ -118,20 +138,20 @@ def pack(
             record = finished.get((len(records), position))
             if record is not None and _whole(folder, record):
                 kept += 1
-                encoded.go_to(record["positions"][1])
+                encoded.go_to(record.positions[1])
             else:
                 record = _write_shard(folder, len(records), frames, encoded, settings, skip=skipped is not None)
-            if not record["frames"]:
+            if not record.frames:
                 raise DataError(dataset.source.location, "has no frame that can be read", "see 'fathom data check'")
             records.append(record)
-            position, frames = record["positions"][1], frames + len(record["frames"])
-    left_out = tuple((id_, reason) for record in records for _, id_, reason in record["left_out"])
+            position, frames = record.positions[1], frames + len(record.frames)
+    left_out = tuple((id_, reason) for record in records for _, id_, reason in record.left_out)
     if skipped is not None:
         skipped.frames.extend(left_out)
     elif left_out:  # an earlier run left them out, this one was not told to
         raise DataError(dataset.source.location, f"frame {left_out[0][0]} cannot be read: {left_out[0][1].rstrip('.')}")
     _finish(folder, dataset, plan, records)
-    return Packed(folder, frames, len(records), sum(record["bytes"] for record in records), kept, left_out)
+    return Packed(folder, frames, len(records), sum(record.bytes for record in records), kept, left_out)
 
 
 def _refuse_duplicates(dataset: Dataset) -> None:
@@ -140,46 +160,40 @@ def _refuse_duplicates(dataset: Dataset) -> None:
         raise DataError(dataset.source.location, f"has {len(dataset) - len(ids)} frames whose id is taken by another")
 
 
-def _begin(folder: Path, plan: Record) -> dict[tuple[int, int], Record]:
+def _begin(folder: Path, plan: Record) -> dict[tuple[int, int], Shard]:
     """Make `folder` ready and return the shards that an earlier run recorded, by number and first position."""
     partial = folder / PARTIAL
     if (folder / INDEX).is_file():
         index = read_index(folder)
-        known, records = index.get("plan"), list(index["shards"])
+        known, records = index.plan, index.shards
     elif (partial / "plan.json").is_file():
-        known = _read(partial / "plan.json")
-        records = [_read(path) for path in sorted(partial.glob("shard-*.json"))]
+        known = _read(partial / "plan.json", Record) or {}
+        records = [shard for path in sorted(partial.glob("shard-*.json")) if (shard := _read(path, Shard))]
     else:
-        if folder.is_dir() and any(entry.name != PARTIAL for entry in folder.iterdir()):
+        if folder.is_dir() and any(entry.name not in (PARTIAL, LOCK) for entry in folder.iterdir()):
             raise UsageError(f"{folder} is not empty and holds no pack; choose a new folder.")
         known, records = plan, []
     if known != plan:
-        differs = ", ".join(k for k in plan if not isinstance(known, dict) or known.get(k) != plan[k])
+        differs = ", ".join(k for k in plan if known.get(k) != plan[k])
         raise UsageError(f"{folder} holds a pack of other data or settings ({differs} differs); choose a new folder.")
-    write_text(partial / "plan.json", json.dumps(plan) + "\n")
-    for leftover in (*folder.glob(".shard-*.tar"), *folder.glob(".pack.*.json"), *partial.glob(".*.json")):
-        leftover.unlink()  # of a run that was killed
-    return {(_number(record), record["positions"][0]): record for record in records if record}
+    write_json(partial / "plan.json", plan, checksum=True)
+    numbers = {_name(number): number for number in range(len(records))}
+    return {(numbers[record.file], record.positions[0]): record for record in records if record.file in numbers}
 
 
-def _read(path: Path) -> Record:
-    """A file of the unfinished packing; empty where it is not whole."""
+def _read(path: Path, kind: type[T]) -> T | None:
+    """A file of the unfinished packing; None where it is not whole."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return record if isinstance(record, dict) else {}
+        return read_json(path, kind, checksum=True, limit="index-bytes")
+    except DataError:
+        return None
 
 
 def _name(number: int) -> str:
     return f"shard-{number:06d}.tar"
 
 
-def _number(record: Record) -> int:
-    return int(str(record["file"])[len("shard-") : -len(".tar")])
-
-
-def _whole(folder: Path, record: Record) -> bool:
+def _whole(folder: Path, record: Shard) -> bool:
     try:
         verify_shard(folder, record)
     except DataError as error:
@@ -241,10 +255,10 @@ class _Encoded:
 
 def _write_shard(
     folder: Path, number: int, first_key: int, encoded: _Encoded, settings: _Settings, *, skip: bool
-) -> Record:
+) -> Shard:
     """Write one shard and its record, taking frames until it is full."""
     start = encoded.position
-    frames: list[Record] = []
+    frames: list[PackedFrame] = []
     left_out: list[tuple[int, str, str]] = []
     with atomic_path(folder / _name(number)) as temporary:
         with temporary.open("wb") as file, tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
@@ -258,33 +272,28 @@ def _write_shard(
                     raise item
                 else:
                     id_, scene, members = item
-                    frames.append(
-                        {"id": id_, "scene": scene, "members": _add(tar, key(first_key + len(frames)), members)}
-                    )
+                    frames.append(PackedFrame(id_, scene, _add(tar, key(first_key + len(frames)), members)))
                 encoded.pop()
         size, digest = temporary.stat().st_size, file_sha256(temporary)
-    record = {
-        "file": _name(number), "bytes": size, "sha256": digest, "positions": [start, encoded.position],
-        "left_out": [list(entry) for entry in left_out], "frames": frames,
-    }  # fmt: skip
-    write_text(folder / PARTIAL / f"shard-{number:06d}.json", json.dumps(record) + "\n")
+    record = Shard(_name(number), size, digest, (start, encoded.position), left_out, frames)
+    write_json(folder / PARTIAL / f"shard-{number:06d}.json", msgspec.to_builtins(record), checksum=True)
     return record
 
 
-def _add(tar: tarfile.TarFile, name: str, members: Members) -> dict[str, list[int]]:
+def _add(tar: tarfile.TarFile, name: str, members: Members) -> dict[str, tuple[int, int, int]]:
     """Add the members of one frame; returns (first byte, bytes, CRC-32) of each. No date, no owner: equal data, equal bytes."""
-    places = {}
+    places: dict[str, tuple[int, int, int]] = {}
     for member, content in members.items():
         info = tarfile.TarInfo(f"{name}.{member}")
         info.size, info.mode = len(content), 0o644
-        places[member] = [tar.offset + tarfile.BLOCKSIZE, len(content), zlib.crc32(content)]
+        places[member] = (tar.offset + tarfile.BLOCKSIZE, len(content), zlib.crc32(content))
         tar.addfile(info, BytesIO(content))
     return places
 
 
-def _finish(folder: Path, dataset: Dataset, plan: Record, records: list[Record]) -> None:
+def _finish(folder: Path, dataset: Dataset, plan: Record, records: list[Shard]) -> None:
     """Write the index, which makes the pack complete, and drop what only an interrupted packing needs."""
-    missing = {position for record in records for position, _, _ in record["left_out"]}
+    missing = {position for record in records for position, _, _ in record.left_out}
     indices = [index for position, index in enumerate(dataset.indices) if position not in missing]
     place = {index: position for position, index in enumerate(indices)}
     official = {
@@ -303,15 +312,15 @@ def _finish(folder: Path, dataset: Dataset, plan: Record, records: list[Record])
         "facts": facts,
         "official": {part: members for part, members in official.items() if members},
     }
-    write_text(folder / INDEX, "".join(_index_lines(index, records)))
+    write_text(folder / INDEX, seal("".join(_index_lines(index, records))))
     shutil.rmtree(folder / PARTIAL, ignore_errors=True)
 
 
-def _index_lines(head: Record, records: list[Record]) -> Iterator[str]:
+def _index_lines(head: Record, records: list[Shard]) -> Iterator[str]:
     """The index as JSON with a line a frame, for people who look into it."""
-    yield json.dumps(head)[:-1] + ', "shards": ['
+    yield "{\n  " + json.dumps(head)[1:-1] + ', "shards": ['
     for number, record in enumerate(records):
-        frames = ",\n".join(json.dumps(frame) for frame in record["frames"])
-        shard = json.dumps({name: value for name, value in record.items() if name != "frames"})[:-1]
-        yield f'{"," if number else ""}\n{shard}, "frames": [\n{frames}]}}'
+        plain = msgspec.to_builtins(record)
+        frames = ",\n".join(json.dumps(frame) for frame in plain.pop("frames"))
+        yield f'{"," if number else ""}\n{json.dumps(plain)[:-1]}, "frames": [\n{frames}]}}'
     yield "\n]}\n"

@@ -3,23 +3,60 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import msgspec
+
+from fathom import limits
 from fathom.data.dataset import Frame
 from fathom.data.packed.members import decode
 from fathom.errors import DataError
+from fathom.inputs import plain_name, read_json
 from fathom.progress import track
 from fathom.sample import Sample
 
 INDEX = "pack.json"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _AGAIN = "run 'fathom data pack' again, which writes damaged shards anew"
+
+
+class PackedFrame(msgspec.Struct):
+    """A frame in ``pack.json``; each member as (first byte, bytes, CRC-32)."""
+
+    id: str
+    scene: str
+    members: dict[str, tuple[int, int, int]]
+
+
+class Shard(msgspec.Struct):
+    """A shard in ``pack.json``.
+
+    Attributes:
+        file: its name. bytes: its size. sha256: of all of it.
+        positions: of the first frame of the data that it was packed from, and of the first one after it.
+        left_out: position, id and reason of frames that could not be read.
+        frames: in order.
+    """
+
+    file: str
+    bytes: int
+    sha256: str
+    positions: tuple[int, int]
+    left_out: list[tuple[int, str, str]]
+    frames: list[PackedFrame]
+
+
+class Index(msgspec.Struct):
+    """``pack.json``."""
+
+    plan: dict[str, Any]
+    facts: dict[str, str]
+    official: dict[str, tuple[int, ...]]
+    shards: list[Shard]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,31 +121,18 @@ def open_packed(path: Path, *, check: bool = False) -> PackedSource:
     """
     folder = path.parent if path.name == INDEX else path
     record = read_index(folder)
-    try:
-        shards = [folder / str(shard["file"]) for shard in record["shards"]]
-        sizes = [int(shard["bytes"]) for shard in record["shards"]]
-        lengths = [len(shard["frames"]) for shard in record["shards"]]
-        starts = [0, *accumulate(lengths)]
-        entries, frames = [], []
-        for number, shard in enumerate(record["shards"]):
-            for position, frame in enumerate(shard["frames"], start=starts[number]):
-                members = {
-                    str(name): (int(at), int(size), int(crc)) for name, (at, size, crc) in frame["members"].items()
-                }
-                entries.append(Entry(number, key(position), members))
-                frames.append(Frame(str(frame["id"]), str(frame["scene"]), (shards[number],)))
-        official = {str(part): tuple(map(int, indices)) for part, indices in record["official"].items()}
-        facts = {str(name): str(value) for name, value in record["facts"].items()}
-        outside = any(not 0 <= index < len(frames) for indices in official.values() for index in indices)
-        if outside or any(shard.parent != folder for shard in shards):
-            raise ValueError("it names frames or files that it does not hold")
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(folder / INDEX, f"is not an index of packed data ({error})", _AGAIN) from error
-    for file, size in zip(shards, sizes, strict=True):
-        _check_size(file, size)
+    shards = [folder / shard.file for shard in record.shards]
+    entries: list[Entry] = []
+    frames: list[Frame] = []
+    for number, shard in enumerate(record.shards):
+        for frame in shard.frames:
+            entries.append(Entry(number, key(len(frames)), frame.members))
+            frames.append(Frame(frame.id, frame.scene, (shards[number],)))
+    for file, described in zip(shards, record.shards, strict=True):
+        _check_size(file, described.bytes)
     if check:
         verify(folder)
-    return PackedSource(str(folder), tuple(frames), facts, official, shards, entries)
+    return PackedSource(str(folder), tuple(frames), record.facts, record.official, shards, entries)
 
 
 def key(position: int) -> str:
@@ -116,28 +140,44 @@ def key(position: int) -> str:
     return f"{position:09d}"
 
 
-def read_index(folder: Path) -> dict[str, Any]:
-    """``pack.json``, its schema checked."""
+def read_index(folder: Path) -> Index:
+    """``pack.json``: its schema, its checksum and everything in it that decides what is read."""
     path = folder / INDEX
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        version = record["schema_version"]
-    except FileNotFoundError:
+    if not path.exists():
         if not folder.exists():
-            raise DataError(folder, "does not exist", "check the path") from None
+            raise DataError(folder, "does not exist", "check the path")
         unfinished = (folder / PARTIAL).is_dir()
         problem = "holds a pack that was not finished" if unfinished else f"has no {INDEX}"
         fix = (
             "run the same 'fathom data pack' again, which goes on where it ended" if unfinished else "pack data into it"
         )
-        raise DataError(folder, problem, fix) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(path, f"is not an index of packed data ({error})", "pack again into another folder") from error
-    if version != SCHEMA_VERSION:
-        problem = f"has schema_version {version!r}, and this Fathom reads {SCHEMA_VERSION}"
-        raise DataError(path, problem, "use the version that wrote it")
-    assert isinstance(record, dict)
-    return record
+        raise DataError(folder, problem, fix)
+    again = "pack again into another folder"
+    index = read_json(
+        path,
+        Index,
+        what="an index of packed data",
+        fix=again,
+        version=SCHEMA_VERSION,
+        checksum=True,
+        limit="index-bytes",
+    )
+    for shard in index.shards:
+        plain_name(shard.file, path)
+    ids = [frame.id for shard in index.shards for frame in shard.frames]
+    limits.check("frames", len(ids), path, "lists")
+    if len(set(ids)) < len(ids):
+        raise DataError(path, "lists two frames of one id", again)
+    if any(not 0 <= number < len(ids) for numbers in index.official.values() for number in numbers):
+        raise DataError(path, "names frames in its official split that it does not hold", again)
+    for shard in index.shards:
+        for frame in shard.frames:
+            # Written as two comparisons, so that offsets of any number of digits are caught.
+            if any(start < 0 or size < 0 or start + size > shard.bytes for start, size, _ in frame.members.values()):
+                raise DataError(path, f"places a member of frame '{frame.id}' outside of its shard", again)
+            for name, (_, size, _) in frame.members.items():
+                limits.check("index-bytes", size, path, f"has a member {name} of")
+    return index
 
 
 PARTIAL = ".partial"
@@ -146,17 +186,17 @@ PARTIAL = ".partial"
 
 def verify(folder: Path) -> int:
     """Compare every shard with its checksum and return their number; `DataError` names the first that differs."""
-    shards = read_index(folder)["shards"]
+    shards = read_index(folder).shards
     for shard in track(shards, "verifying"):
         verify_shard(folder, shard)
     return len(shards)
 
 
-def verify_shard(folder: Path, shard: Mapping[str, Any]) -> None:
+def verify_shard(folder: Path, shard: Shard) -> None:
     """Compare one shard with its record in the index."""
-    path = folder / str(shard["file"])
-    _check_size(path, int(shard["bytes"]))
-    if file_sha256(path) != shard["sha256"]:
+    path = folder / plain_name(shard.file, folder / INDEX)
+    _check_size(path, shard.bytes)
+    if file_sha256(path) != shard.sha256:
         raise DataError(path, "is not what was packed (its checksum differs)", _AGAIN)
 
 
