@@ -13,7 +13,7 @@ from fathom.data.dataset import Dataset
 from fathom.data.sources import load
 from fathom.encoders.module import ModuleEncoder
 from fathom.features import Feature
-from fathom.probing import session
+from fathom.probing import passes
 from fathom.probing.evidence.evidence import Evidence
 from fathom.probing.probe import probe
 from fathom.sample import Grid, Sample
@@ -30,15 +30,24 @@ def root(tmp_path: Path) -> Path:
 @pytest.fixture
 def encoded(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """Names of the encoders in each training pass that is made."""
-    passes: list[list[str]] = []
-    real = session.train_pass
+    made: list[list[str]] = []
+    real = passes.read_batches
 
-    def noted(batches, readings, *rest):  # type: ignore[no-untyped-def]
-        passes.append([reading.encoder.name for reading in readings])
-        return real(batches, readings, *rest)
+    def noted(dataset, settings, description, notes=None):  # type: ignore[no-untyped-def]
+        if "training" in description:
+            made.append([])
+        return real(dataset, settings, description, notes)
 
-    monkeypatch.setattr(session, "train_pass", noted)
-    return passes
+    add = passes._add_moments
+
+    def added(participant, *rest):  # type: ignore[no-untyped-def]
+        if participant.encoder.name not in made[-1]:
+            made[-1].append(participant.encoder.name)
+        add(participant, *rest)
+
+    monkeypatch.setattr(passes, "read_batches", noted)
+    monkeypatch.setattr(passes, "_add_moments", added)
+    return made
 
 
 def net(seed: int = 0) -> ModuleEncoder:

@@ -11,8 +11,8 @@ import torch
 
 from fathom.probing.evidence.cases import cases
 from fathom.probing.evidence.evidence import Evidence, Row
+from fathom.probing.evidence.pictures import Picture
 from fathom.probing.evidence.verdict import Control, verdicts
-from fathom.probing.pictures import Picture
 from fathom.sample import Intrinsics
 
 NET = "module:nets/small.py:net?width=8"

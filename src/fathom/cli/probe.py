@@ -84,8 +84,8 @@ def probe(
     from fathom.data.splits import load_split, save_split
     from fathom.devices import resolve_device
     from fathom.errors import DataError, UsageError
-    from fathom.probing.participants import BASELINES
     from fathom.probing.probe import probe as run
+    from fathom.probing.settings import BASELINES
     from fathom.progress import console, note, set_quiet
     from fathom.report.probe import draw
 
@@ -129,9 +129,9 @@ def probe(
         upper_bound=upper_bound,
         label_curve=label_curve,
         banded=banded,
-        heads=head or (),
+        heads=tuple(head or ()),
         cues=cues,
-        cache=cache,
+        cache=str(cache) if cache else None,
         command=shlex.join(["fathom", *sys.argv[1:]]),
     )
     path = evidence.save(out)

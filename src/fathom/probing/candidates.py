@@ -1,40 +1,26 @@
-"""Candidates: whatever predicts a feature on the grid and is measured in the test pass.
+"""Candidates: whatever predicts a target group on the grid and is measured in the test pass.
 
-A candidate is a fitted probe of an encoder, the mean map, or a supervised network (the upper bound). All are measured by the same
-code on the same cells.
+A candidate is the linear probes of an encoder, the mean map, a trained head, or a supervised network (the upper bound). All are
+measured by the same code on the same cells.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from fathom.probing.linear.design import Placed
-from fathom.probing.linear.ridge import Chosen
-from fathom.probing.passes import Reading, Support
-from fathom.probing.targets import MeanMap
-from fathom.sample import Sample
+from fathom.mean_map import MeanMap
+from fathom.probing.linear.ridge import Probe
+from fathom.probing.participants import Participant, Role
+from fathom.probing.reading import Batch
+from fathom.probing.targets import TargetGroup
 
-
-@dataclass(frozen=True)
-class ReadBatch:
-    """What candidates predict from.
-
-    Attributes:
-        samples: frames at the input size. originals: the same frames at their own.
-        placed: feature maps of every reading, by `id`.
-        targets: of every support: values and validity on the grid.
-    """
-
-    samples: Sequence[Sample]
-    originals: Sequence[Sample]
-    placed: Mapping[int, Placed]
-    targets: Mapping[str, tuple[Float[Tensor, "B _ h w"], Bool[Tensor, "B 1 h w"]]]
+Predict = Callable[[Batch], Float[Tensor, "B _ h w"]]
+"""The outputs of all layers side by side, ``(B, layers * q, h, w)``."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +32,8 @@ class Layer:
         channels: columns it was fitted on.
         penalty: λ of each output. cv_mse, train_mse: of each output, NaN where it was not fitted here.
         bands: λ of each output for each of the layers it joins, where they have their own.
+        parameters: for each feature the numbers that training changed, for heads that are not linear.
+        columns, probe: of a linear probe, the columns of the participant's design and the map from them.
     """
 
     name: str
@@ -54,116 +42,123 @@ class Layer:
     cv_mse: Float[Tensor, "q"]
     train_mse: Float[Tensor, "q"]
     bands: Mapping[str, Float[Tensor, "q"]] | None = None
+    parameters: Mapping[str, int] = field(default_factory=dict)
+    columns: slice | None = None
+    probe: Probe | None = None
 
 
-@dataclass(frozen=True)
-class Role:
-    """What a candidate is in the comparison.
+@dataclass
+class SceneErrors:
+    """Sums over the test frames, by scene.
 
     Attributes:
-        name: ``encoder``, ``baseline``, ``random``, ``permuted`` or ``upper_bound``.
-        of: the SPEC of the encoder it is a control of, if of one.
-        seed: of its weights, if they are random.
+        squared: Σ(y − prediction)², ``(S, layers, q)``.
+        cells: valid cells, ``(S,)``.
+        target: Σ(y − training mean)², ``(S, q)``: what predicting the mean would cost.
     """
 
-    name: str
-    of: str | None = None
-    seed: int | None = None
+    squared: Float[Tensor, "S L q"]
+    cells: Float[Tensor, "S"]
+    target: Float[Tensor, "S q"]
+
+    @staticmethod
+    def zeros(scenes: int, layers: int, q: int) -> SceneErrors:
+        """Of no frame."""
+        parts = ((scenes, layers, q), (scenes,), (scenes, q))
+        return SceneErrors(*(torch.zeros(*shape, dtype=torch.float64) for shape in parts))
+
+    def add(
+        self,
+        predictions: Float[Tensor, "B r h w"],
+        Y: Float[Tensor, "B q h w"],
+        valid: Bool[Tensor, "B 1 h w"],
+        mean: Float[Tensor, "q"],
+        scenes: Sequence[int],
+    ) -> None:
+        """Add a batch of predictions (layers * q channels) to the sums of their scenes."""
+        batch, q = Y.shape[:2]
+        shaped = predictions.reshape(batch, -1, q, *Y.shape[2:])
+        squared = ((shaped - Y[:, None]).square() * valid[:, None]).sum(dim=(3, 4), dtype=torch.float64).cpu()
+        around = ((Y - mean.to(Y)[:, None, None]).square() * valid).sum(dim=(2, 3), dtype=torch.float64).cpu()
+        index = torch.as_tensor(list(scenes))
+        self.squared.index_add_(0, index, squared)
+        self.target.index_add_(0, index, around)
+        self.cells.index_add_(0, index, valid.sum(dim=(1, 2, 3), dtype=torch.float64).cpu())
 
 
-@runtime_checkable
-class Candidate(Protocol):
-    """Attributes are as in the evidence rows; `predict` gives all layers' outputs side by side."""
+@dataclass(eq=False)
+class Candidate:
+    """What is measured in the test pass.
+
+    Attributes:
+        encoder: the SPEC, as in the evidence rows. role: of its participant, or its own.
+        group: what it predicts.
+        layers: its predictions.
+        predict: a batch to the outputs of all layers.
+        participant: whose features it reads; None where it reads none.
+        errors: filled by the test pass.
+    """
 
     encoder: str
     role: Role
-    kind: Support
+    group: TargetGroup
+    layers: tuple[Layer, ...]
+    predict: Predict
+    participant: Participant | None = None
+    errors: SceneErrors | None = None
+
+    def best(self, feature: str) -> int:
+        """Index of the layer with the least cross-validated loss for `feature`."""
+        outputs = self.group.outputs[feature]
+        losses = [float(layer.cv_mse[outputs].sum()) for layer in self.layers]
+        return min(range(len(losses)), key=losses.__getitem__)
+
+    def best_layer(self, feature: str) -> Layer:
+        """The layer with the least cross-validated loss for `feature`."""
+        return self.layers[self.best(feature)]
+
+    def channels_of(self, feature: str, layer: int) -> slice:
+        """Where a layer's prediction of `feature` stands in what `predict` gives."""
+        q, part = len(self.layers[0].penalty), self.group.outputs[feature]
+        return slice(layer * q + part.start, layer * q + part.stop)
 
     @property
-    def layers(self) -> Sequence[Layer]: ...
-
-    def predict(self, batch: ReadBatch) -> Float[Tensor, "B _ h w"]:
-        """``(B, layers * outputs, h, w)``."""
-        ...
-
-
-def best_layer(candidate: Candidate, feature: str) -> int:
-    """Index of the layer with the least cross-validated loss for `feature`."""
-    outputs = candidate.kind.outputs[feature]
-    losses = [float(layer.cv_mse[outputs].sum()) for layer in candidate.layers]
-    return min(range(len(losses)), key=losses.__getitem__)
+    def sums(self) -> SceneErrors:
+        """The errors that the test pass has measured."""
+        assert self.errors is not None
+        return self.errors
 
 
-def output_columns(candidate: Candidate, feature: str, layer: int) -> slice:
-    """Where a layer's prediction of `feature` stands in what `predict` gives."""
-    q = len(candidate.layers[0].penalty)
-    part = candidate.kind.outputs[feature]
-    return slice(layer * q + part.start, layer * q + part.stop)
+def linear_probes(participant: Participant, group: TargetGroup, layers: Sequence[Layer], device: str) -> Candidate:
+    """The candidate of an encoder's linear probes, X w + b of every layer.
+
+    All layers are one matrix, zero outside each layer's columns: one product a batch. It acts about the moments' shift, since
+    float32 products of small differences keep the digits that large offsets would cost.
+    """
+    design, shift = participant.columns, participant.moments[group.name].shift_x
+    blocks, biases = [], []
+    for layer in layers:
+        assert layer.probe is not None and layer.columns is not None
+        block = torch.zeros(design.channels, layer.probe.weight.shape[1], dtype=torch.float64)
+        block[layer.columns] = layer.probe.weight
+        blocks.append(block)
+        biases.append(layer.probe.bias)
+    weight = torch.cat(blocks, 1)
+    bias = torch.cat(biases) + shift @ weight
+    weight, bias = weight.float().to(device), bias.float().to(device)
+
+    def predict(batch: Batch) -> Float[Tensor, "B _ h w"]:
+        return design.predict(design.centre(batch.features(participant), shift), weight, bias)
+
+    return Candidate(participant.encoder.name, participant.role, group, tuple(layers), predict, participant)
 
 
-class FittedProbe:
-    """All probes of one encoder and one support."""
-
-    def __init__(
-        self,
-        reading: Reading,
-        kind: Support,
-        role: Role,
-        chosen: Mapping[str, Chosen],
-        device: str,
-        columns: Mapping[str, slice] | None = None,
-        bands: Mapping[str, Mapping[str, Float[Tensor, "q"]]] | None = None,
-    ) -> None:
-        """`chosen` by name; `columns` says what each was fitted on, by default the layer of that name; `bands` the penalties
-        of those that have several."""
-        self.encoder, self.role, self.kind = reading.encoder.name, role, kind
-        self.reading, self.chosen = reading, dict(chosen)
-        self.columns = columns = dict(reading.layers if columns is None else columns)
-        self.layers = tuple(
-            Layer(
-                name,
-                columns[name].stop - columns[name].start,
-                fit.probe.penalty,
-                fit.cv_mse,
-                fit.train_mse,
-                (bands or {}).get(name),
-            )
-            for name, fit in chosen.items()
-        )
-        assert reading.design is not None
-        self._design = reading.design
-        blocks = []
-        for name, fit in chosen.items():
-            block = torch.zeros(self._design.channels, fit.probe.weight.shape[1], dtype=torch.float64)
-            block[columns[name]] = fit.probe.weight
-            blocks.append(block)
-        # One matrix for all layers, zero outside each layer's columns: one product a batch.
-        weight = torch.cat(blocks, 1)
-        # About the moments' shift: float32 products of small differences keep the digits that large offsets would cost.
-        self._shift = reading.moments[kind.name].shift_x
-        bias = torch.cat([fit.probe.bias for fit in chosen.values()]) + self._shift @ weight
-        self._weight, self._bias = weight.float().to(device), bias.float().to(device)
-
-    def predict(self, batch: ReadBatch) -> Float[Tensor, "B _ h w"]:
-        """X w + b of every layer."""
-        centred = self._design.centre(batch.placed[id(self.reading)], self._shift)
-        return self._design.predict(centred, self._weight, self._bias)
-
-
-class MeanMapGuess:
+def mean_map_candidate(average: MeanMap, group: TargetGroup, folds: Sequence[Sequence[int]], device: str) -> Candidate:
     """The mean of the training targets in each cell: a baseline that looks at no pixel."""
-
-    encoder = "mean-map"
-    role = Role("baseline")
-
-    def __init__(self, average: MeanMap, kind: Support, folds: Sequence[Sequence[int]], device: str) -> None:
-        self.kind = kind
-        self._map = average.map().float().to(device)
-        cv_mse, train_mse = average.losses(folds)
-        cells = self._map.shape[-2] * self._map.shape[-1]
-        self.mean_target = average.mean()
-        self.layers = (Layer("mean", cells, torch.zeros_like(cv_mse), cv_mse, train_mse),)
-
-    def predict(self, batch: ReadBatch) -> Float[Tensor, "B _ h w"]:
-        """The same map for every frame."""
-        return self._map.expand(len(batch.samples), -1, -1, -1)
+    guess = average.map().float().to(device)
+    cv_mse, train_mse = average.losses(folds)
+    cells = guess.shape[-2] * guess.shape[-1]
+    layer = Layer("mean", cells, torch.zeros_like(cv_mse), cv_mse, train_mse)
+    return Candidate(
+        "mean-map", Role("baseline"), group, (layer,), lambda batch: guess.expand(len(batch.samples), -1, -1, -1)
+    )

@@ -1,7 +1,7 @@
 """Moments on disk: with the same data, encoders and settings a second run need not read the training frames again.
 
-FOLDER/moments-<key>.safetensors holds the moments of one encoder and one support, FOLDER/target-<key>.safetensors the mean map
-of a support. The key is a digest of everything they depend on: the content of the training frames, the encoder's SPEC, layers
+FOLDER/moments-<key>.safetensors holds the moments of one encoder and one target group, FOLDER/target-<key>.safetensors the mean
+map of a target group. The key is a digest of everything they depend on: the content of the training frames, the encoder's SPEC, layers
 and weights, size, grid, blocks of scenes, features and control task. What a digest cannot see is witnessed: the column means of
 the first frame's features are computed again and compared with those stored, and the targets of the frames that serve as the
 control task are part of the key, so that changed code of an encoder or a feature finds no old file. A file that is torn or
@@ -24,13 +24,14 @@ from torch import Tensor, nn
 
 from fathom.atomic import atomic_path
 from fathom.data.dataset import Dataset
-from fathom.probing.feature_cache import WITNESS, identity
+from fathom.encoders.base import Encoder
+from fathom.mean_map import MeanMap
 from fathom.probing.linear.moments import Moments
-from fathom.probing.passes import Reading, Support
+from fathom.probing.participants import Participant
 from fathom.probing.plan import Blocks
-from fathom.probing.targets import MeanMap
+from fathom.probing.settings import ProbeSettings
+from fathom.probing.targets import TargetGroup
 from fathom.progress import note
-from fathom.sample import Grid
 
 FORMAT = 2
 """Raised when what is stored changes; older files are then not found."""
@@ -39,108 +40,131 @@ MOMENTS = ("n", "x", "y", "xx", "xy", "yy", "low", "high", "shift_x", "shift_y")
 MEAN_MAP = ("sums", "squares", "counts")
 
 
+WITNESS = 0.02
+"""How far features of the first frame may be from the stored ones, relative to 1 + |z|: float16 rounding is 40 times less."""
+
+
 class MomentsCache:
     """What one run looks up and leaves in a folder.
 
     Args:
         folder: made when something is stored.
         train: the training frames.
-        size, grid: of the run.
         blocks: of its scenes.
-        kinds: its supports, with their control tasks.
-        skip_bad: whether broken frames are left out, which decides what is summed.
+        groups: the target groups, with their control tasks.
+        settings: of the run; size, grid and whether broken frames are left out decide what is summed.
     """
 
     def __init__(
         self,
         folder: Path,
         train: Dataset,
-        size: Grid,
-        grid: Grid,
         blocks: Blocks,
-        kinds: Sequence[Support],
-        skip_bad: bool,
+        groups: Sequence[TargetGroup],
+        settings: ProbeSettings,
     ) -> None:
-        self.folder, self._train, self._size, self._grid = folder, train, size, grid
-        self._kinds = kinds
+        self.folder, self._train, self._groups, self._settings = folder, train, groups, settings
         self._common = {
             "format": FORMAT,
             "fingerprint": train.fingerprint(),
             "frames": list(train.ids),
             "blocks": blocks.of_scene,
-            "skip_bad": skip_bad,
+            "skip_bad": settings.skip_bad,
+            "size": settings.input_size,
+            "grid": settings.cells,
         }
-        self._targets = {kind.name: _target(kind) for kind in kinds}
-        self._witnesses: dict[int, Tensor] = {}
+        self._targets = {group.name: _target(group) for group in groups}
 
-    def load(
-        self, readings: Sequence[Reading], witnesses: Mapping[int, Tensor]
-    ) -> tuple[list[Reading], dict[str, MeanMap]]:
-        """Give moments to every reading that has them here; returns the readings without, and the mean maps found.
-
-        `witnesses` are the column means of each reading's features of the first frame, by `id`.
-        """
-        self._witnesses = dict(witnesses)
-        missing = [reading for reading in readings if not self._load_moments(reading)]
+    def load(self, participants: Sequence[Participant]) -> tuple[list[Participant], dict[str, MeanMap]]:
+        """Give moments to every participant that has them here; returns those without, and the mean maps found."""
+        missing = [participant for participant in participants if not self._load_moments(participant)]
         maps = {}
-        for kind in self._kinds:
-            tensors = _read(self._path("target", self._targets[kind.name]), MEAN_MAP)
+        for group in self._groups:
+            tensors = _read(self._path("target", self._targets[group.name]), MEAN_MAP)
             if tensors is not None:
-                maps[kind.name] = MeanMap(**tensors)
+                maps[group.name] = MeanMap(**tensors)
         return missing, maps
 
-    def save(self, readings: Sequence[Reading], maps: Mapping[str, MeanMap]) -> None:
+    def save(self, participants: Sequence[Participant], maps: Mapping[str, MeanMap]) -> None:
         """Keep what was computed."""
-        for reading in readings:
-            made_from = self._encoder(reading)
-            for kind in self._kinds if made_from is not None else ():
-                moments = reading.moments[kind.name]
-                tensors = {name: getattr(moments, name) for name in MOMENTS}
-                tensors["witness"] = self._witnesses[id(reading)]
+        for participant in participants:
+            made_from = self._encoder(participant)
+            if made_from is None or participant.witness is None:
+                continue
+            for group in self._groups:
+                moments = participant.moments[group.name]
+                tensors = {name: getattr(moments, name) for name in MOMENTS} | {"witness": participant.witness}
                 tensors["rounding"] = torch.tensor(moments.rounding, dtype=torch.float64)
-                _write(self._path("moments", {**(made_from or {}), **self._targets[kind.name]}), tensors)
+                _write(self._path("moments", made_from | self._targets[group.name]), tensors)
         for name, average in maps.items():
             _write(self._path("target", self._targets[name]), {part: getattr(average, part) for part in MEAN_MAP})
 
-    def _load_moments(self, reading: Reading) -> bool:
-        made_from = self._encoder(reading)
-        if made_from is None:
+    def _load_moments(self, participant: Participant) -> bool:
+        made_from, now = self._encoder(participant), participant.witness
+        if made_from is None or now is None:
             return False
         found = {}
-        for kind in self._kinds:
-            path = self._path("moments", {**made_from, **self._targets[kind.name]})
-            tensors = _read(path, (*MOMENTS, "witness", "rounding"))
+        for group in self._groups:
+            tensors = _read(
+                self._path("moments", made_from | self._targets[group.name]), (*MOMENTS, "witness", "rounding")
+            )
             if tensors is None:
                 return False
-            stored, now = tensors.pop("witness"), self._witnesses[id(reading)]
+            stored = tensors.pop("witness")
             if stored.shape != now.shape or bool(((stored - now).abs() > WITNESS * (1 + stored.abs())).any()):
-                note(f"The cached moments of {reading.encoder.name} are not of what it gives now; they are made again.")
+                name = participant.encoder.name
+                note(f"The cached moments of {name} are not of what it gives now; they are computed again.")
                 return False
-            found[kind.name] = Moments(rounding=float(tensors.pop("rounding")), **tensors)
-        reading.moments = found
+            found[group.name] = Moments(rounding=float(tensors.pop("rounding")), **tensors)
+        participant.moments = found
         return True
 
-    def _encoder(self, reading: Reading) -> dict[str, Any] | None:
+    def _encoder(self, participant: Participant) -> dict[str, Any] | None:
         """What the moments of an encoder depend on; None for one whose content cannot be seen."""
-        encoder = reading.encoder
+        encoder = participant.encoder
         if not encoder.baseline and not isinstance(getattr(encoder, "module", None), nn.Module):
             return None
-        return identity(encoder, self._train, self._size, self._grid)
+        return identity(encoder, self._train, self._settings)
 
     def _path(self, what: str, made_from: Mapping[str, Any]) -> Path:
-        content = json.dumps({**self._common, **made_from, "size": self._size, "grid": self._grid}, sort_keys=True)
+        content = json.dumps({**self._common, **made_from}, sort_keys=True)
         digest = hashlib.sha256(content.encode("utf-8", "surrogateescape")).hexdigest()[:24]
         return self.folder / f"{what}-{digest}.safetensors"
 
 
-def _target(kind: Support) -> dict[str, Any]:
-    """What identifies the targets of a support: names, and the values on the frames of the control task."""
-    donors = kind.donors
+def identity(encoder: Encoder, train: Dataset, settings: ProbeSettings) -> dict[str, Any]:
+    """All that an encoder's features depend on, but for the code that computes them."""
     return {
-        "support": kind.name,
-        "features": [[one.name, one.channels] for one in kind.features],
-        "control_seed": None if donors is None else donors.seed,
-        "control": None if donors is None else zlib.crc32(donors.targets.contiguous().numpy().tobytes()),
+        "format": FORMAT,
+        "data": train.fingerprint(),
+        "encoder": encoder.name,
+        "layers": list(encoder.layers),
+        "weights": weights_digest(encoder),
+        "size": list(settings.input_size),
+        "grid": list(settings.cells),
+    }
+
+
+def weights_digest(encoder: Encoder) -> str:
+    """SHA-256 of every parameter and buffer of the encoder's network and preprocessing; of nothing where it has none."""
+    digest = hashlib.sha256()
+    for part in ("module", "preprocess"):
+        network = getattr(encoder, part, None)
+        if isinstance(network, nn.Module):
+            for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
+                digest.update(f"{part}.{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+                digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _target(group: TargetGroup) -> dict[str, Any]:
+    """What identifies the targets of a group: names, and the values on the frames of the control task."""
+    control = group.control_targets
+    return {
+        "group": group.name,
+        "features": [[one.name, one.channels] for one in group.features],
+        "control_seed": None if control is None else control.seed,
+        "control": None if control is None else _crc(control.targets),
     }
 
 

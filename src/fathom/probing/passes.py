@@ -1,142 +1,84 @@
-"""Reading frames: targets of features, encoders on the grid, training frames into moments, test frames into errors."""
+"""The two passes over the frames: training frames into moments, test frames into errors by scene."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
-from fathom.encoders.base import Encoder
-from fathom.errors import FathomError
-from fathom.features import Feature
-from fathom.probing.linear.design import Design, Placed
+from fathom.data.dataset import Dataset
+from fathom.mean_map import MeanMap
+from fathom.metrics.protocols import Protocol
+from fathom.probing.candidates import Candidate, SceneErrors
+from fathom.probing.evidence.pictures import Pictures
+from fathom.probing.evidence.scores import ClassScores, DepthScores
 from fathom.probing.linear.moments import Moments
-from fathom.probing.plan import Blocks, block_limit
-from fathom.probing.targets import Donors, MeanMap, fill_invalid
-from fathom.sample import Grid, Sample
+from fathom.probing.moments_cache import MomentsCache
+from fathom.probing.participants import Participant
+from fathom.probing.plan import Blocks
+from fathom.probing.reading import Batch, read_batches
+from fathom.probing.settings import ProbeSettings
+from fathom.probing.targets import TargetGroup
+from fathom.progress import note
 
-ALL = "all"
-"""Name of the concatenation of an encoder's layers."""
 
+def training_pass(
+    participants: Sequence[Participant],
+    groups: Sequence[TargetGroup],
+    train: Dataset,
+    blocks: Blocks,
+    settings: ProbeSettings,
+    notes: list[str],
+) -> dict[str, MeanMap]:
+    """Read the training frames once: give every participant its moments, and return the mean map of each target group.
 
-@dataclass(frozen=True)
-class Support:
-    """Features that are valid in the same cells, their outputs side by side, then the same outputs of the control task.
-
-    Attributes:
-        name: of the support.
-        features: in order.
-        donors: whose targets stand in for the control task, or None to leave it out.
+    Participants whose moments stand in `settings.cache` are not read; where all do, no frame is.
     """
-
-    name: str
-    features: tuple[Feature, ...]
-    donors: Donors | None = None
-
-    @property
-    def channels(self) -> int:
-        """Output columns of the features, the control's not counted."""
-        return sum(item.channels for item in self.features)
-
-    @property
-    def outputs(self) -> dict[str, slice]:
-        """The output columns of each feature."""
-        slices, start = {}, 0
-        for item in self.features:
-            slices[item.name] = slice(start, start + item.channels)
-            start += item.channels
-        return slices
-
-    def control(self, feature: str) -> slice:
-        """The output columns of a feature's control task."""
-        part = self.outputs[feature]
-        return slice(self.channels + part.start, self.channels + part.stop)
-
-    @property
-    def ties(self) -> list[list[int]]:
-        """Outputs that share one penalty: those of a feature, and those of its control."""
-        parts = list(self.outputs.values())
-        if self.donors is not None:
-            parts += [self.control(item.name) for item in self.features]
-        return [list(range(part.start, part.stop)) for part in parts]
-
-    def target(self, sample: Sample, grid: Grid) -> tuple[Float[Tensor, "q h w"], Bool[Tensor, "1 h w"]]:
-        """The features of one frame side by side, valid where all of them are."""
-        parts = [item.of(sample, grid) for item in self.features]
-        return torch.cat([part[0] for part in parts]), torch.stack([part[1] for part in parts]).all(0)
-
-    def targets(
-        self, samples: Sequence[Sample], grid: Grid
-    ) -> tuple[Float[Tensor, "B q h w"], Bool[Tensor, "B 1 h w"]]:
-        """Targets of a batch of frames on the grid, the control's after the features'."""
-        values, valid = [], []
-        for sample in samples:
-            own, ok = self.target(sample, grid)
-            values.append(own if self.donors is None else torch.cat([own, self.donors.of(sample)]))
-            valid.append(ok)
-        return torch.stack(values), torch.stack(valid)
-
-    def with_donors(self, frames: Sequence[Sample], grid: Grid, seed: int) -> Support:
-        """The same support with its control task made of the targets of `frames`, one of each of several scenes."""
-        targets = [(fill_invalid(*self.target(frame, grid)), frame.scene) for frame in frames]
-        return replace(
-            self,
-            donors=Donors(torch.stack([t for t, _ in targets]), tuple(scene for _, scene in targets), seed),
-        )
+    cache, missing = None, list(participants)
+    if settings.cache is not None:
+        cache = MomentsCache(Path(settings.cache), train, blocks, groups, settings)
+        missing, mean_maps = cache.load(participants)
+        if not missing and len(mean_maps) == len(groups):
+            note(f"The moments of all {len(participants)} encoders are in {settings.cache}; no training frame is read.")
+            return mean_maps
+    mean_maps = {}
+    ordered = train.subset(blocks.order(train))
+    for batch in read_batches(ordered, settings, f"reading {len(train)} training frames", notes):
+        parts = _runs([blocks.of_scene[sample.scene] for sample in batch.samples])
+        for group in groups:
+            Y, valid = batch.target(group)
+            average = mean_maps.setdefault(group.name, MeanMap.zeros(blocks.count, Y.shape[1], settings.cells))
+            for block, part in parts:
+                average.add(block, Y[part], valid[part])
+        for participant in missing:
+            _add_moments(participant, groups, batch, parts, blocks.count)
+    if cache is not None:
+        cache.save(missing, mean_maps)
+    return mean_maps
 
 
-def supports(features: Sequence[Feature]) -> tuple[Support, ...]:
-    """Group features by their support, in order of first appearance."""
-    grouped: dict[str, list[Feature]] = {}
-    for item in features:
-        grouped.setdefault(item.support, []).append(item)
-    return tuple(Support(name, tuple(items)) for name, items in grouped.items())
-
-
-@dataclass
-class Reading:
-    """One encoder in a run: its design, fixed by the first batch, and its moments for each support."""
-
-    encoder: Encoder
-    design: Design | None = None
-    moments: dict[str, Moments] = field(default_factory=dict)
-
-    def place(self, images: Float[Tensor, "B 3 H W"], grid: Grid) -> Placed:
-        """Encode a batch and lay the maps out."""
-        maps = self.encoder.encode(images)
-        if self.design is None:
-            self.design = Design(self.encoder.name, grid, maps)
-        return self.design.place(maps)
-
-    @property
-    def layers(self) -> dict[str, slice]:
-        """Columns of each probed layer, the concatenation last where there is more than one layer."""
-        assert self.design is not None
-        slices = {layer: self.design.slices[layer] for layer in self.encoder.layers}
-        if len(slices) > 1:
-            slices[ALL] = slice(0, self.design.channels)
-        return slices
-
-
-def images_of(samples: Sequence[Sample], device: str | torch.device) -> Float[Tensor, "B 3 H W"]:
-    """Stack the images of frames of one size, float32 in [0, 1]."""
-    stacked = torch.stack([sample.image for sample in samples]).to(device, non_blocking=True)
-    return stacked.float().div_(255) if stacked.dtype == torch.uint8 else stacked
-
-
-def _check_finite(reading: Reading, placed: Placed, samples: Sequence[Sample]) -> None:
-    """Name the first frame for which the encoder gave NaN or infinity."""
-    for z in placed:
-        if not torch.isfinite(z.sum()):
-            for index, sample in enumerate(samples):
-                if not torch.isfinite(z[index]).all():
-                    raise FathomError(
-                        f"Encoder {reading.encoder.name} gave NaN or infinity for frame {sample.id}; "
-                        "check its weights and the normalisation of its input."
-                    )
+def _add_moments(
+    participant: Participant,
+    groups: Sequence[TargetGroup],
+    batch: Batch,
+    parts: Sequence[tuple[int, slice]],
+    blocks: int,
+) -> None:
+    """Encode a batch and add it to the moments of its blocks, for every target group."""
+    placed, design = batch.features(participant, keep=False), participant.columns
+    for group in groups:
+        Y, valid = batch.target(group)
+        moments = participant.moments.get(group.name)
+        if moments is None:
+            cells = valid.expand_as(Y)
+            shift_y = (Y * cells).sum(dim=(0, 2, 3)) / cells.sum(dim=(0, 2, 3)).clamp(min=1)
+            moments = Moments.zeros(blocks, design.means(placed), shift_y)
+            participant.moments[group.name] = moments
+        centred = design.centre(placed, moments.shift_x)
+        for block, part in parts:
+            design.accumulate(moments, block, [z[part] for z in centred], valid[part], Y[part])
 
 
 def _runs(groups: Sequence[int]) -> list[tuple[int, slice]]:
@@ -149,89 +91,41 @@ def _runs(groups: Sequence[int]) -> list[tuple[int, slice]]:
     return runs
 
 
-def train_pass(
-    batches: Iterable[Sequence[Sample]],
-    readings: Sequence[Reading],
-    kinds: Sequence[Support],
-    grid: Grid,
-    blocks: Blocks,
-    device: str | torch.device,
-) -> dict[str, MeanMap]:
-    """Add every frame to the moments of its block, for every encoder and support; returns each support's mean map."""
-    mean_maps: dict[str, MeanMap] = {}
-    for samples in batches:
-        images = images_of(samples, device)
-        targets = {kind.name: tuple(part.to(device) for part in kind.targets(samples, grid)) for kind in kinds}
-        groups = _runs([blocks.of_scene[sample.scene] for sample in samples])
-        for kind in kinds:
-            Y, valid = targets[kind.name]
-            average = mean_maps.setdefault(kind.name, MeanMap.zeros(blocks.count, Y.shape[1], grid))
-            for group, part in groups:
-                average.add(group, Y[part], valid[part])
-        for reading in readings:
-            placed = reading.place(images, grid)
-            _check_finite(reading, placed, samples)
-            design = reading.design
-            assert design is not None
-            for kind in kinds:
-                Y, valid = targets[kind.name]
-                moments = reading.moments.get(kind.name)
-                if moments is None:
-                    cells = valid.expand_as(Y)
-                    shift_y = (Y * cells).sum(dim=(0, 2, 3)) / cells.sum(dim=(0, 2, 3)).clamp(min=1)
-                    moments = Moments.zeros(blocks.count, design.means(placed), shift_y)
-                    reading.moments[kind.name] = moments
-                centred = design.centre(placed, moments.shift_x)
-                for group, part in groups:
-                    design.accumulate(moments, group, [z[part] for z in centred], valid[part], Y[part])
-    return mean_maps
+def measuring_pass(
+    candidates: Sequence[Candidate],
+    few_labels: Sequence[Candidate],
+    means: Mapping[str, Float[Tensor, "q"]],
+    test: Dataset,
+    protocol: Protocol,
+    settings: ProbeSettings,
+    notes: list[str],
+) -> tuple[DepthScores, ClassScores, Pictures]:
+    """Read the test frames once: errors by scene of every candidate, full-resolution metrics and pictures.
 
-
-@dataclass
-class SceneErrors:
-    """Sums over the test frames, by scene.
-
-    Attributes:
-        squared: Σ(y − prediction)², ``(S, layers, q)``.
-        cells: valid cells, ``(S,)``.
-        target: Σ(y − training mean)², ``(S, q)``: what predicting the mean would cost.
+    Args:
+        candidates: what gets rows in the evidence.
+        few_labels: probes on fewer training scenes, of which only the errors are needed.
+        means: training mean of each target group.
+        test, protocol, settings: of the run.
+        notes: get what was left out.
     """
-
-    squared: Float[Tensor, "S L q"]
-    cells: Float[Tensor, "S"]
-    target: Float[Tensor, "S q"]
-
-
-def empty_errors(scenes: int, layers: int, q: int) -> SceneErrors:
-    """Zero sums for `scenes` scenes."""
-    zeros = torch.zeros
-    return SceneErrors(
-        squared=zeros(scenes, layers, q, dtype=torch.float64),
-        cells=zeros(scenes, dtype=torch.float64),
-        target=zeros(scenes, q, dtype=torch.float64),
-    )
-
-
-def add_errors(
-    errors: SceneErrors,
-    predictions: Float[Tensor, "B r h w"],
-    Y: Float[Tensor, "B q h w"],
-    valid: Bool[Tensor, "B 1 h w"],
-    mean: Float[Tensor, "q"],
-    scenes: Sequence[int],
-) -> None:
-    """Add a batch of predictions (layers * q channels) to the sums of their scenes."""
-    batch, q = Y.shape[:2]
-    shaped = predictions.reshape(batch, -1, q, *Y.shape[2:])
-    squared = ((shaped - Y[:, None]).square() * valid[:, None]).sum(dim=(3, 4), dtype=torch.float64).cpu()
-    around = ((Y - mean.to(Y)[:, None, None]).square() * valid).sum(dim=(2, 3), dtype=torch.float64).cpu()
-    cells = valid.sum(dim=(1, 2, 3), dtype=torch.float64).cpu()
-    index = torch.as_tensor(list(scenes))
-    errors.squared.index_add_(0, index, squared)
-    errors.target.index_add_(0, index, around)
-    errors.cells.index_add_(0, index, cells)
-
-
-def most_blocks(channels: int, scenes: int, kinds: int, encoders: int) -> int:
-    """Blocks that fit memory for a run: the budget is shared by all encoders and supports."""
-    return min(scenes, block_limit(channels, (2 << 30) // max(kinds * encoders, 1)))
+    scenes = {scene: index for index, scene in enumerate(test.scenes)}
+    depth, classes = DepthScores(candidates, protocol), ClassScores()
+    pictures = Pictures.plan(candidates, test, settings.pictures)
+    for item in (*candidates, *few_labels):
+        item.errors = SceneErrors.zeros(len(scenes), len(item.layers), len(item.layers[0].penalty))
+    for batch in read_batches(test, settings, f"reading {len(test)} test frames", notes):
+        index = [scenes[sample.scene] for sample in batch.samples]
+        predicted: dict[Candidate, Tensor] = {}
+        for item in (*candidates, *few_labels):
+            prediction = item.predict(batch)
+            Y, valid = batch.target(item.group)
+            item.sums.add(prediction, Y, valid, means[item.group.name], index)
+            predicted[item] = prediction
+        for item in candidates:
+            classes.add(item, predicted[item], *batch.target(item.group))
+        depth.add(predicted, batch.originals)
+        pictures.add(predicted, batch.samples)
+    if depth.refused:
+        notes.append(depth.refused)
+    return depth, classes, pictures

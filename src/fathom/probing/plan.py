@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fathom.data.dataset import Dataset
 from fathom.errors import FathomError
 from fathom.sample import Grid
+from fathom.seeding import digest
 
 STRIDE = 8
 """Grid cells are 8 x 8 pixels of the input by default: 256 -> 32 as in the work this grew from, 240x320 -> 30x40."""
@@ -52,10 +52,6 @@ class Blocks:
         return sorted(range(len(dataset)), key=lambda position: (self.of_scene[scenes[position]], position))
 
 
-def _rank(text: str, seed: int) -> bytes:
-    return hashlib.sha256(f"{seed}:{text}".encode("utf-8", "surrogateescape")).digest()
-
-
 def _balance(sizes: Sequence[int], bins: int) -> list[int]:
     """Bin of each item, the next item always into the lightest bin."""
     load = [0] * bins
@@ -80,7 +76,7 @@ def plan_blocks(dataset: Dataset, limit: int, folds: int, seed: int) -> Blocks:
             f"{dataset.source.location}: the training part has {len(frames)} scene; at least 2 are needed to choose "
             "the penalty by cross-validation over scenes."
         )
-    scenes = sorted(frames, key=lambda scene: _rank(scene, seed))
+    scenes = sorted(frames, key=lambda scene: digest(seed, scene))
     count = min(len(scenes), max(limit, 2))
     blocks = _balance([frames[s] for s in scenes], count) if count < len(scenes) else list(range(count))
     block_frames = [0] * count
@@ -97,3 +93,8 @@ def plan_blocks(dataset: Dataset, limit: int, folds: int, seed: int) -> Blocks:
 def block_limit(channels: int, budget: int = 512 << 20) -> int:
     """How many blocks of p x p float64 moments fit the budget in bytes; at least 10, for folds and label curves."""
     return max(10, budget // (8 * max(channels, 1) ** 2))
+
+
+def most_blocks(channels: int, scenes: int, groups: int, encoders: int) -> int:
+    """Blocks that fit memory for a run: the budget is shared by all encoders and target groups."""
+    return min(scenes, block_limit(channels, (2 << 30) // max(groups * encoders, 1)))

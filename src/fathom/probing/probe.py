@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,23 +13,54 @@ import torch
 import fathom
 from fathom.data.dataset import Dataset
 from fathom.data.loading import first_frame
+from fathom.data.transforms import fit
+from fathom.depth_models.model import DepthModel
+from fathom.depth_models.opening import Openable
 from fathom.encoders.base import Encoder
 from fathom.errors import FathomError, UsageError, nearest
 from fathom.features import Feature, feature
+from fathom.metrics.protocols import PROTOCOLS, choose_protocol
+from fathom.probing.cues.measurement import choose_alterations, measure_cues
+from fathom.probing.evidence.cases import cases
 from fathom.probing.evidence.evidence import Evidence
-from fathom.probing.linear.ridge import PATH
-from fathom.probing.participants import BASELINES, CONTROLS, check_fair, enter
-from fathom.probing.passes import (
-    supports,
-)
-from fathom.probing.plan import STRIDE, default_grid, default_size
-from fathom.probing.session import Session, Settings
-from fathom.probing.upper_bound import open_upper_bound
-from fathom.sample import Grid
+from fathom.probing.evidence.information import measure_information
+from fathom.probing.evidence.label_curve import few_labels, label_curves
+from fathom.probing.evidence.rows import controls, evidence_rows
+from fathom.probing.evidence.verdict import verdicts
+from fathom.probing.fit import fit_probes
+from fathom.probing.heads.heads import check_head
+from fathom.probing.participants import Participant, check_fair, open_participants
+from fathom.probing.passes import measuring_pass, training_pass
+from fathom.probing.plan import STRIDE, Blocks, default_grid, default_size, most_blocks, plan_blocks
+from fathom.probing.reading import Batch
+from fathom.probing.settings import ProbeSettings
+from fathom.probing.targets import TargetGroup, target_groups, with_control_task
+from fathom.probing.upper_bound import open_upper_bound, upper_bounds
 from fathom.statistics import METHOD
 
-if TYPE_CHECKING:
-    from fathom.models.saved import Trained
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that is decided and opened before the training pass.
+
+    Attributes:
+        settings: with size, grid and protocol filled in.
+        train, test: the frames.
+        participants: the encoders, baselines and controls.
+        groups: what they are probed for, with the control task.
+        blocks: the training scenes, in blocks and folds.
+        upper_bound: a supervised depth model, if one was named.
+        notes: what a reader should know; the passes add to them.
+    """
+
+    settings: ProbeSettings
+    train: Dataset
+    test: Dataset
+    participants: tuple[Participant, ...]
+    groups: tuple[TargetGroup, ...]
+    blocks: Blocks
+    upper_bound: DepthModel | None
+    notes: list[str] = field(default_factory=list)
 
 
 def probe(
@@ -38,26 +69,10 @@ def probe(
     train: Dataset | None = None,
     test: Dataset | None = None,
     *,
-    baselines: Sequence[str] = BASELINES,
-    size: Grid | None = None,
-    grid: Grid | None = None,
-    protocol: str | None = None,
-    seed: int = 0,
-    batch_size: int = 16,
-    folds: int = 5,
-    penalties: Sequence[float] = PATH,
-    device: str = "cpu",
-    workers: int = 0,
-    skip_bad: bool = False,
-    pictures: int = 4,
-    controls: int = CONTROLS,
-    upper_bound: str | Path | Trained | None = None,
-    label_curve: bool | None = None,
-    banded: bool | None = None,
-    heads: Sequence[str] = (),
-    cues: bool | Sequence[str] = False,
-    cache: str | Path | None = None,
+    upper_bound: Openable | None = None,
+    settings: ProbeSettings | None = None,
     command: str = "",
+    **changes: Any,
 ) -> Evidence:
     """Fit exact linear probes from frozen encoders to features and measure them on unseen scenes.
 
@@ -66,26 +81,10 @@ def probe(
         feature: names or `Feature`s, one or several.
         train: training frames. Without `test` they are split: officially where the source says how, else by scene.
         test: test frames; no scene may be in both.
-        baselines: what every encoder is compared with.
-        size: input (height, width); by default the short side is brought to at most 240.
-        grid: the probe's grid; by default one cell for 8 x 8 pixels of input.
-        protocol: of the full-resolution metrics; by default what suits the data.
-        seed: of the split, the blocks and everything else that is random.
-        batch_size: frames encoded at once; changes nothing but speed and memory.
-        folds: of the cross-validation over training scenes that chooses λ and layer.
-        penalties: values of λ tried.
-        device, workers: where it is computed, and how many processes read.
-        skip_bad: leave out frames that cannot be read, and say so in the notes.
-        pictures: test frames to keep predictions of, for the picture.
-        controls: seeds of each encoder's architecture with random weights that it is compared with; 0 for none, nor permuted
-            weights, which makes a verdict weaker.
-        upper_bound: a supervised checkpoint of Fathom's whose loss the share of the gap refers to.
-        label_curve: loss against the number of training scenes, and description length; None for layers of up to 512 channels.
-        banded: the concatenation of layers with a penalty for each; None where there are up to 512 channels.
-        heads: ``mlp`` or ``bins``, trained beside the linear probes; see docs/heads.md.
-        cues: test every probe on altered test images: all alterations, or those named; see docs/cues.md.
-        cache: folder in which moments, and features for the heads, are kept for the next run.
+        upper_bound: a supervised depth model, by name, path or as an object, which the fraction of the gap closed refers to.
+        settings: everything else; see `ProbeSettings`.
         command: recorded in the evidence.
+        **changes: single settings by name, such as ``seed=1``; they go over those in `settings`.
 
     Returns:
         `Evidence` with a row for each encoder, layer and feature.
@@ -93,87 +92,88 @@ def probe(
     Raises:
         FathomError: for data, encoders or features that cannot give an honest number.
     """
-    from fathom.metrics.protocols import PROTOCOLS, choose_protocol
-    from fathom.probing.heads.heads import check_head
+    settings = (settings or ProbeSettings()).changed(changes)
+    run = plan(encoder, feature, train, test, upper_bound, settings)
+    settings, protocol, notes = run.settings, PROTOCOLS[str(run.settings.protocol)], run.notes
 
-    for head in heads:
-        check_head(head)
-    if train is None:
-        raise UsageError("probe() needs training data; give train=fathom.load(...).")
-    if protocol is not None and protocol not in PROTOCOLS:
-        raise UsageError(f"There is no protocol '{protocol}'{nearest(protocol, PROTOCOLS)}.")
-    train, test = _parts(train, test, seed)
-    features = _features(feature, train)
-    size = size or default_size(first_frame(train, skip_bad).image_size)
-    grid = grid or default_grid(size)
-    if min(size) < STRIDE:
-        raise UsageError(
-            f"An input of {size[0]}x{size[1]} is smaller than one cell of {STRIDE}x{STRIDE} pixels; use a larger size."
-        )
-    if grid[0] > size[0] or grid[1] > size[1]:
-        raise UsageError(
-            f"A grid of {grid[0]}x{grid[1]} is finer than the input of {size[0]}x{size[1]}; use a coarser one."
-        )
-    settings = Settings(
-        size,
-        grid,
-        seed,
-        batch_size,
-        folds,
-        tuple(penalties),
-        device,
-        workers,
-        skip_bad,
-        pictures,
-        label_curve,
-        banded,
-        tuple(heads),
-        str(cache) if cache is not None else None,
-    )
-    given = [encoder] if isinstance(encoder, str) or not isinstance(encoder, Sequence) else list(encoder)
-    entrants = enter(given, baselines, settings.grid, size=size, seed=seed, device=device, controls=controls)
-    chosen_protocol = PROTOCOLS[protocol] if protocol else choose_protocol(test)
-    run = Session(settings, entrants, supports(features))
-    run.notes += check_fair(entrants, test)
-    if not controls and any(entrant.role.name == "encoder" for entrant in entrants):
-        run.notes.append("No encoder was compared with its own architecture with random weights (controls 0).")
-    supervised = open_upper_bound(upper_bound, test) if upper_bound is not None else None
-    candidates = run.fit(train)
-    if supervised is not None:
-        candidates += run.upper_bounds(*supervised)
-    found = run.measure(candidates, test, chosen_protocol)
-    if cues:
-        from fathom.probing.cues.measurement import measure_cues
+    mean_maps = training_pass(run.participants, run.groups, run.train, run.blocks, settings, notes)
+    means = {name: average.mean() for name, average in mean_maps.items()}
 
-        names = None if cues is True else list(cues)
-        profile = measure_cues(candidates, run.readings, test, settings, names=names)
-        found.extra |= {"cues": profile.to_json(), "cue_sentences": profile.sentences()}
+    candidates = fit_probes(run.participants, run.groups, mean_maps, run.train, run.blocks, settings)
+    few = few_labels([item for item in candidates if item.participant is not None], run.blocks, settings, notes)
+    if run.upper_bound is not None:
+        candidates += upper_bounds(run.upper_bound, run.groups, settings, notes)
+
+    measured = [item.candidate for item in few]
+    depth, classes, pictures = measuring_pass(candidates, measured, means, run.test, protocol, settings, notes)
+    cues = measure_cues(candidates, means, run.test, settings) if settings.cues else None
+
+    rows = evidence_rows(candidates, depth, classes)
+    decided = verdicts(cases(rows, controls(candidates)))
+    references = {(item.findings.encoder, item.findings.feature): item.findings.reference.baseline for item in decided}
+    extra: dict[str, Any] = {
+        "information": measure_information(candidates, references, settings.seed, bool(settings.label_curve)),
+        "label_curves": label_curves(few),
+    }
+    if cues is not None:
+        extra |= {"cues": cues.to_json(), "cue_sentences": cues.sentences()}
     return Evidence(
-        rows=found.rows,
-        data={"train": _describe(train), "test": _describe(test)},
-        test_scenes=test.scenes,
-        protocol={"name": chosen_protocol.name, "description": chosen_protocol.description},
-        size=settings.size,
-        grid=settings.grid,
+        rows=rows,
+        data={"train": describe_data(run.train), "test": describe_data(run.test)},
+        test_scenes=run.test.scenes,
+        protocol={"name": protocol.name, "description": protocol.description},
+        size=settings.input_size,
+        grid=settings.cells,
         settings={
-            "seed": seed,
-            "batch_size": batch_size,
-            "folds": folds,
-            "penalties": list(penalties),
-            "device": device,
+            "seed": settings.seed,
+            "batch_size": settings.batch_size,
+            "folds": settings.folds,
+            "penalties": list(settings.penalties),
+            "device": settings.device,
             "interval_method": METHOD,
-            "controls": controls,
+            "controls": settings.controls,
         },
         versions=versions(),
         command=command,
-        notes=run.notes,
-        verdicts=found.verdicts,
-        pictures=found.pictures,
-        extra=found.extra,
+        notes=notes,
+        verdicts=[item.to_json() for item in decided],
+        pictures=pictures.frames,
+        extra=extra,
     )
 
 
-def _parts(train: Dataset, test: Dataset | None, seed: int) -> tuple[Dataset, Dataset]:
+def plan(
+    encoder: str | Encoder | Sequence[str | Encoder],
+    feature: str | Feature | Sequence[str | Feature],
+    train: Dataset | None,
+    test: Dataset | None,
+    upper_bound: Openable | None,
+    settings: ProbeSettings,
+) -> Plan:
+    """Open and check everything that a run needs; of the frames only a few are read."""
+    for head in settings.heads:
+        check_head(head)
+    if settings.protocol is not None and settings.protocol not in PROTOCOLS:
+        raise UsageError(f"There is no protocol '{settings.protocol}'{nearest(settings.protocol, PROTOCOLS)}.")
+    train, test = _parts(train, test, settings.seed)
+    groups = target_groups(_features(feature, train))
+    settings = _resolved(settings, train, test)
+    if settings.cues:
+        choose_alterations(test, settings)
+    given = [encoder] if isinstance(encoder, str) or not isinstance(encoder, Sequence) else list(encoder)
+    participants = open_participants(given, settings)
+    notes = check_fair(participants, test)
+    if not settings.controls and any(item.role.name == "encoder" for item in participants):
+        notes.append("No encoder was compared with its own architecture with random weights (controls 0).")
+    supervised = open_upper_bound(upper_bound, test, settings.device) if upper_bound is not None else None
+    blocks = _blocks(participants, groups, train, settings)
+    groups = with_control_task(groups, train, settings)
+    return Plan(settings, train, test, tuple(participants), groups, blocks, supervised, notes)
+
+
+def _parts(train: Dataset | None, test: Dataset | None, seed: int) -> tuple[Dataset, Dataset]:
+    if train is None:
+        raise UsageError("probe() needs training data; give train=fathom.load(...).")
     if test is None:
         train, test = train.official_split() if train.has_official_split else train.split(seed=seed)
     if not len(train) or not len(test):
@@ -195,7 +195,38 @@ def _features(given: str | Feature | Sequence[str | Feature], train: Dataset) ->
     return made
 
 
-def _describe(dataset: Dataset) -> dict[str, Any]:
+def _resolved(settings: ProbeSettings, train: Dataset, test: Dataset) -> ProbeSettings:
+    """The settings with size, grid and protocol that suit the data, where none were given."""
+    size = settings.size or default_size(first_frame(train, settings.skip_bad).image_size)
+    grid = settings.grid or default_grid(size)
+    if min(size) < STRIDE:
+        raise UsageError(
+            f"An input of {size[0]}x{size[1]} is smaller than one cell of {STRIDE}x{STRIDE} pixels; use a larger size."
+        )
+    if grid[0] > size[0] or grid[1] > size[1]:
+        raise UsageError(
+            f"A grid of {grid[0]}x{grid[1]} is finer than the input of {size[0]}x{size[1]}; use a coarser one."
+        )
+    return replace(settings, size=size, grid=grid, protocol=settings.protocol or choose_protocol(test).name)
+
+
+def _blocks(
+    participants: Sequence[Participant], groups: Sequence[TargetGroup], train: Dataset, settings: ProbeSettings
+) -> Blocks:
+    """Blocks of scenes, as many as memory allows: one frame is encoded to learn how wide the encoders are."""
+    frame = fit(first_frame(train, settings.skip_bad), settings.input_size)
+    batch = Batch([frame], [frame], settings)
+    for participant in participants:
+        placed = batch.features(participant, keep=False)
+        participant.witness = participant.columns.means(placed).cpu()
+    widest = max((participant.columns.channels for participant in participants), default=0)
+    encoders = sum(not participant.encoder.baseline for participant in participants)
+    limit = most_blocks(widest, len(train.scenes), len(groups), encoders)
+    return plan_blocks(train, limit, settings.folds, settings.seed)
+
+
+def describe_data(dataset: Dataset) -> dict[str, Any]:
+    """One part of the data, for the evidence."""
     return {
         "location": dataset.source.location,
         "kind": dataset.source.kind,

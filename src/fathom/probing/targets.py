@@ -1,88 +1,38 @@
-"""Controls that need no encoder of their own: the mean map by position, and targets of other rooms.
+"""What probes are fitted to: features that are valid in the same cells, and the control task made of other rooms' targets.
 
-The mean map is what a picture-blind guesser who has seen the training set would say. The shuffled target is the control
-task of Hewitt & Liang (2019) for dense maps: every frame is given the target of a frame of another scene, so a probe can
-only learn what all frames share; how much better it does on the true target is its selectivity.
+The control task of Hewitt & Liang (2019) for dense maps: every frame is given the target of a frame of another scene, so a probe
+can only learn what all frames share; how much better it does on the true target is its selectivity.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from fathom.data.dataset import Dataset
-from fathom.sample import Sample
+from fathom.data.loading import readable
+from fathom.data.transforms import fit
+from fathom.features import Feature
+from fathom.probing.settings import ProbeSettings
+from fathom.sample import Grid, Sample
+from fathom.seeding import digest, number
 
-
-@dataclass
-class MeanMap:
-    """Sums of the target in each grid cell, by block of training scenes.
-
-    Attributes:
-        sums: Σy, ``(G, q, h, w)``. squares: Σy², ``(G, q, h, w)``. counts: valid frames, ``(G, 1, h, w)``.
-    """
-
-    sums: Float[Tensor, "G q h w"]
-    squares: Float[Tensor, "G q h w"]
-    counts: Float[Tensor, "G 1 h w"]
-
-    @staticmethod
-    def zeros(groups: int, outputs: int, grid: tuple[int, int]) -> MeanMap:
-        """Of no frame."""
-        wide = torch.zeros(groups, outputs, *grid, dtype=torch.float64)
-        return MeanMap(wide, wide.clone(), torch.zeros(groups, 1, *grid, dtype=torch.float64))
-
-    def add(self, group: int, Y: Float[Tensor, "B q h w"], valid: Bool[Tensor, "B 1 h w"]) -> None:
-        """Add frames to a block."""
-        masked = torch.where(valid, Y, 0.0).double().cpu()
-        self.sums[group] += masked.sum(0)
-        self.squares[group] += masked.square().sum(0)
-        self.counts[group] += valid.sum(0).double().cpu()
-
-    def map(self, groups: Sequence[int] | None = None) -> Float[Tensor, "q h w"]:
-        """Mean of each cell over the named blocks; a cell never seen gets the mean over all cells."""
-        index = slice(None) if groups is None else torch.as_tensor(list(groups))
-        sums, counts = self.sums[index].sum(0), self.counts[index].sum(0)
-        overall = sums.sum(dim=(1, 2)) / counts.sum().clamp(min=1)  # of these blocks alone
-        return torch.where(counts > 0, sums / counts.clamp(min=1), overall[:, None, None])
-
-    def mean(self) -> Float[Tensor, "q"]:
-        """Mean of the target over all cells of all frames."""
-        return self.sums.sum(dim=(0, 2, 3)) / self.counts.sum().clamp(min=1)
-
-    def variance(self) -> Float[Tensor, "q"]:
-        """Variance of the target over all cells of all frames."""
-        squares = self.squares.sum(dim=(0, 2, 3)) / self.counts.sum().clamp(min=1)
-        return (squares - self.mean().square()).clamp(min=0)
-
-    def losses(self, folds: Sequence[Sequence[int]]) -> tuple[Float[Tensor, "q"], Float[Tensor, "q"]]:
-        """Mean squared error of each output: cross-validated over folds of blocks, and in sample."""
-        every = range(len(self.counts))
-        held_out = torch.zeros(self.sums.shape[1], dtype=torch.float64)
-        for fold in folds:
-            guess = self.map([block for block in every if block not in set(fold)])
-            held_out += self._squared(guess, list(fold))
-        cells = self.counts.sum()
-        return held_out / cells, self._squared(self.map(), list(every)) / cells
-
-    def _squared(self, guess: Float[Tensor, "q h w"], groups: list[int]) -> Float[Tensor, "q"]:
-        sums, squares, counts = (part[groups].sum(0) for part in (self.sums, self.squares, self.counts))
-        return (squares - 2 * guess * sums + counts * guess.square()).sum(dim=(1, 2)).clamp(min=0)
+CONTROL_FRAMES = 32
+"""Frames whose targets serve as the control task: enough that none repeats often, few enough to read at the start."""
 
 
 @dataclass(frozen=True)
-class Donors:
-    """Targets of frames of different training scenes, handed to other frames as the control task.
+class ControlTargets:
+    """Targets of frames of different training scenes, given to other frames as the control task.
 
     Attributes:
         targets: ``(D, q, h, w)``, each map's invalid cells filled with its mean.
         scenes: the scene of each.
-        seed: which frame gets which donor.
+        seed: which frame gets which target.
     """
 
     targets: Float[Tensor, "D q h w"]
@@ -90,9 +40,8 @@ class Donors:
     seed: int
 
     def of(self, sample: Sample) -> Float[Tensor, "q h w"]:
-        """The control target of a frame: a donor from another scene, always the same one for the same frame."""
-        digest = hashlib.sha256(f"{self.seed}:{sample.id}".encode("utf-8", "surrogateescape")).digest()
-        start = int.from_bytes(digest[:8], "little") % len(self.scenes)
+        """The control target of a frame: that of a frame of another scene, always the same one for the same frame."""
+        start = number(self.seed, sample.id) % len(self.scenes)
         for step in range(len(self.scenes)):
             index = (start + step) % len(self.scenes)
             if self.scenes[index] != sample.scene:
@@ -100,15 +49,99 @@ class Donors:
         return self.targets[start]
 
 
-def donor_positions(train: Dataset, count: int, seed: int) -> list[int]:
+@dataclass(frozen=True)
+class TargetGroup:
+    """Features that are valid in the same cells, their outputs side by side, then the same outputs of the control task.
+
+    Attributes:
+        name: of the group.
+        features: in order.
+        control_targets: the control task, or None to leave it out.
+    """
+
+    name: str
+    features: tuple[Feature, ...]
+    control_targets: ControlTargets | None = None
+
+    @property
+    def channels(self) -> int:
+        """Output columns of the features, the control's not counted."""
+        return sum(item.channels for item in self.features)
+
+    @property
+    def outputs(self) -> dict[str, slice]:
+        """The output columns of each feature."""
+        slices, start = {}, 0
+        for item in self.features:
+            slices[item.name] = slice(start, start + item.channels)
+            start += item.channels
+        return slices
+
+    def control(self, feature: str) -> slice:
+        """The output columns of a feature's control task."""
+        part = self.outputs[feature]
+        return slice(self.channels + part.start, self.channels + part.stop)
+
+    @property
+    def width(self) -> int:
+        """All output columns, the control's included."""
+        return self.channels * (1 if self.control_targets is None else 2)
+
+    @property
+    def ties(self) -> list[list[int]]:
+        """Outputs that share one penalty: those of a feature, and those of its control."""
+        parts = list(self.outputs.values())
+        if self.control_targets is not None:
+            parts += [self.control(item.name) for item in self.features]
+        return [list(range(part.start, part.stop)) for part in parts]
+
+    def feature_target(self, sample: Sample, grid: Grid) -> tuple[Float[Tensor, "q h w"], Bool[Tensor, "1 h w"]]:
+        """The features of one frame side by side, valid where all of them are."""
+        parts = [item.of(sample, grid) for item in self.features]
+        return torch.cat([part[0] for part in parts]), torch.stack([part[1] for part in parts]).all(0)
+
+    def targets(
+        self, samples: Sequence[Sample], grid: Grid
+    ) -> tuple[Float[Tensor, "B q h w"], Bool[Tensor, "B 1 h w"]]:
+        """Targets of a batch of frames on the grid, the control's after the features'."""
+        values, valid = [], []
+        for sample in samples:
+            own, known = self.feature_target(sample, grid)
+            control = self.control_targets
+            values.append(own if control is None else torch.cat([own, control.of(sample)]))
+            valid.append(known)
+        return torch.stack(values), torch.stack(valid)
+
+    def with_control(self, frames: Sequence[Sample], grid: Grid, seed: int) -> TargetGroup:
+        """The same group with its control task made of the targets of `frames`, one of each of several scenes."""
+        made = [(fill_invalid(*self.feature_target(frame, grid)), frame.scene) for frame in frames]
+        control = ControlTargets(torch.stack([target for target, _ in made]), tuple(scene for _, scene in made), seed)
+        return replace(self, control_targets=control)
+
+
+def target_groups(features: Sequence[Feature]) -> tuple[TargetGroup, ...]:
+    """Features grouped by the cells they are valid in, in order of first appearance, without control task."""
+    grouped: dict[str, list[Feature]] = {}
+    for item in features:
+        grouped.setdefault(item.support, []).append(item)
+    return tuple(TargetGroup(name, tuple(items)) for name, items in grouped.items())
+
+
+def with_control_task(
+    groups: Sequence[TargetGroup], train: Dataset, settings: ProbeSettings
+) -> tuple[TargetGroup, ...]:
+    """The groups with their control task: targets of up to `CONTROL_FRAMES` frames, each of another training scene."""
+    positions = frames_of_scenes(train, CONTROL_FRAMES, settings.seed)
+    frames = [fit(sample, settings.input_size) for sample in readable(train, positions, settings.skip_bad)]
+    return tuple(group.with_control(frames, settings.cells, settings.seed) for group in groups)
+
+
+def frames_of_scenes(data: Dataset, count: int, seed: int) -> list[int]:
     """Positions of up to `count` frames, each of another scene, chosen by name and seed."""
     first: dict[str, int] = {}
-    for position, scene in enumerate(train.frame_scenes):
+    for position, scene in enumerate(data.frame_scenes):
         first.setdefault(scene, position)
-    ranked = sorted(
-        first,
-        key=lambda scene: hashlib.sha256(f"donor:{seed}:{scene}".encode("utf-8", "surrogateescape")).digest(),
-    )
+    ranked = sorted(first, key=lambda scene: digest("donor", seed, scene))
     return [first[scene] for scene in ranked[:count]]
 
 

@@ -1,10 +1,10 @@
-"""The upper bound: a supervised network of Fathom's, measured on the probe's grid by the code that measures probes."""
+"""The upper bound: a supervised depth model, measured on the probe's grid by the code that measures probes."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING
+from itertools import groupby
 
 import torch
 from jaxtyping import Float
@@ -12,55 +12,51 @@ from torch import Tensor
 
 from fathom.data.dataset import Dataset
 from fathom.data.transforms import fit
+from fathom.depth_models.model import DepthModel
+from fathom.depth_models.opening import Openable, open_depth_model
 from fathom.errors import UsageError
 from fathom.features import Feature
-from fathom.probing.candidates import Layer, ReadBatch, Role
-from fathom.probing.passes import Support
-from fathom.sample import Grid
-
-if TYPE_CHECKING:
-    from fathom.models.saved import Trained
+from fathom.probing.candidates import Candidate, Layer
+from fathom.probing.participants import Role, refuse_seen
+from fathom.probing.reading import Batch
+from fathom.probing.settings import ProbeSettings
+from fathom.probing.targets import TargetGroup
+from fathom.sample import Sample
 
 FROM_DEPTH = ("fathom.features.depth", "fathom.features.surface")
 """Modules whose features are made of the depth map alone, and so can be made of a predicted one."""
 
 
-class UpperBound:
-    """The feature of the depth that a supervised network predicts, made by the same code as that of the true depth.
+def open_upper_bound(given: Openable, test: Dataset, device: str) -> DepthModel:
+    """The depth model that is named.
 
-    The network sees each frame at the size it was trained at; its depth is brought to the frame's own size, and from there
-    goes the way of the truth.
+    Raises:
+        UsageError: it gives no metres, or was trained on scenes of the test part, so it would be no upper bound but a memory.
+        CheckpointError: it is broken, or predicts no depth.
     """
-
-    role = Role("upper_bound")
-
-    def __init__(self, name: str, trained: Trained, kind: Support, size: Grid, grid: Grid, device: str) -> None:
-        from fathom.evaluation.evaluate import Measure
-        from fathom.metrics.protocols import PROTOCOLS
-
-        self.encoder, self.kind = name, kind
-        self._size, self._grid, self._device = size, grid, device
-        self._measure = Measure(
-            trained=trained,
-            protocol=PROTOCOLS["native"],  # it only predicts here
-            align=None,
-            flip=False,
-            size=trained.input_size,
-            device=device,
+    model = open_depth_model(given, device=device)
+    if model.kind != "metric":
+        raise UsageError(
+            f"The upper bound {model.name} gives {model.kind} and no metres; name a model of metric depth."
         )
-        outputs = kind.channels * (2 if kind.donors is not None else 1)
-        unknown = torch.full((outputs,), torch.nan, dtype=torch.float64)
-        self.layers = (Layer("prediction", 0, torch.zeros_like(unknown), unknown, unknown),)
+    refuse_seen("The upper bound", model.train_scenes, test)
+    return model
 
-    def predict(self, batch: ReadBatch) -> Float[Tensor, "B _ h w"]:
-        """The feature of the predicted depth; the control task is not the upper bound's to solve, and repeats it."""
-        pairs = [(fit(original, self._measure.size), original) for original in batch.originals]
-        maps = []
-        for (_, original), depth in zip(pairs, self._measure.predictions(pairs), strict=True):
-            predicted = replace(original, depth=depth[None], valid=torch.isfinite(depth)[None])
-            values, _ = self.kind.target(fit(predicted, self._size), self._grid)
-            maps.append(values if self.kind.donors is None else torch.cat([values, values]))
-        return torch.stack(maps).to(self._device)
+
+def upper_bounds(
+    model: DepthModel, groups: Sequence[TargetGroup], settings: ProbeSettings, notes: list[str]
+) -> list[Candidate]:
+    """The model as a candidate for every target group that a depth map gives."""
+    made = []
+    for group in groups:
+        if all(is_from_depth(one) for one in group.features):
+            made.append(_candidate(model, group, settings))
+        else:
+            names = ", ".join(one.name for one in group.features)
+            notes.append(
+                f"The upper bound predicts depth, which does not give {names}; no fraction of the gap is reported there."
+            )
+    return made
 
 
 def is_from_depth(feature: Feature) -> bool:
@@ -68,25 +64,29 @@ def is_from_depth(feature: Feature) -> bool:
     return feature.to_depth is not None or feature.target.__module__ in FROM_DEPTH
 
 
-def open_upper_bound(path: str | Path | Trained, test: Dataset) -> tuple[str, Trained]:
-    """The network at `path` and its name in the table.
+def _candidate(model: DepthModel, group: TargetGroup, settings: ProbeSettings) -> Candidate:
+    """The features of the depth that the model predicts, made by the same code as those of the true depth.
 
-    Raises:
-        UsageError: it was trained on scenes of the test part, so it would be no upper bound but a memory.
-        CheckpointError: it is broken, or predicts no depth.
+    The model sees each frame as `fathom predict` shows it; its depth at the size of the truth goes the way of the truth. The
+    control task is not the upper bound's to solve: the features stand there again.
     """
-    from fathom.depth_models.network import trained_depth_network
+    unknown = torch.full((group.width,), torch.nan, dtype=torch.float64)
+    layer = Layer("prediction", 0, torch.zeros_like(unknown), unknown, unknown)
 
-    trained = trained_depth_network(path)
-    refuse_seen("The upper bound", trained.train_scenes, test)
-    return f"upper-bound:{path if isinstance(path, str | Path) else trained.path}", trained
+    def predict(batch: Batch) -> Float[Tensor, "B _ h w"]:
+        maps = []
+        for _, same in groupby(batch.originals, key=lambda frame: (frame.image_size, frame.depth_size)):
+            frames = list(same)
+            for frame, depth in zip(frames, _depths(model, frames), strict=True):
+                predicted = replace(frame, depth=depth[None], valid=torch.isfinite(depth)[None])
+                values, _ = group.feature_target(fit(predicted, settings.input_size), settings.cells)
+                maps.append(values if group.control_targets is None else torch.cat([values, values]))
+        return torch.stack(maps).to(settings.device)
+
+    return Candidate(f"upper-bound:{model.name}", Role("upper_bound"), group, (layer,), predict)
 
 
-def refuse_seen(who: str, train_scenes: tuple[str, ...], test: Dataset) -> None:
-    """Raise `UsageError` where a network trained with depth has seen test scenes."""
-    seen = sorted(set(train_scenes) & set(test.scenes))
-    if seen:
-        raise UsageError(
-            f"{who} was trained on {len(seen)} of the {len(test.scenes)} test scenes (such as '{seen[0]}'), so its score "
-            "would be memory; test on scenes it has not seen (--test, --split), or train it on the training part."
-        )
+def _depths(model: DepthModel, frames: Sequence[Sample]) -> Float[Tensor, "B H W"]:
+    """Metres for frames of one size, at the size of their truth."""
+    images = torch.stack([frame.image for frame in frames])
+    return model.predict(images, [frame.intrinsics for frame in frames], size=frames[0].depth_size).values

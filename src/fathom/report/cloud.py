@@ -17,7 +17,7 @@ from fathom.media.pointcloud import unproject
 from fathom.report.thumbnails import enlarged, truth_of
 
 if TYPE_CHECKING:
-    from fathom.probing.pictures import Picture
+    from fathom.probing.evidence.pictures import Picture
 
 MOST_POINTS = 5000
 """Of one cloud: what a phone turns without stutter, and enough to see walls and furniture."""

@@ -17,7 +17,7 @@ from fathom.sample import Intrinsics
 
 if TYPE_CHECKING:
     from fathom.probing.evidence.evidence import Evidence
-    from fathom.probing.pictures import Picture
+    from fathom.probing.evidence.pictures import Picture
 
 NAME = "pictures.npz"
 
@@ -61,7 +61,7 @@ def load_pictures(evidence: Evidence, out: str | Path) -> list[Picture]:
     """
     import torch
 
-    from fathom.probing.pictures import Picture
+    from fathom.probing.evidence.pictures import Picture
 
     path = Path(out) / NAME
     if not path.exists():

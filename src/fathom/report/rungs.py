@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fathom.encoders.spec import short_names
-from fathom.probing.pictures import prediction_name
+from fathom.probing.evidence.pictures import prediction_name
 
 if TYPE_CHECKING:
     from fathom.probing.evidence.evidence import Evidence, Row

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fathom.media.colour import DEPTH_MAP, ERROR_MAP, UNKNOWN, shared_range
 
 if TYPE_CHECKING:
-    from fathom.probing.pictures import Picture
+    from fathom.probing.evidence.pictures import Picture
 
 Map = NDArray[np.floating]
 

@@ -22,14 +22,17 @@ from fathom.data.sources import load
 from fathom.encoders.baselines import BASELINES, Baseline, Columns, pixels
 from fathom.errors import UsageError
 from fathom.features import feature
-from fathom.probing.candidates import Candidate, Role
+from fathom.probing.candidates import Candidate
 from fathom.probing.cues.alterations import ALTERATIONS, rendered
 from fathom.probing.cues.ledger import Cue, place_of
-from fathom.probing.cues.measurement import Cues, measure_cues
+from fathom.probing.cues.measurement import ROLES, Cues, measure_cues
 from fathom.probing.cues.rule import MARGIN, profile, sentence
-from fathom.probing.participants import Entrant
-from fathom.probing.passes import supports
-from fathom.probing.session import Session, Settings
+from fathom.probing.fit import fit_probes
+from fathom.probing.participants import Participant, Role
+from fathom.probing.passes import training_pass
+from fathom.probing.plan import plan_blocks
+from fathom.probing.settings import ProbeSettings
+from fathom.probing.targets import target_groups
 from fathom.report.cues import draw_cues
 from fathom.sample import Grid, Sample
 
@@ -112,19 +115,38 @@ class World:
         return Sample(image, depth, valid, frame.scene, frame.id)
 
 
-def fitted(
-    cue: str, encoders: Mapping[str, Columns], batch_size: int = 16, scenes: int = 40
-) -> tuple[Session, list[Candidate], Dataset]:
-    data = Dataset.whole(World(cue, scenes))
-    train, test = data.split(0.5, seed=0)
-    entrants = [Entrant(Baseline(name, columns, GRID), Role("encoder")) for name, columns in encoders.items()]
-    run = Session(Settings(SIZE, GRID, batch_size=batch_size), entrants, supports([feature("depth")]))
-    return run, run.fit(train), test
+@dataclass
+class Fitted:
+    """Probes of planted encoders, and all that cues are measured from."""
+
+    settings: ProbeSettings
+    candidates: list[Candidate]
+    means: dict[str, Tensor]
+    test: Dataset
+
+    def cues(
+        self, *names: str, roles: Sequence[str] = ("encoder",), measured: Sequence[Candidate] | None = None
+    ) -> Cues:
+        settings = replace(self.settings, cues=names or True)
+        return measure_cues(measured or self.candidates, self.means, self.test, settings, roles=roles)
 
 
-def measured(cue: str, names: Sequence[str] | None = None, batch_size: int = 16, scenes: int = 40) -> Cues:
-    run, candidates, test = fitted(cue, {cue: CUES[cue]}, batch_size, scenes)
-    return measure_cues(candidates, run.readings, test, run.settings, names=names, roles=["encoder"])
+def fit(encoders: Sequence[Participant], train: Dataset, test: Dataset, settings: ProbeSettings) -> Fitted:
+    groups = target_groups([feature("depth")])
+    blocks = plan_blocks(train, len(train.scenes), settings.folds, settings.seed)
+    mean_maps = training_pass(encoders, groups, train, blocks, settings, [])
+    candidates = fit_probes(encoders, groups, mean_maps, train, blocks, settings)
+    return Fitted(settings, candidates, {name: average.mean() for name, average in mean_maps.items()}, test)
+
+
+def fitted(cue: str, encoders: Mapping[str, Columns], batch_size: int = 16, scenes: int = 40) -> Fitted:
+    train, test = Dataset.whole(World(cue, scenes)).split(0.5, seed=0)
+    participants = [Participant(Baseline(name, columns, GRID), Role("encoder")) for name, columns in encoders.items()]
+    return fit(participants, train, test, ProbeSettings(size=SIZE, grid=GRID, batch_size=batch_size))
+
+
+def measured(cue: str, names: Sequence[str] = (), batch_size: int = 16, scenes: int = 40) -> Cues:
+    return fitted(cue, {cue: CUES[cue]}, batch_size, scenes).cues(*names)
 
 
 @lru_cache(maxsize=8)
@@ -202,14 +224,13 @@ def test_a_probe_by_lightness_takes_lighter_frames_for_farther() -> None:
 
 def test_changes_are_those_of_a_plain_computation() -> None:
     """Upside down, with a probe fitted by least squares on the whole matrix: loss, change and mean shift."""
-    run, candidates, test = fitted("colour", {"pixels": pixels})
-    found = measure_cues(candidates, run.readings, test, run.settings, names=["upside-down", "hue"], roles=["encoder"])
-    probe = next(item for item in candidates if item.encoder == "pixels")
-    weight, bias = probe._weight[:, 0].double(), probe._bias[0].double()
-    shift = probe._shift
+    run = fitted("colour", {"pixels": pixels})
+    found = run.cues("upside-down", "hue")
+    probe = next(item for item in run.candidates if item.encoder == "pixels").layers[0].probe
+    weight, bias = probe.weight[:, 0], probe.bias[0]
     for cue in found.cues:
         base, after, cells, moved = 0.0, 0.0, 0.0, 0.0
-        for sample in test:
+        for sample in run.test:
             Y, valid = feature("depth").of(sample, GRID)
             image = sample.image
             if cue.alteration == "hue":
@@ -217,8 +238,7 @@ def test_changes_are_those_of_a_plain_computation() -> None:
             else:
                 image, Y, valid = image.flip(-2), Y.flip(-2), valid.flip(-2)
             there, here = (
-                ((pixels(x[None], GRID)[0].double() - shift[:, None, None]) * weight[:, None, None]).sum(0) + bias
-                for x in (sample.image, image)
+                (pixels(x[None], GRID)[0].double() * weight[:, None, None]).sum(0) + bias for x in (sample.image, image)
             )
             there = there.flip(-2) if cue.alteration == "upside-down" else there
             inside = valid[0]
@@ -253,11 +273,11 @@ def test_an_encoder_runs_once_for_each_batch_and_alteration_and_only_if_it_is_me
 
         return columns
 
-    run, candidates, test = fitted("colour", {name: counted(name) for name in calls})
-    measuring = [item for item in candidates if item.encoder != "idle"]
+    run = fitted("colour", {name: counted(name) for name in calls})
+    measuring = [item for item in run.candidates if item.encoder != "idle"]
     before = dict(calls)
-    measure_cues(measuring, run.readings, test, run.settings, names=["grey", "mirrored"], roles=["encoder"])
-    batches = -(-len(test) // run.settings.batch_size)
+    run.cues("grey", "mirrored", measured=measuring)
+    batches = -(-len(run.test) // run.settings.batch_size)
     assert batches > 1
     assert {name: calls[name] - before[name] for name in calls} == {"colour": 3 * batches, "idle": 0}
 
@@ -265,36 +285,31 @@ def test_an_encoder_runs_once_for_each_batch_and_alteration_and_only_if_it_is_me
 def test_what_is_not_known_is_not_said() -> None:
     few = measured("colour", ["grey"], scenes=14).sentences()["colour"]
     assert few == "Not said: 7 test scenes are too few, at least 10 are needed."
-    run, candidates, test = fitted("position", {"colour": redness})
-    cues = measure_cues(candidates, run.readings, test, run.settings, names=["grey"], roles=["encoder"])
+    cues = fitted("position", {"colour": redness}).cues("grey")
     assert cues.cues[0].lost is None
     assert "does not predict depth better than the training mean" in cues.sentences()["colour"]
 
 
 def test_the_mean_map_relies_on_position_and_constant_is_left_out() -> None:
-    run, candidates, test = fitted("position", {})
+    train, test = Dataset.whole(World("position")).split(0.5, seed=0)
     named = replace(Baseline("constant", BASELINES["constant"]), cells=GRID)
-    other = Session(run.settings, [Entrant(named, Role("baseline"))], supports([feature("depth")]))
-    candidates = other.fit(Dataset.whole(World("position")).split(0.5, seed=0)[0])
-    cues = measure_cues(candidates, other.readings, test, run.settings, names=["grey", "halves-upright"])
+    run = fit([Participant(named, Role("baseline"))], train, test, ProbeSettings(size=SIZE, grid=GRID))
+    cues = run.cues("grey", "halves-upright", roles=ROLES)
     assert {cue.encoder for cue in cues.cues} == {"mean-map"}
     assert cues.sentences()["mean-map"].startswith("Relies on position (")
 
 
 def test_bad_requests_are_refused_with_the_nearest_name() -> None:
-    run, candidates, test = fitted("colour", {"colour": redness})
     with pytest.raises(UsageError, match=r"no alteration 'gray'.*'grey'"):
-        measure_cues(candidates, run.readings, test, run.settings, names=["gray"])
-    with pytest.raises(UsageError, match="mean map"):
-        measure_cues(candidates[1:], run.readings, test, run.settings)
+        fitted("colour", {"colour": redness}).cues("gray")
     with pytest.raises(UsageError, match="no cue to draw"):
         draw_cues([], "nowhere.png")
 
 
 def test_with_one_scene_nothing_is_borrowed() -> None:
-    run, candidates, test = fitted("colour", {"colour": redness})
-    one = test.of_scenes(test.scenes[:1])
-    cues = measure_cues(candidates, run.readings, one, run.settings, names=["grey", "recoloured", "relit"])
+    run = fitted("colour", {"colour": redness})
+    one = replace(run, test=run.test.of_scenes(run.test.scenes[:1]))
+    cues = one.cues("grey", "recoloured", "relit")
     assert {cue.alteration for cue in cues.cues} == {"grey"}
     assert cues.cues[0].low is None and cues.cues[0].scenes == 1
 
@@ -323,12 +338,11 @@ def test_re_rendered_rooms_change_nothing_for_a_probe_by_position() -> None:
     of_variant = [position for position, id_ in enumerate(test.ids) if id_ in ids][::4]
     without = [position for position, id_ in enumerate(test.ids) if id_ not in ids][:4]
     few = test.subset([*without, *of_variant])
-    entrants = [Entrant(Baseline(name, BASELINES[name], (6, 8)), Role("encoder")) for name in ("position", "pixels")]
-    run = Session(Settings((48, 64), (6, 8)), entrants, supports([feature("depth")]))
-    candidates = run.fit(train.subset(range(0, 48, 2)))
-    cues = measure_cues(
-        candidates, run.readings, few, run.settings, names=["rendered-colours", "rendered-light"], roles=["encoder"]
-    )
+    settings = ProbeSettings(size=(48, 64), grid=(6, 8))
+    encoders = [
+        Participant(Baseline(name, BASELINES[name], (6, 8)), Role("encoder")) for name in ("position", "pixels")
+    ]
+    cues = fit(encoders, train.subset(range(0, 48, 2)), few, settings).cues("rendered-colours", "rendered-light")
     exact = {(cue.encoder, cue.alteration): cue for cue in cues.cues}
     assert len(exact) == 4 and all(cue.exact and cue.scenes == 20 for cue in cues.cues)
     for name in ("rendered-colours", "rendered-light"):

@@ -15,11 +15,13 @@ from fathom.encoders.module import ModuleEncoder
 from fathom.errors import FathomError, UsageError
 from fathom.features import Feature, feature
 from fathom.grids import masked_average
-from fathom.probing.candidates import Candidate, ReadBatch, Role
 from fathom.probing.heads.fitted import FittedHead
 from fathom.probing.heads.heads import Architecture, BinsHead, MlpHead, Spread, build_head, parameter_count
-from fathom.probing.heads.training import HeadSettings, train_heads
-from fathom.probing.passes import Reading, Support, images_of, supports
+from fathom.probing.heads.training import HeadSettings, fit_heads
+from fathom.probing.participants import Participant, Role
+from fathom.probing.reading import Batch
+from fathom.probing.settings import ProbeSettings
+from fathom.probing.targets import TargetGroup, target_groups
 from fathom.sample import Sample
 
 GRID, SIZE = (3, 4), (24, 32)
@@ -78,41 +80,36 @@ class Colours(nn.Module):
         return self.coarse(image)
 
 
-def reading(*layers: str) -> Reading:
-    return Reading(ModuleEncoder("module:colours", Colours(), layers or ("cell", "coarse"), nn.Identity(), SIZE))
+def reading(*layers: str) -> Participant:
+    encoder = ModuleEncoder("module:colours", Colours(), layers or ("cell", "coarse"), nn.Identity(), SIZE)
+    return Participant(encoder, Role("encoder"))
 
 
-def kind_of(*features: str | Feature) -> Support:
+def group_of(*features: str | Feature) -> TargetGroup:
     made = [feature(one) if isinstance(one, str) else one for one in features or ("depth",)]
-    return supports(made)[0]
+    return target_groups(made)[0]
+
+
+SETTINGS = ProbeSettings(size=SIZE, grid=GRID)
 
 
 def trained(
     train: Dataset,
     settings: HeadSettings = QUICK,
-    kind: Support | None = None,
-    read: Reading | None = None,
+    group: TargetGroup | None = None,
+    read: Participant | None = None,
     seed: int = 0,
 ) -> FittedHead:
-    read = read or reading()
-    (head,) = train_heads(
-        [read], {id(read): Role("encoder")}, [kind or kind_of()], train, [settings], size=SIZE, grid=GRID, seed=seed
-    )
+    (head,) = fit_heads([read or reading()], [group or group_of()], train, [settings], replace(SETTINGS, seed=seed))
     return head
-
-
-def batch_of(head: FittedHead, data: Dataset) -> ReadBatch:
-    samples = list(data)
-    placed = {id(head.reading): head.reading.place(images_of(samples, "cpu"), GRID)}
-    return ReadBatch(samples, samples, placed, {head.kind.name: head.kind.targets(samples, GRID)})
 
 
 def losses(head: FittedHead, data: Dataset) -> Tensor:
     """Mean squared error of each output over the valid cells."""
-    batch = batch_of(head, data)
-    Y, valid = batch.targets[head.kind.name]
+    batch = Batch(list(data), list(data), SETTINGS)
+    Y, valid = batch.target(head.candidate.group)
     inside = valid[:, 0]
-    return (head.predict(batch) - Y).square().permute(0, 2, 3, 1)[inside].mean(0)
+    return (head.candidate.predict(batch) - Y).square().permute(0, 2, 3, 1)[inside].mean(0)
 
 
 def linear_loss(train: Dataset, test: Dataset) -> float:
@@ -137,7 +134,7 @@ def split() -> tuple[Dataset, Dataset]:
 def with_control(split: tuple[Dataset, Dataset]) -> FittedHead:
     """An mlp for depth and one for the targets of other rooms."""
     train, _ = split
-    return trained(train, QUICK, kind_of().with_donors([train[i] for i in range(0, len(train), 4)], GRID, 0))
+    return trained(train, QUICK, group_of().with_control([train[i] for i in range(0, len(train), 4)], GRID, 0))
 
 
 def test_an_mlp_reads_on_unseen_scenes_what_no_linear_map_can(
@@ -185,7 +182,7 @@ def test_stopping_looks_at_whole_training_scenes_and_never_at_test_frames() -> N
     assert float(head.validation_mse[0]) == pytest.approx(
         float(losses(head, train.of_scenes(list(held_out)))), rel=1e-2
     )
-    assert float(head.layers[0].train_mse[0]) == pytest.approx(float(losses(head, fitted)), rel=1e-2)
+    assert float(head.candidate.layers[0].train_mse[0]) == pytest.approx(float(losses(head, fitted)), rel=1e-2)
 
 
 def test_what_is_held_out_does_not_train() -> None:
@@ -257,14 +254,14 @@ def test_invalid_cells_have_no_influence(kind: str) -> None:
 
 def test_the_control_task_gets_a_network_of_its_own(split: tuple[Dataset, Dataset], with_control: FittedHead) -> None:
     head, test = with_control, split[1]
-    assert isinstance(head, Candidate)
-    assert head.role == Role("head", of="module:colours") and head.encoder == "module:colours"
-    (layer,) = head.layers
+    candidate, batch = head.candidate, Batch(list(test), list(test), SETTINGS)
+    assert candidate.role == Role("head", of="module:colours") and candidate.encoder == "module:colours"
+    (layer,) = candidate.layers
     assert layer.name == "mlp:all" and layer.channels == 6 and layer.cv_mse.isnan().all() and len(layer.penalty) == 2
-    assert head.parameters == head.parameters_of["depth"] == 6 * 32 + 32 + 32 + 1
-    assert head.predict(batch_of(head, test)).shape == (len(test), 2, *GRID)
+    assert head.parameters == layer.parameters["depth"] == 6 * 32 + 32 + 32 + 1
+    assert candidate.predict(batch).shape == (len(test), 2, *GRID)
     own, control = losses(head, test)
-    variance = float(batch_of(head, test).targets["depth"][0].var())
+    variance = float(batch.target(candidate.group)[0].var())
     # Targets of other rooms cannot be read from the image; a probe that claims to has memorised.
     assert own < 0.1 * variance and control > 0.7 * variance
 
@@ -276,29 +273,24 @@ def test_each_feature_has_its_own_network_with_all_its_channels(split: tuple[Dat
         return masked_average(sample.float_image(), sample.valid, grid)
 
     three = Feature("three", 3, cell_colours, support="depth")
-    head = trained(train, replace(QUICK, kind="bins", epochs=25), kind_of("depth", three))
-    assert head.parameters_of == {"depth": 2 * 6 + 7 * 32, "three": 2 * 6 + 7 * 3 * 32}
-    assert head.parameters == head.parameters_of["three"]
+    head = trained(train, replace(QUICK, kind="bins", epochs=25), group_of("depth", three))
+    parameters = head.candidate.layers[0].parameters
+    assert parameters == {"depth": 2 * 6 + 7 * 32, "three": 2 * 6 + 7 * 3 * 32}
+    assert head.parameters == parameters["three"]
     red, green, blue = losses(head, test)[1:].tolist()
     assert max(red, green, blue) < 0.1 / 12  # the variance of a uniform colour is 1/12
 
 
-def test_baselines_get_heads_when_asked() -> None:
+def test_every_encoder_with_columns_gets_each_head() -> None:
     train = Dataset.whole(World(scenes=4))
-    baseline = open_baseline("pixels")
-    constant = open_baseline("constant")
-    assert baseline is not None and constant is not None
-    readings = [reading(), Reading(baseline.on_grid(GRID)), Reading(constant.on_grid(GRID))]
-    roles = {id(one): Role("baseline" if one.encoder.baseline else "encoder") for one in readings}
-
-    def encoders(baselines: bool) -> list[str]:
-        settings = [replace(QUICK, epochs=1), replace(QUICK, epochs=1, kind="bins")]
-        heads = train_heads(readings, roles, [kind_of()], train, settings, size=SIZE, grid=GRID, baselines=baselines)
-        return [f"{head.encoder} {head.layers[0].name}" for head in heads]
-
-    assert encoders(False) == ["module:colours mlp:all", "module:colours bins:all"]
+    baselines = [open_baseline(name) for name in ("pixels", "constant")]
+    participants = [reading(), *(Participant(one.on_grid(GRID), Role("baseline")) for one in baselines if one)]
+    settings = [replace(QUICK, epochs=1), replace(QUICK, epochs=1, kind="bins")]
+    heads = [head.candidate for head in fit_heads(participants, [group_of()], train, settings, SETTINGS)]
     # The constant has no column that a head could be trained on.
-    assert encoders(True)[:2] == ["module:colours mlp:all", "pixels mlp:all"] and len(encoders(True)) == 4
+    assert [f"{head.encoder} {head.layers[0].name}" for head in heads] == [
+        "module:colours mlp:all", "pixels mlp:all", "module:colours bins:all", "pixels bins:all",
+    ]  # fmt: skip
 
 
 def test_silog_trains_positive_targets_and_refuses_others(split: tuple[Dataset, Dataset]) -> None:
@@ -306,7 +298,7 @@ def test_silog_trains_positive_targets_and_refuses_others(split: tuple[Dataset, 
     head = trained(train, replace(QUICK, kind="bins", loss="silog", epochs=25))
     assert float(losses(head, test)[0]) < 0.6 * linear_loss(train, test)
     with pytest.raises(UsageError, match=r"silog takes logarithms, and signed has values down to -"):
-        trained(train, replace(QUICK, loss="silog"), kind_of(Feature.from_function("signed", signed)))
+        trained(train, replace(QUICK, loss="silog"), group_of(Feature.from_function("signed", signed)))
 
 
 def signed(sample: Sample, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:

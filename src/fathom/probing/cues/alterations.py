@@ -12,7 +12,6 @@ Whatever is drawn depends on the seed and the frame's name alone, so that no bat
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
@@ -25,6 +24,7 @@ from fathom.data.transforms import crop, fit
 from fathom.grids import area_sum
 from fathom.probing.cues import recolour
 from fathom.sample import Grid, Sample
+from fathom.seeding import number
 
 if TYPE_CHECKING:
     from fathom.data.dataset import Dataset
@@ -54,8 +54,7 @@ class Draw:
 
     def number(self, sample: Sample, purpose: str) -> int:
         """A number of 62 bits that is always the same for this frame, purpose and seed."""
-        digest = hashlib.sha256(f"{purpose}:{self.seed}:{sample.id}".encode("utf-8", "surrogateescape")).digest()
-        return int.from_bytes(digest[:8], "little") >> 2
+        return number(purpose, self.seed, sample.id) >> 2
 
     def generator(self, sample: Sample, purpose: str) -> torch.Generator:
         """A generator started with `number`."""

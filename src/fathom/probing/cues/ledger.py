@@ -13,16 +13,14 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fathom.probing.candidates import Candidate, ReadBatch, best_layer, output_columns
+from fathom.probing.candidates import Candidate
 from fathom.probing.cues.alterations import Alteration, Altered, Group
-from fathom.probing.passes import Reading, Support, images_of
+from fathom.probing.reading import Batch
 from fathom.progress import track
-from fathom.sample import Sample
 from fathom.statistics import LEAST_SCENES, scene_interval
 
 if TYPE_CHECKING:
     from fathom.features import Feature
-    from fathom.probing.session import Settings
 
 Array = NDArray[np.float64]
 
@@ -106,33 +104,25 @@ class View:
     """A batch as the probes see it.
 
     Attributes:
-        predictions: of each candidate's chosen layer. targets: values and validity (0 or 1) of each feature, by support.
+        predictions: of each candidate's chosen layer. targets: values and validity (0 or 1) of each feature, by target group.
     """
 
     predictions: Mapping[Key, Maps]
     targets: Mapping[str, tuple[Maps, Maps]]
 
     @staticmethod
-    def of(
-        samples: Sequence[Sample],
-        measured: Sequence[Candidate],
-        readings: Sequence[Reading],
-        settings: Settings,
-        targets: Mapping[str, tuple[Maps, Maps]] | None = None,
-    ) -> View:
-        """Encode a batch once and let every candidate predict; targets are made unless given."""
-        images = images_of(samples, settings.device)
-        placed = {id(reading): reading.place(images, settings.grid) for reading in readings}
-        if targets is None:
-            kinds = {item.kind.name: item.kind for item in measured}
-            targets = {name: _targets(kind, samples, settings) for name, kind in kinds.items()}
-        batch = ReadBatch(samples, samples, placed, {})
+    def of(batch: Batch, measured: Sequence[Candidate], targets: Mapping[str, tuple[Maps, Maps]] | None = None) -> View:
+        """Let every candidate predict a batch, each encoder run once; targets are made unless given."""
         predictions: dict[Key, Maps] = {}
         for position, item in enumerate(measured):
             everything = item.predict(batch)
-            for one in item.kind.features:
-                columns = output_columns(item, one.name, best_layer(item, one.name))
-                predictions[position, one.name] = everything[:, columns]
+            for one in item.group.features:
+                predictions[position, one.name] = everything[:, item.channels_of(one.name, item.best(one.name))]
+        if targets is None:
+            targets = {}
+            for group in {item.group.name: item.group for item in measured}.values():
+                Y, valid = batch.target(group)
+                targets[group.name] = Y[:, : group.channels], valid.float()
         return View(predictions, targets)
 
     def at(self, index: Sequence[int]) -> View:
@@ -146,12 +136,6 @@ class View:
         """The targets, moved as the image is."""
         assert alteration.move is not None
         return {name: (alteration.move(Y), alteration.move(valid)) for name, (Y, valid) in self.targets.items()}
-
-
-def _targets(kind: Support, samples: Sequence[Sample], settings: Settings) -> tuple[Maps, Maps]:
-    made = [kind.target(sample, settings.grid) for sample in samples]
-    values, valid = torch.stack([part[0] for part in made]), torch.stack([part[1] for part in made])
-    return values.to(settings.device), valid.float().to(settings.device)
 
 
 SUMS = ("n", "error", "mean_error", "n_after", "error_after", "shift", "in_place")
@@ -173,7 +157,7 @@ class Ledger:
         scenes: int,
     ) -> None:
         self.measured, self.alterations, self.means = measured, alterations, means
-        self.probes = [(position, one) for position, item in enumerate(measured) for one in item.kind.features]
+        self.probes = [(position, one) for position, item in enumerate(measured) for one in item.group.features]
         self.sums = {
             (position, one.name, alteration.name): torch.zeros(len(SUMS + PRODUCTS), scenes, dtype=torch.float64)
             for position, one in self.probes
@@ -192,9 +176,9 @@ class Ledger:
 
     def _truth(self, position: int, one: Feature, view: View) -> tuple[Maps, Maps, Float[Tensor, "_ 1 1"]]:
         """Target, validity and training mean of one feature."""
-        kind = self.measured[position].kind
-        (Y, valid), outputs = view.targets[kind.name], kind.outputs[one.name]
-        return Y[:, outputs], valid, self.means[kind.name][outputs].to(Y)[:, None, None]
+        group = self.measured[position].group
+        (Y, valid), outputs = view.targets[group.name], group.outputs[one.name]
+        return Y[:, outputs], valid, self.means[group.name][outputs].to(Y)[:, None, None]
 
     def add(
         self,
@@ -282,7 +266,7 @@ def _cue(
             numbers |= _three(name, estimate, low, high)
     return Cue(
         encoder=item.encoder,
-        layer=item.layers[best_layer(item, one.name)].name,
+        layer=item.best_layer(one.name).name,
         feature=one.name,
         unit=one.unit,
         alteration=alteration.name,

@@ -21,21 +21,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from jaxtyping import Float
+from torch import Tensor
+
+from fathom.data.dataset import Dataset
 from fathom.data.formats.rooms import variants_of
+from fathom.data.loading import readable
+from fathom.data.transforms import fit
 from fathom.errors import DataError, UsageError, nearest
-from fathom.probing.candidates import Candidate, MeanMapGuess
+from fathom.probing.candidates import Candidate
 from fathom.probing.cues.alterations import ALTERATIONS, Alteration, Altered, Draw, rendered
 from fathom.probing.cues.ledger import Cue, Ledger, View
-from fathom.probing.passes import Reading
-from fathom.probing.targets import donor_positions
-from fathom.progress import track
-from fathom.sample import Grid, Sample
-
-if TYPE_CHECKING:
-    from fathom.data.dataset import Dataset
-    from fathom.probing.session import Settings
+from fathom.probing.cues.rule import sentence
+from fathom.probing.reading import Batch, read_batches
+from fathom.probing.settings import ProbeSettings
+from fathom.probing.targets import frames_of_scenes
+from fathom.sample import Sample
 
 LOOKS = 32
 """Frames whose colours and light are lent to others, each of another test scene."""
@@ -62,8 +65,6 @@ class Cues:
 
     def sentences(self, feature: str | None = None) -> dict[str, str]:
         """For each encoder one sentence on what its probe of `feature` (the first one measured) relies on; see docs/cues.md."""
-        from fathom.probing.cues.rule import sentence
-
         chosen = feature or (self.cues[0].feature if self.cues else "")
         grouped: dict[str, list[Cue]] = {}
         for cue in self.cues:
@@ -74,11 +75,10 @@ class Cues:
 
 def measure_cues(
     candidates: Sequence[Candidate],
-    readings: Sequence[Reading],
+    means: Mapping[str, Float[Tensor, "q"]],
     test: Dataset,
-    settings: Settings,
+    settings: ProbeSettings,
     *,
-    names: Sequence[str] | None = None,
     roles: Sequence[str] = ROLES,
 ) -> Cues:
     """Measure fitted probes on altered test frames, each at its chosen layer, for each of its features.
@@ -87,40 +87,36 @@ def measure_cues(
     memory does not grow with the number of frames. Rooms that were re-rendered are measured on the re-renderings too.
 
     Args:
-        candidates: fitted on the training frames, the mean map among them.
-        readings: of their encoders; those that no measured candidate needs are not run.
+        candidates: fitted on the training frames; encoders that no measured candidate needs are not run.
+        means: training mean of each target group.
         test: the test frames.
-        settings: of the run (size, grid, seed, batch_size, device, workers, skip_bad).
-        names: of the alterations; all by default.
+        settings: of the run; `settings.cues` names the alterations, all by default.
         roles: of the candidates that are measured; baselines that see nothing (constant) are left out.
 
     Raises:
-        UsageError: for an unknown alteration, or without the mean map.
+        UsageError: for an unknown alteration.
     """
-    kinds = {id(item.kind): item.kind for item in candidates}
-    means = {item.kind.name: item.mean_target for item in candidates if isinstance(item, MeanMapGuess)}
-    if any(kind.name not in means for kind in kinds.values()):
-        raise UsageError("Cues need the training mean of every feature: give the mean map among the candidates.")
     measured = [item for item in candidates if item.role.name in roles and _sees(item)]
-    wanted = {item.encoder for item in measured}
-    needed = [reading for reading in readings if reading.encoder.name in wanted]
-    alterations = _chosen(names, test, settings.size)
+    alterations = choose_alterations(test, settings)
     draw = Draw.of(_looks(test, settings), settings.seed)
     scenes = {scene: index for index, scene in enumerate(test.scenes)}
     ledger = Ledger(measured, alterations, means, len(scenes))
-    for samples in _batches(test, settings, len(alterations)):
-        original = View.of(samples, measured, needed, settings)
-        ledger.add_original(original, [scenes[sample.scene] for sample in samples])
+    # Frames that cannot be read were named by the pass that measured the loss.
+    for batch in read_batches(test, settings, f"altering {len(test)} test frames in {len(alterations)} ways"):
+        # Probes were fitted on frames at the input size, and what is altered is altered there.
+        original = View.of(Batch(batch.samples, batch.samples, settings), measured)
+        ledger.add_original(original, [scenes[sample.scene] for sample in batch.samples])
         for alteration in alterations:
-            made = [_apply(alteration, sample, draw, settings) for sample in samples]
+            made = [_apply(alteration, sample, draw, settings) for sample in batch.samples]
             index = [position for position, item in enumerate(made) if item is not None]
             if not index:
                 continue
             altered = [item for item in made if item is not None]
             before = original.at(index)
             target = before.moved(alteration) if alteration.moves_target else None
-            after = View.of([item.sample for item in altered], measured, needed, settings, target)
-            rows = [scenes[samples[position].scene] for position in index]
+            frames = [item.sample for item in altered]
+            after = View.of(Batch(frames, frames, settings), measured, target)
+            rows = [scenes[batch.samples[position].scene] for position in index]
             ledger.add(alteration, before, after, altered, rows)
     return Cues(tuple(ledger.cues()))
 
@@ -130,9 +126,10 @@ def _sees(item: Candidate) -> bool:
     return item.role.name == "upper_bound" or any(layer.channels for layer in item.layers)
 
 
-def _chosen(names: Sequence[str] | None, test: Dataset, size: Grid) -> list[Alteration]:
-    """The alterations that can be made of `test`."""
-    exact = [rendered(variant, frames, size) for variant, frames in variants_of(test).items()]
+def choose_alterations(test: Dataset, settings: ProbeSettings) -> list[Alteration]:
+    """The alterations that `settings.cues` asks for and that can be made of `test`."""
+    names = settings.cues if isinstance(settings.cues, tuple) else None
+    exact = [rendered(variant, frames, settings.input_size) for variant, frames in variants_of(test).items()]
     known = {**ALTERATIONS, **{made.name: made for made in exact}}
     for name in names or ():
         if name not in known:
@@ -142,33 +139,14 @@ def _chosen(names: Sequence[str] | None, test: Dataset, size: Grid) -> list[Alte
     return [item for item in chosen if len(test.scenes) > 1 or not item.borrows]
 
 
-def _looks(test: Dataset, settings: Settings) -> Iterator[Sample]:
-    from fathom.data.loading import readable
-    from fathom.data.transforms import fit
-
-    positions = donor_positions(test, LOOKS, settings.seed)
-    return (fit(sample, settings.size) for sample in readable(test, positions, settings.skip_bad))
+def _looks(test: Dataset, settings: ProbeSettings) -> Iterator[Sample]:
+    positions = frames_of_scenes(test, LOOKS, settings.seed)
+    return (fit(sample, settings.input_size) for sample in readable(test, positions, settings.skip_bad))
 
 
-def _batches(test: Dataset, settings: Settings, ways: int) -> Iterator[list[Sample]]:
-    from fathom.data.loading import Skipped, batches
-
-    # Frames that cannot be read were named by the pass that measured the loss.
-    stream = batches(
-        test,
-        settings.size,
-        batch_size=settings.batch_size,
-        workers=settings.workers,
-        skipped=Skipped() if settings.skip_bad else None,
-    )
-    description = f"altering {len(test)} test frames in {ways} ways"
-    for pairs in track(stream, description, total=-(-len(test) // settings.batch_size)):
-        yield [fitted for fitted, _ in pairs]
-
-
-def _apply(alteration: Alteration, sample: Sample, draw: Draw, settings: Settings) -> Altered | None:
+def _apply(alteration: Alteration, sample: Sample, draw: Draw, settings: ProbeSettings) -> Altered | None:
     try:
-        return alteration.apply(sample, draw, settings.grid)
+        return alteration.apply(sample, draw, settings.cells)
     except DataError:  # of a re-rendered frame
         if not settings.skip_bad:
             raise

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from fathom.encoders.spec import short_name, short_names
 from fathom.errors import UsageError, nearest
 from fathom.probing.evidence.evidence import Evidence, Row
+from fathom.probing.evidence.pictures import prediction_name
 from fathom.probing.evidence.verdict import LEAST_SCENES, LEVEL, Baseline
-from fathom.probing.pictures import prediction_name
 from fathom.statistics import METHOD, Interval, holm, scene_interval
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from fathom.errors import DataError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from fathom.probing.pictures import Picture
+    from fathom.probing.evidence.pictures import Picture
 
 STYLES = {"baseline": "dim", "random": "dim", "permuted": "dim", "upper_bound": "green"}
 """How a row of each role is printed; the encoders stand out."""

@@ -10,9 +10,10 @@ not suffer from this.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,11 +22,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fathom.errors import FathomError
+from fathom.probing.candidates import Candidate
 from fathom.probing.linear.moments import Moments
 from fathom.probing.linear.ridge import PATH, decompose, path_losses
 from fathom.statistics import RESAMPLES, Interval, scene_interval
 
 Array = NDArray[np.float64]
+
+WIDE = 512
+"""Channels up to which what takes many decompositions (label curves, bits, banded penalties) is computed unasked."""
+
+LEAST_GROUPS = 4
+"""Of training scenes for a description length."""
 
 
 def r_squared(errors: Array, around: Array, *, resamples: int = RESAMPLES) -> Interval:
@@ -187,3 +195,65 @@ def _bits(squares: Float[Tensor, "q"], variance: Float[Tensor, "q"], cells: floa
     """Length of `cells` values an output with these squared errors under Gaussians of this variance."""
     nats = cells / 2 * torch.log(2 * math.pi * variance) + squares / (2 * variance)
     return float(nats.sum()) / math.log(2) - cells * len(squares) * math.log2(resolution)
+
+
+def measure_information(
+    candidates: Sequence[Candidate], baselines: Mapping[tuple[str, str], str], seed: int, all_widths: bool
+) -> list[dict[str, Any]]:
+    """The entries of ``information`` in the evidence: documented in docs/evidence.md.
+
+    Args:
+        candidates: after the test pass.
+        baselines: the reference baseline of each encoder and feature that a verdict is on: bits beyond it are given too.
+        seed: of the order in which scenes are sent.
+        all_widths: compute description lengths of layers of any width, not of up to `WIDE` channels alone.
+    """
+    seeds: dict[tuple[str, str], list[Array]] = {}
+    for item in candidates:
+        for one in item.group.features:
+            seeds.setdefault((item.encoder, one.name), []).append(_chosen_errors(item, one.name))
+    losses = {key: np.mean(np.stack(errors), axis=0) for key, errors in seeds.items()}
+    entries = []
+    for item in candidates:
+        if item.role.name not in ("baseline", "encoder", "upper_bound"):
+            continue
+        for one in item.group.features:
+            outputs = item.group.outputs[one.name]
+            around = item.sums.target[:, outputs].sum(1).numpy()
+            errors = losses[item.encoder, one.name]
+            entry: dict[str, Any] = {
+                "encoder": item.encoder,
+                "feature": one.name,
+                "layer": item.best_layer(one.name).name,
+            }
+            if around.sum() > 0 and errors.sum() > 0:
+                entry["r2"] = asdict(r_squared(errors, around))
+                entry["v_information"] = asdict(v_information(around, errors, outputs=one.channels))
+                beyond = baselines.get((item.encoder, one.name))
+                if beyond is not None and (beyond, one.name) in losses:
+                    without = losses[beyond, one.name]
+                    entry["beyond"] = {
+                        "baseline": beyond,
+                        **asdict(v_information(without, errors, outputs=one.channels)),
+                    }
+            entry |= _code(item, one.name, seed, all_widths)
+            entries.append(entry)
+    return entries
+
+
+def _chosen_errors(item: Candidate, feature: str) -> Array:
+    outputs = item.group.outputs[feature]
+    errors: Array = item.sums.squared[:, item.best(feature), outputs].sum(1).numpy()
+    return errors
+
+
+def _code(item: Candidate, feature: str, seed: int, all_widths: bool) -> dict[str, Any]:
+    """The description length, where the candidate is a linear probe and it takes seconds."""
+    layer = item.best_layer(feature)
+    if item.participant is None or layer.columns is None:
+        return {}
+    moments = item.participant.moments[item.group.name]
+    if int((moments.n > 0).sum()) < LEAST_GROUPS or (layer.channels > WIDE and not all_widths):
+        return {}
+    code = online_code(moments.select(layer.columns, item.group.outputs[feature]), seed=seed)
+    return {"code": {**asdict(code), "bits_per_cell": code.bits_per_cell, "saved_per_cell": code.saved_per_cell}}

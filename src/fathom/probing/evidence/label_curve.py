@@ -1,25 +1,148 @@
-"""Test loss against the number of labelled training scenes, from `Moments` alone.
+"""Few labels: test loss against the number of labelled training scenes.
 
-A probe on m scenes is a function of those scenes' moments, and its loss on a test scene of that scene's. Draws of training
-scenes are nested (the first m of one seeded order) and the same for every encoder, so curves may be compared in pairs.
+No image is read again: a probe on some scenes is a function of their moments, solved in closed form, and every further probe is a
+column of the matrix that the test frames are multiplied by. Draws of training scenes are nested (the first m of one seeded
+order) and the same for every encoder, so curves may be compared in pairs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from fathom.errors import FathomError
-from fathom.probing.evidence.information import doubling
+from fathom.probing.candidates import Candidate, Layer, linear_probes
+from fathom.probing.evidence.information import WIDE, doubling
+from fathom.probing.linear.banded import BANDED
 from fathom.probing.linear.moments import Moments
-from fathom.probing.linear.ridge import PATH, Probe, cross_validate, decompose
+from fathom.probing.linear.ridge import Probe, cross_validate
+from fathom.probing.participants import ALL
+from fathom.probing.plan import Blocks
+from fathom.probing.settings import ProbeSettings
+from fathom.progress import track
+from fathom.seeding import order
 from fathom.statistics import RESAMPLES, Interval, scene_interval
 
 Array = NDArray[np.float64]
+
+DRAWS = 3
+"""Seeded orders of the training scenes, the same for all encoders."""
+
+FOLDS = 3
+"""Of the cross-validation that chooses λ among the scenes drawn."""
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Which blocks of training scenes the probes of a label curve are fitted on.
+
+    Attributes:
+        orders: of the blocks with a valid cell; a probe is fitted on the first few of one order.
+        counts: how many, ascending.
+        scenes: scenes in them, mean over orders.
+    """
+
+    orders: tuple[tuple[int, ...], ...]
+    counts: tuple[int, ...]
+    scenes: tuple[float, ...]
+
+
+def draw_scenes(moments: Moments, scenes_of_block: Sequence[int], seed: int) -> Draws:
+    """`DRAWS` seeded orders of the blocks with a valid cell, and counts that double up to all of them."""
+    usable = [block for block in range(moments.groups) if float(moments.n[block])]
+    orders = [[usable[i] for i in order(len(usable), seed, draw)] for draw in range(DRAWS)]
+    counts = doubling(len(usable))
+    sizes = np.asarray(scenes_of_block, dtype=np.float64)
+    scenes = tuple(float(np.mean([sizes[chosen[:count]].sum() for chosen in orders])) for count in counts)
+    return Draws(tuple(map(tuple, orders)), counts, scenes)
+
+
+def probes_on(
+    moments: Moments, draws: Draws, penalties: Sequence[float], ties: Sequence[Sequence[int]] | None, full: Probe
+) -> list[Probe]:
+    """A probe for each count and draw, in this order; on all scenes, where every order is the same set, it is `full`."""
+    probes = []
+    for count in draws.counts:
+        for chosen in draws.orders:
+            if count == len(chosen):
+                probes.append(full)
+                continue
+            folds = [list(range(k, count, FOLDS)) for k in range(min(FOLDS, count))]
+            probes.append(cross_validate(moments.take(chosen[:count]), folds, penalties, ties).probe)
+    return probes
+
+
+@dataclass(frozen=True)
+class FewLabels:
+    """The probes of one encoder and target group at one layer, on few training scenes.
+
+    Attributes:
+        features: whose chosen layer this is. layer: its name.
+        draws: what they were fitted on.
+        candidate: measures them, a layer for each count and draw.
+    """
+
+    features: tuple[str, ...]
+    layer: str
+    draws: Draws
+    candidate: Candidate
+
+    def curve(self, feature: str) -> LabelCurve:
+        """The errors of the test pass as a curve."""
+        sums = self.candidate.sums
+        errors = sums.squared[:, :, self.candidate.group.outputs[feature]].sum(2).T.numpy()
+        shaped = errors.reshape(len(self.draws.counts), DRAWS, -1)
+        return LabelCurve(self.draws.counts, self.draws.scenes, shaped, sums.cells.numpy())
+
+
+def few_labels(
+    fitted: Sequence[Candidate], blocks: Blocks, settings: ProbeSettings, notes: list[str]
+) -> list[FewLabels]:
+    """Of every baseline and encoder (controls need none) at its chosen layers; none of wide layers unless asked for."""
+    found: list[FewLabels] = []
+    if settings.label_curve is False:
+        return found
+    scenes = np.bincount(list(blocks.of_scene.values()), minlength=blocks.count).tolist()
+    for item in track(fitted, "solving label curves"):
+        if item.role.name not in ("baseline", "encoder"):
+            continue
+        chosen = {one.name: _plain(item, one.name) for one in item.group.features}
+        for name in sorted(set(chosen.values())):
+            layer = next(layer for layer in item.layers if layer.name == name)
+            if layer.channels > WIDE and not settings.label_curve:
+                notes.append(
+                    f"No label curve of {item.encoder} at {name} ({layer.channels} channels) unless asked for."
+                )
+                continue
+            features = tuple(feature for feature, where in chosen.items() if where == name)
+            found.append(_few(item, layer, features, scenes, settings))
+    return found
+
+
+def _plain(item: Candidate, feature: str) -> str:
+    """The chosen layer; the plain concatenation for the banded one, whose penalties few scenes cannot settle."""
+    name = item.best_layer(feature).name
+    return ALL if name == BANDED else name
+
+
+def _few(
+    item: Candidate, layer: Layer, features: tuple[str, ...], scenes: Sequence[int], settings: ProbeSettings
+) -> FewLabels:
+    participant = item.participant
+    assert participant is not None and layer.columns is not None and layer.probe is not None
+    moments = participant.moments[item.group.name].select(layer.columns)
+    draws = draw_scenes(moments, scenes, settings.seed)
+    probes = probes_on(moments, draws, settings.penalties, item.group.ties, layer.probe)
+    names = [f"{count}/{draw}" for count in draws.counts for draw in range(DRAWS)]
+    layers = [
+        Layer(name, layer.channels, probe.penalty, layer.cv_mse, layer.train_mse, columns=layer.columns, probe=probe)
+        for name, probe in zip(names, probes, strict=True)
+    ]
+    return FewLabels(features, layer.name, draws, linear_probes(participant, item.group, layers, settings.device))
 
 
 @dataclass(frozen=True)
@@ -27,8 +150,8 @@ class LabelCurve:
     """Losses of one encoder and feature.
 
     Attributes:
-        counts: groups of training scenes, ascending, ``(M,)``.
-        scenes: scenes in them, mean over draws; the counts themselves where a group is a scene.
+        counts: blocks of training scenes, ascending, ``(M,)``.
+        scenes: scenes in them, mean over draws; the counts themselves where a block is a scene.
         errors: Σ of squared errors, ``(M, draws, S)``.
         cells: valid cells of each test scene, ``(S,)``.
     """
@@ -51,65 +174,6 @@ class LabelCurve:
         return [_over_draws(errors, self.cells, log=True, resamples=resamples) for errors in self.errors]
 
 
-def label_curve(
-    train: Moments,
-    test: Moments,
-    *,
-    counts: Sequence[int] | None = None,
-    draws: int = 5,
-    folds: int = 3,
-    penalties: Sequence[float] = PATH,
-    group_scenes: Sequence[int] | None = None,
-    seed: int = 0,
-) -> LabelCurve:
-    """Fit on the first `count` groups of `draws` seeded orders, measure on every group of `test`.
-
-    Where no moments of test scenes are at hand, groups of the training set that are kept apart will do:
-    ``label_curve(moments.take(rest), moments.take(held_out))``.
-
-    Args:
-        train: of one feature's outputs (`Moments.select`), one group a scene or block of scenes; groups without a valid cell are
-            left out.
-        test: of the same inputs and outputs; its groups are the units of the interval.
-        counts: numbers of groups, at least 2 each; doubling up to all by default.
-        draws: orders.
-        folds: of the cross-validation that chooses λ among the drawn groups; none if there is one penalty.
-        penalties: values of λ to choose from.
-        group_scenes: scenes in each training group, if they are blocks.
-        seed: of the orders; curves to be compared must share it.
-    """
-    usable = torch.nonzero(train.n)[:, 0].tolist()  # a group without a valid cell teaches nothing
-    sizes = np.asarray(group_scenes if group_scenes is not None else [1] * train.groups, dtype=np.float64)[usable]
-    train = train.take(usable)
-    ascending = tuple(sorted(set(counts or doubling(max(train.groups, 2)))))
-    if ascending[0] < 2 or ascending[-1] > train.groups or draws < 1:
-        raise FathomError(
-            f"A label curve over {train.groups} groups of training scenes takes 2 to {train.groups} of them, not "
-            f"{ascending[0]} to {ascending[-1]}, and at least one draw."
-        )
-    orders = [np.random.default_rng([seed, draw]).permutation(train.groups).tolist() for draw in range(draws)]
-    errors = np.empty((len(ascending), draws, test.groups))
-    scenes = []
-    for row, count in enumerate(ascending):
-        scenes.append(float(np.mean([sizes[order[:count]].sum() for order in orders])))
-        for draw, order in enumerate(orders):
-            if count == train.groups and draw:  # all groups: every order is the same set
-                errors[row, draw] = errors[row, 0]
-                continue
-            probe = _fit(train, order[:count], folds, penalties)
-            errors[row, draw] = test.loss(probe.weight, probe.bias).sum(1).numpy()
-    return LabelCurve(ascending, tuple(scenes), errors, test.n.numpy().copy())
-
-
-def _fit(train: Moments, groups: Sequence[int], folds: int, penalties: Sequence[float]) -> Probe:
-    """The probe on some groups; λ by cross-validation among them, one for all outputs."""
-    if len(penalties) == 1:
-        return decompose(train.total(groups)).solve(penalties[0])
-    taken = train.take(groups)
-    parts = [list(range(k, len(groups), min(folds, len(groups)))) for k in range(min(folds, len(groups)))]
-    return cross_validate(taken, parts, penalties, tie=[list(range(train.y.shape[1]))]).probe
-
-
 def _over_draws(errors: Array, cells: Array, *, log: bool, resamples: int) -> Interval:
     """Interval of the mean loss of ``(draws, S)`` errors; draws add s²/k, the variance of a mean of k."""
     losses = errors.sum(1) / cells.sum()
@@ -126,25 +190,16 @@ def _over_draws(errors: Array, cells: Array, *, log: bool, resamples: int) -> In
     )
 
 
-def gains(curve: LabelCurve, baseline: LabelCurve, *, full: bool = False, resamples: int = RESAMPLES) -> list[Interval]:
-    """L_baseline − L_encoder at each count, paired over test scenes and draws.
-
-    With `full` the baseline has all training scenes throughout, else as many as the encoder.
-    """
+def gains(curve: LabelCurve, baseline: LabelCurve, *, resamples: int = RESAMPLES) -> list[Interval]:
+    """L_baseline − L_encoder at each count, paired over test scenes and draws."""
     if curve.counts != baseline.counts or curve.errors.shape != baseline.errors.shape:
         raise FathomError("Label curves can be compared only on the same training counts, draws and test scenes.")
-    against = np.broadcast_to(baseline.errors[-1], baseline.errors.shape) if full else baseline.errors
-    difference = against - curve.errors
+    difference = baseline.errors - curve.errors
     return [_over_draws(errors, curve.cells, log=False, resamples=resamples) for errors in difference]
 
 
 def scenes_to_beat(
-    curve: LabelCurve,
-    baselines: Sequence[LabelCurve],
-    *,
-    full: bool = False,
-    level: float = 0.05,
-    resamples: int = RESAMPLES,
+    curve: LabelCurve, baselines: Sequence[LabelCurve], *, level: float = 0.05, resamples: int = RESAMPLES
 ) -> float | None:
     """The least number of training scenes from which on the encoder beats every baseline, or None if it never does.
 
@@ -154,6 +209,36 @@ def scenes_to_beat(
         raise FathomError("There is no baseline to beat.")
     beaten = np.ones(len(curve.counts), dtype=bool)
     for baseline in baselines:
-        beaten &= [gain.p_above <= level for gain in gains(curve, baseline, full=full, resamples=resamples)]
+        beaten &= [gain.p_above <= level for gain in gains(curve, baseline, resamples=resamples)]
     steady = np.logical_and.accumulate(beaten[::-1])[::-1]
     return curve.scenes[int(steady.argmax())] if steady.any() else None
+
+
+def label_curves(measured: Sequence[FewLabels]) -> list[dict[str, Any]]:
+    """The entries of ``label_curves`` in the evidence: documented in docs/evidence.md."""
+    curves = {(item.candidate.encoder, name): (item, item.curve(name)) for item in measured for name in item.features}
+    return [_entry(item, feature, curve, curves) for (_, feature), (item, curve) in curves.items()]
+
+
+def _entry(
+    item: FewLabels, feature: str, curve: LabelCurve, curves: Mapping[tuple[str, str], tuple[FewLabels, LabelCurve]]
+) -> dict[str, Any]:
+    intervals = curve.intervals()
+    baselines = [
+        other
+        for (_, name), (peer, other) in curves.items()
+        if name == feature and peer.candidate.role.name == "baseline" and other.counts == curve.counts
+    ]
+    beats = scenes_to_beat(curve, baselines) if item.candidate.role.name == "encoder" and baselines else None
+    return {
+        "encoder": item.candidate.encoder,
+        "feature": feature,
+        "layer": item.layer,
+        "role": item.candidate.role.name,
+        "scenes": list(curve.scenes),
+        "mse": [interval.estimate for interval in intervals],
+        "low": [interval.low for interval in intervals],
+        "high": [interval.high for interval in intervals],
+        "draws": DRAWS,
+        "scenes_to_beat_baselines": beats,
+    }

@@ -3,41 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from fathom.errors import FathomError
-from fathom.probing.candidates import Candidate, best_layer
+from fathom.probing.candidates import Candidate, SceneErrors
 from fathom.probing.evidence.evidence import Row
+from fathom.probing.evidence.scores import ClassScores, DepthScores
 from fathom.probing.evidence.verdict import Control
-from fathom.probing.passes import SceneErrors
-from fathom.probing.scores import ClassScores, DepthScores
 from fathom.statistics import loss_interval
 
 PERFECT = 1 - 1e-9
 """R² from which on what is left is rounding."""
 
 
-@dataclass(frozen=True)
-class Measured:
-    """What the test pass found of one candidate."""
-
-    candidate: Candidate
-    sums: SceneErrors
-
-
-def evidence_rows(measured: Sequence[Measured], depth: DepthScores, classes: ClassScores) -> list[Row]:
+def evidence_rows(candidates: Sequence[Candidate], depth: DepthScores, classes: ClassScores) -> list[Row]:
     """A row for each candidate, layer and feature."""
     rows: list[Row] = []
-    for item in measured:
-        for one in item.candidate.kind.features:
-            best = best_layer(item.candidate, one.name)
-            for position in range(len(item.candidate.layers)):
-                scores = {**classes.of(item.candidate, one.name, position)}
+    for item in candidates:
+        for one in item.group.features:
+            best = item.best(one.name)
+            for position in range(len(item.layers)):
+                scores = {**classes.of(item, one.name, position)}
                 if position == best:
-                    scores.update(depth.of(item.candidate, one.name))
+                    scores.update(depth.of(item, one.name))
                 rows.append(_row(item, one.name, position, position == best, {"unit": one.unit, **scores}))
     pixels = {
         row.feature: row.test_mse
@@ -50,18 +41,18 @@ def evidence_rows(measured: Sequence[Measured], depth: DepthScores, classes: Cla
     ]
 
 
-def controls(measured: Sequence[Measured]) -> Callable[[Row], Control | None]:
+def controls(candidates: Sequence[Candidate]) -> Callable[[Row], Control | None]:
     """The control task of any row of these candidates on the test scenes."""
     found: dict[tuple[str, int | None, str, str], Control] = {}
-    for item in measured:
-        candidate, sums = item.candidate, item.sums
-        if candidate.kind.donors is None or candidate.role.name == "upper_bound":
+    for item in candidates:
+        group, sums = item.group, item.sums
+        if group.control_targets is None or item.role.name == "upper_bound":
             continue
-        for one in candidate.kind.features:
-            own, shuffled = candidate.kind.outputs[one.name], candidate.kind.control(one.name)
+        for one in group.features:
+            own, shuffled = group.outputs[one.name], group.control(one.name)
             around = sums.target[:, own].sum(1).numpy()
-            for position, layer in enumerate(candidate.layers):
-                found[candidate.encoder, candidate.role.seed, layer.name, one.name] = Control(
+            for position, layer in enumerate(item.layers):
+                found[item.encoder, item.role.seed, layer.name, one.name] = Control(
                     errors=sums.squared[:, position, shuffled].sum(1).numpy(),
                     around=around,
                     control_around=sums.target[:, shuffled].sum(1).numpy(),
@@ -69,9 +60,8 @@ def controls(measured: Sequence[Measured]) -> Callable[[Row], Control | None]:
     return lambda row: found.get((row.encoder, row.seed, row.layer, row.feature))
 
 
-def _row(item: Measured, feature: str, position: int, chosen: bool, scores: Mapping[str, Any]) -> Row:
-    candidate, sums = item.candidate, item.sums
-    layer, outputs = candidate.layers[position], candidate.kind.outputs[feature]
+def _row(item: Candidate, feature: str, position: int, chosen: bool, scores: Mapping[str, Any]) -> Row:
+    sums, layer, outputs = item.sums, item.layers[position], item.group.outputs[feature]
     squared, cells = sums.squared[:, position, outputs].sum(1).numpy(), sums.cells.numpy()
     if not cells.sum():
         raise FathomError(f"No test frame has a valid cell of {feature}; nothing can be measured.")
@@ -79,14 +69,14 @@ def _row(item: Measured, feature: str, position: int, chosen: bool, scores: Mapp
     interval = loss_interval(squared, cells)
     bounds = (float(interval.low), float(interval.high))
     return Row(
-        encoder=candidate.encoder,
+        encoder=item.encoder,
         layer=layer.name,
         feature=feature,
         channels=layer.channels,
         penalty=float(layer.penalty[outputs][0]),
-        role=candidate.role.name,
-        of=candidate.role.of,
-        seed=candidate.role.seed,
+        role=item.role.name,
+        of=item.role.of,
+        seed=item.role.seed,
         chosen=chosen,
         cv_mse=_known(float(layer.cv_mse[outputs].sum())),
         train_mse=_known(float(layer.train_mse[outputs].sum())),
@@ -95,13 +85,13 @@ def _row(item: Measured, feature: str, position: int, chosen: bool, scores: Mapp
         interval=bounds if np.isfinite(bounds).all() else None,
         ratio_to_pixels=None,
         r2=_r2(sums, position, outputs),
-        control_r2=_r2(sums, position, candidate.kind.control(feature))
-        if candidate.kind.donors is not None and candidate.role.name != "upper_bound"
+        control_r2=_r2(sums, position, item.group.control(feature))
+        if item.group.control_targets is not None and item.role.name != "upper_bound"
         else None,
         errors=tuple(squared.tolist()),
         cells=tuple(cells.tolist()),
         bands=None if layer.bands is None else {name: float(lam[outputs][0]) for name, lam in layer.bands.items()},
-        parameters=getattr(candidate, "parameters_of", {}).get(feature),
+        parameters=layer.parameters.get(feature),
         **scores,
     )
 

@@ -17,11 +17,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from fathom.probing.feature_cache import CachedFeatures, RowFile, mapped, row_file
+from fathom.probing.heads.feature_cache import CachedFeatures, RowFile, mapped, row_file
 from fathom.probing.heads.fitted import CHUNK, Inputs
 from fathom.probing.heads.heads import Spread
 from fathom.probing.linear.design import Design, Placed
-from fathom.probing.passes import Support
+from fathom.probing.targets import TargetGroup
 from fathom.sample import Grid
 
 STANDARDISE_BATCHES = 64
@@ -29,20 +29,19 @@ STANDARDISE_BATCHES = 64
 
 
 class Targets:
-    """Targets of all frames of one support, the control's included, on disk like the features.
+    """Targets of all frames of one target group, the control's included, on disk like the features.
 
     Args:
-        folder: to write in. kind: the support. rows: frames at most. grid: of the probe.
+        folder: to write in. group: the targets. rows: frames at most. grid: of the probe.
         files: closes them; after that `of` can be called.
     """
 
-    def __init__(self, folder: Path, kind: Support, rows: int, grid: Grid, files: ExitStack) -> None:
-        self.kind = kind
-        outputs = 2 * kind.channels if kind.donors is not None else kind.channels
-        stem = hashlib.sha256(kind.name.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    def __init__(self, folder: Path, group: TargetGroup, rows: int, grid: Grid, files: ExitStack) -> None:
+        self.group = group
+        stem = hashlib.sha256(group.name.encode("utf-8", "surrogateescape")).hexdigest()[:8]
         self._paths = (folder / f"values-{stem}.npy", folder / f"valid-{stem}.npy")
         self._files: tuple[RowFile, RowFile] = (
-            files.enter_context(row_file(self._paths[0], rows, (outputs, *grid), np.float32)),
+            files.enter_context(row_file(self._paths[0], rows, (group.width, *grid), np.float32)),
             files.enter_context(row_file(self._paths[1], rows, (1, *grid), np.bool_)),
         )
         self._maps: tuple[np.ndarray, np.ndarray] | None = None
@@ -64,14 +63,14 @@ class Targets:
         parts = []
         for frames in torch.split(torch.arange(rows), CHUNK):
             Y, valid = self.of(frames)
-            inside = torch.where(valid, Y[:, : self.kind.channels], 0.0).double().flatten(2)
+            inside = torch.where(valid, Y[:, : self.group.channels], 0.0).double().flatten(2)
             parts.append(torch.cat([valid.double().sum(dim=(2, 3)), inside.sum(2), inside.square().sum(2)], 1))
         return torch.cat(parts)
 
 
 @dataclass(frozen=True)
 class Material:
-    """Features of one encoder with the targets of one support, frame by frame.
+    """Features of one encoder with the targets of one group, frame by frame.
 
     Attributes:
         design: of the encoder. features: as stored. targets: of the same rows.

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fathom.probing.candidates import Layer, ReadBatch, Role
+from fathom.probing.candidates import Candidate, Layer
 from fathom.probing.heads.heads import Head, parameter_count
 from fathom.probing.linear.design import Design, Placed
-from fathom.probing.passes import ALL, Reading, Support
+from fathom.probing.participants import ALL, Participant, Role
+from fathom.probing.reading import Batch
+from fathom.probing.targets import TargetGroup
 
 CHUNK = 4
 """Frames predicted at once: whole grids of hidden units are wide."""
@@ -70,53 +72,57 @@ def predict_maps(design: Design, placed: Placed, networks: Sequence[Head], input
     return torch.cat(outputs, 3).permute(0, 3, 1, 2)
 
 
+@dataclass(frozen=True)
 class FittedHead:
-    """The heads of one encoder and one support (a `fathom.probing.candidates.Candidate`).
+    """The heads of one encoder and one target group, and the candidate that measures them.
 
     Attributes:
-        encoder: the SPEC. role: ``head``, of that encoder. kind: the support.
-        layers: one, ``mlp:all`` or ``bins:all``: all layers side by side on the probe's grid.
+        candidate: of role ``head``, with one layer, ``mlp:all`` or ``bins:all``: all layers side by side on the probe's grid.
         networks: one of each feature, then one of each feature's control task, where there is one.
-        parameters_of: numbers that training changed in the network of each feature; its control's has as many.
-        parameters: the largest of these. They differ only where features of one support have unequal numbers of channels.
-        validation_mse: of each output on the held-out training scenes. It is no cross-validation, so `cv_mse` is NaN.
+        validation_mse: of each output on the held-out training scenes. It is no cross-validation, so the layer's `cv_mse` is NaN.
         validation_scenes: the scenes that were held out.
         seconds: that training took, reading the frames not included.
     """
 
-    def __init__(
-        self,
-        reading: Reading,
-        role: Role,
-        kind: Support,
-        name: str,
-        networks: Sequence[Trained],
-        inputs: Inputs,
-        validation_scenes: Sequence[str],
-        seconds: float,
-    ) -> None:
-        assert reading.design is not None
-        self.encoder, self.kind, self.reading = reading.encoder.name, kind, reading
-        self.role = Role("head", of=reading.encoder.name, seed=role.seed)
-        self.networks, self.validation_scenes, self.seconds = tuple(networks), tuple(validation_scenes), seconds
-        own = self.networks[: len(kind.features)]
-        self.parameters_of: Mapping[str, int] = {
-            one.name: parameter_count(trained.network) for one, trained in zip(kind.features, own, strict=True)
-        }
-        self.parameters = max(self.parameters_of.values())
-        self.validation_mse = torch.cat([trained.validation_mse for trained in networks])
-        train_mse = torch.cat([trained.train_mse for trained in networks])
-        unknown = torch.full_like(train_mse, torch.nan)
-        channels = reading.design.channels
-        self.layers = (Layer(f"{name}:{ALL}", channels, torch.zeros_like(train_mse), unknown, train_mse),)
-        self._design, self._inputs = reading.design, inputs
+    candidate: Candidate
+    networks: tuple[Trained, ...]
+    validation_scenes: tuple[str, ...]
+    seconds: float
+
+    @property
+    def validation_mse(self) -> Float[Tensor, "q"]:
+        return torch.cat([trained.validation_mse for trained in self.networks])
+
+    @property
+    def parameters(self) -> int:
+        """Numbers that training changed in the largest network; they differ only where features differ in channels."""
+        return max(self.candidate.layers[0].parameters.values())
+
+
+def head_candidate(
+    participant: Participant, group: TargetGroup, name: str, trained: Sequence[Trained], inputs: Inputs
+) -> Candidate:
+    """The candidate of trained heads: the features' outputs, then the control's."""
+    design, networks = participant.columns, [item.network for item in trained]
+    own = zip(group.features, networks[: len(group.features)], strict=True)
+    train_mse = torch.cat([item.train_mse for item in trained])
+    layer = Layer(
+        f"{name}:{ALL}",
+        design.channels,
+        penalty=torch.zeros_like(train_mse),
+        cv_mse=torch.full_like(train_mse, torch.nan),
+        train_mse=train_mse,
+        parameters={one.name: parameter_count(network) for one, network in own},
+    )
 
     @torch.no_grad()
-    def predict(self, batch: ReadBatch) -> Float[Tensor, "B q h w"]:
-        """The features' outputs, then the control's."""
-        placed, networks = batch.placed[id(self.reading)], [trained.network for trained in self.networks]
+    def predict(batch: Batch) -> Float[Tensor, "B q h w"]:
+        placed = batch.features(participant)
         parts = [
-            predict_maps(self._design, [z[start : start + CHUNK] for z in placed], networks, self._inputs)
+            predict_maps(design, [z[start : start + CHUNK] for z in placed], networks, inputs)
             for start in range(0, len(batch.samples), CHUNK)
         ]
         return torch.cat(parts)
+
+    role = Role("head", of=participant.encoder.name, seed=participant.role.seed)
+    return Candidate(participant.encoder.name, role, group, (layer,), predict, participant)

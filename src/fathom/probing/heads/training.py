@@ -1,4 +1,4 @@
-"""Training heads (`fathom.probing.heads.heads`) on cached features, and what is left of them: candidates of a probe run.
+"""Training heads (`fathom.probing.heads.heads`) on cached features; they become candidates of a probe run.
 
 Of the training part whole scenes are held out; a head is trained on the others, and the weights with the least mean squared
 error on the held-out scenes are kept. No test frame is looked at. One network is trained for each feature, and one for its
@@ -7,10 +7,9 @@ control task, since a head that can learn anything can also learn the targets of
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,15 +21,18 @@ from torch import Tensor, nn
 from fathom.data.dataset import Dataset
 from fathom.encoders.spec import short_name
 from fathom.errors import UsageError, nearest
-from fathom.probing.candidates import Role
-from fathom.probing.feature_cache import CachedFeatures, cache_features
+from fathom.probing.candidates import Candidate
 from fathom.probing.heads.data import Material, Targets
-from fathom.probing.heads.fitted import Epoch, FittedHead, Inputs, Trained, predict_maps
+from fathom.probing.heads.feature_cache import CachedFeatures, cache_features
+from fathom.probing.heads.fitted import Epoch, FittedHead, Inputs, Trained, head_candidate, predict_maps
 from fathom.probing.heads.heads import Architecture, Head, build_head, check_head
 from fathom.probing.heads.holdout import hold_out
-from fathom.probing.passes import Reading, Support
+from fathom.probing.participants import Participant
+from fathom.probing.reading import Batch
+from fathom.probing.settings import ProbeSettings
+from fathom.probing.targets import TargetGroup
 from fathom.progress import track
-from fathom.sample import Grid, Sample
+from fathom.seeding import number
 
 RATE_DROP = 5.0
 """What the learning rate is divided by when the validation loss no longer falls."""
@@ -96,91 +98,72 @@ class HeadSettings:
 
 
 def train_heads(
-    readings: Sequence[Reading],
-    roles: Mapping[int, Role],
-    kinds: Sequence[Support],
+    participants: Sequence[Participant], groups: Sequence[TargetGroup], train: Dataset, settings: ProbeSettings
+) -> list[Candidate]:
+    """The candidates of the heads that `settings.heads` asks for, of every participant and target group."""
+    heads = [HeadSettings(kind=kind) for kind in settings.heads]
+    return [fitted.candidate for fitted in fit_heads(participants, groups, train, heads, settings)]
+
+
+def fit_heads(
+    participants: Sequence[Participant],
+    groups: Sequence[TargetGroup],
     train: Dataset,
     heads: Sequence[HeadSettings],
-    *,
-    size: Grid,
-    grid: Grid,
-    seed: int = 0,
-    batch_size: int = 16,
-    workers: int = 0,
-    device: str = "cpu",
-    skip_bad: bool = False,
-    cache: str | Path | None = None,
-    baselines: bool = False,
+    settings: ProbeSettings,
 ) -> list[FittedHead]:
     """Train heads on the training part of a run: one pass to store features, then training on those.
 
     Args:
-        readings: encoders of the run. roles: of each, by its `id`.
-        kinds: supports of the run, with their control tasks if it has some.
+        participants: whose features the heads read.
+        groups: of the run, with their control tasks if it has some.
         train: training frames, at least two scenes; some are held out to stop by.
         heads: what to train.
-        size, grid: of the run.
-        seed: of the held-out scenes, the first weights, and the order of frames and cells. On a CPU with the same number of
-            threads equal seeds give equal weights.
-        batch_size, workers, device, skip_bad: as for `fathom.probe`.
-        cache: folder where features are kept for the next run; without it they are stored in a temporary one.
-        baselines: whether baselines get heads too.
+        settings: of the run. The seed draws the held-out scenes, the first weights, and the order of frames and cells: on a CPU
+            with the same number of threads equal seeds give equal weights. Without a cache features stand in a temporary folder.
 
     Returns:
-        A candidate for each head, encoder and support.
+        The heads, group by group and encoder by encoder.
 
     Raises:
         FathomError: features are not finite, or fewer than two scenes have a valid cell.
         UsageError: fewer than two scenes; a loss that does not suit the feature.
     """
-    chosen = [
-        reading
-        for reading in readings
-        if reading.encoder.layers and (baselines or roles[id(reading)].name != "baseline")
-    ]
+    chosen = [participant for participant in participants if participant.encoder.layers]
     if not chosen or not heads:
         return []
     with tempfile.TemporaryDirectory(prefix="fathom-features-", ignore_cleanup_errors=True) as temporary:
         work = Path(temporary)
         ids: list[str] = []
         with ExitStack() as files:
-            targets = {kind.name: Targets(work, kind, len(train), grid, files) for kind in kinds}
+            targets = {group.name: Targets(work, group, len(train), settings.cells, files) for group in groups}
 
-            def visit(samples: Sequence[Sample]) -> None:
-                ids.extend(sample.id for sample in samples)
-                for kind in kinds:
-                    targets[kind.name].add(*kind.targets(samples, grid))
+            def visit(batch: Batch) -> None:
+                ids.extend(sample.id for sample in batch.samples)
+                for group in groups:
+                    values, valid = batch.target(group)
+                    targets[group.name].add(values.cpu(), valid.cpu())
 
-            features = cache_features(
-                chosen,
-                train,
-                Path(cache) if cache is not None else work,
-                size=size,
-                grid=grid,
-                batch_size=batch_size,
-                workers=workers,
-                device=device,
-                skip_bad=skip_bad,
-                visit=visit,
-            )
+            folder = Path(settings.cache) if settings.cache is not None else work
+            features = cache_features(chosen, train, folder, settings, visit)
         fitted = []
-        for settings in heads:
-            for kind in kinds:
-                stored = targets[kind.name]
-                label = f"{settings.kind} head for {kind.name}"
-                held_out, fit, kept_out = hold_out(train, ids, stored, settings.validation, seed, label)
-                for reading, cached in zip(chosen, features, strict=True):
-                    if reading.design is None or not reading.design.channels:
+        for head in heads:
+            for group in groups:
+                stored = targets[group.name]
+                label = f"{head.kind} head for {group.name}"
+                held_out, fit, kept_out = hold_out(train, ids, stored, head.validation, settings.seed, label)
+                for participant, cached in zip(chosen, features, strict=True):
+                    if not participant.columns.channels:
                         continue
                     start = time.monotonic()
-                    material = Material(reading.design, cached, stored)
+                    material = Material(participant.columns, cached, stored)
                     # The seed is of the task alone, so that what else is trained changes nothing.
-                    task = f"{seed}:{settings.kind}:{kind.name}"
-                    session = _Session(material, kind, settings, fit, kept_out, task, device)
-                    networks = session.train(f"training the {label} on {short_name(reading.encoder.name)}")
-                    inputs, role = in_units(session.inputs, cached).to(device), roles[id(reading)]
-                    seconds = time.monotonic() - start
-                    fitted.append(FittedHead(reading, role, kind, settings.kind, networks, inputs, held_out, seconds))
+                    task = f"{settings.seed}:{head.kind}:{group.name}"
+                    run = _Training(material, group, head, fit, kept_out, task, settings.device)
+                    networks = run.train(f"training the {label} on {short_name(participant.encoder.name)}")
+                    inputs = in_units(run.inputs, cached).to(settings.device)
+                    candidate = head_candidate(participant, group, head.kind, networks, inputs)
+                    fitted.append(FittedHead(candidate, tuple(networks), held_out, time.monotonic() - start))
         return fitted
 
 
@@ -208,23 +191,23 @@ class _Trainee:
     history: list[Epoch] = field(default_factory=list)
 
 
-class _Session:
-    """Training of all networks of one encoder and one support, over the same batches."""
+class _Training:
+    """Training of all networks of one encoder and one target group, over the same batches."""
 
     def __init__(
         self,
         material: Material,
-        kind: Support,
+        group: TargetGroup,
         settings: HeadSettings,
         fit: Int[Tensor, "n"],
         held_out: Int[Tensor, "m"],
         seed: str,
         device: str,
     ) -> None:
-        self.material, self.kind, self.settings, self.device = material, kind, settings, device
+        self.material, self.group, self.settings, self.device = material, group, settings, device
         self.fit, self.held_out = fit, held_out
         self._seed = seed
-        self._order = torch.Generator().manual_seed(_number(seed))
+        self._order = torch.Generator().manual_seed(number(seed, bits=56))
         self.spread = material.spread(fit)
         self.inputs = material.standardise(fit, settings.frames, settings.cells, self._order)
 
@@ -247,10 +230,10 @@ class _Session:
         ]
 
     def _tasks(self) -> list[tuple[str, slice]]:
-        """Name and outputs of each network, in the order of the support's columns."""
-        tasks = [(one.name, self.kind.outputs[one.name]) for one in self.kind.features]
-        if self.kind.donors is not None:
-            tasks += [(f"control of {one.name}", self.kind.control(one.name)) for one in self.kind.features]
+        """Name and outputs of each network, in the order of the group's columns."""
+        tasks = [(one.name, self.group.outputs[one.name]) for one in self.group.features]
+        if self.group.control_targets is not None:
+            tasks += [(f"control of {one.name}", self.group.control(one.name)) for one in self.group.features]
         return tasks
 
     def _trainee(self, name: str, outputs: slice) -> _Trainee:
@@ -259,7 +242,7 @@ class _Session:
             raise UsageError(
                 f"The loss silog takes logarithms, and {name} has values down to {float(spread.low.min()):.3g}; use mse."
             )
-        seed = _number(f"{self._seed}:{name}")
+        seed = number(self._seed, name, bits=56)
         network = build_head(self.settings.kind, self.material.design.channels, spread, self.settings.sizes, seed)
         network = network.to(self.device)
         variance = max(float(spread.deviation.square().sum()), 1e-12)
@@ -319,11 +302,6 @@ class _Session:
             cells += int(valid.sum())
         widths = [trainee.outputs.stop - trainee.outputs.start for trainee in trainees]
         return list(torch.split(total / max(cells, 1), widths))
-
-
-def _number(text: str) -> int:
-    """A seed made of a name, the same on every machine."""
-    return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()[:7], "little")
 
 
 def _copy(network: nn.Module) -> dict[str, Tensor]:

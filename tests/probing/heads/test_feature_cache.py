@@ -19,12 +19,15 @@ from fathom.data.sources import load
 from fathom.data.transforms import fit
 from fathom.encoders.module import ModuleEncoder
 from fathom.errors import DataError, FathomError
-from fathom.probing.feature_cache import CachedFeatures, cache_features, identity, key, open_cache
-from fathom.probing.passes import Reading, images_of
-from fathom.sample import Sample
+from fathom.probing.heads.feature_cache import CachedFeatures, cache_features, key, open_cache
+from fathom.probing.moments_cache import identity
+from fathom.probing.participants import Participant, Role
+from fathom.probing.reading import Batch
+from fathom.probing.settings import ProbeSettings
 from tests.data.files import pairs, picture
 
 GRID, SIZE = (3, 4), (24, 32)
+SETTINGS = ProbeSettings(size=SIZE, grid=GRID, batch_size=4)
 
 
 class Two(nn.Module):
@@ -41,12 +44,19 @@ class Two(nn.Module):
         return self.coarse(self.fine(image * self.factor))
 
 
-def reading(network: nn.Module | None = None) -> Reading:
-    return Reading(ModuleEncoder("module:two", network or Two(), ("fine", "coarse"), nn.Identity(), SIZE))
+def reading(network: nn.Module | None = None) -> Participant:
+    encoder = ModuleEncoder("module:two", network or Two(), ("fine", "coarse"), nn.Identity(), SIZE)
+    return Participant(encoder, Role("encoder"))
 
 
-def cached(one: Reading, data: Dataset, folder: Path, **options: object) -> CachedFeatures:
-    (features,) = cache_features([one], data, folder, size=SIZE, grid=GRID, batch_size=4, **options)  # type: ignore[arg-type]
+def cached(
+    one: Participant,
+    data: Dataset,
+    folder: Path,
+    visit: Callable[[Batch], None] = lambda batch: None,
+    **changes: object,
+) -> CachedFeatures:
+    (features,) = cache_features([one], data, folder, SETTINGS.changed(changes), visit)
     return features
 
 
@@ -59,9 +69,10 @@ def data(tmp_path: Path) -> Dataset:
     return load(f"{pairs(tmp_path / 'pairs', scenes=5, views=2)}?depth-scale=1000")
 
 
-def computed(one: Reading, data: Dataset) -> list[Tensor]:
+def computed(one: Participant, data: Dataset) -> list[Tensor]:
     """Maps of all frames straight from the encoder, in float32."""
-    return one.place(images_of([fit(sample, SIZE) for sample in data], "cpu"), GRID)
+    frames = [fit(sample, SIZE) for sample in data]
+    return one.place(Batch(frames, frames, SETTINGS).images, GRID)
 
 
 def test_what_is_stored_is_what_the_encoder_gives_to_float16(data: Dataset, tmp_path: Path) -> None:
@@ -98,8 +109,8 @@ def test_a_second_run_encodes_one_frame_and_finds_the_same_bits(data: Dataset, t
     seen_before = network.seen
     visited: list[str] = []
 
-    def visit(samples: list[Sample]) -> None:
-        visited.extend(sample.id for sample in samples)
+    def visit(batch: Batch) -> None:
+        visited.extend(sample.id for sample in batch.samples)
 
     again = cached(reading(network), data, tmp_path, visit=visit)
     assert network.seen - seen_before == 1  # the witness
@@ -135,7 +146,7 @@ def swap(home: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [cut, flip, remove, garble, swap])
-def test_a_damaged_cache_is_made_afresh(
+def test_a_damaged_cache_is_made_again(
     data: Dataset, tmp_path: Path, damage: Callable[[Path], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "cache"
@@ -145,7 +156,7 @@ def test_a_damaged_cache_is_made_afresh(
     network = Two()
     assert content(cached(reading(network), data, folder)) == whole and network.seen >= len(data)
     assert "damaged" in capsys.readouterr().err
-    assert open_cache(folder, identity(reading().encoder, data, SIZE, GRID)) is not None
+    assert open_cache(folder, identity(reading().encoder, data, SETTINGS)) is not None
 
 
 def test_a_run_that_was_cut_off_leaves_no_cache(data: Dataset, tmp_path: Path) -> None:
@@ -154,7 +165,7 @@ def test_a_run_that_was_cut_off_leaves_no_cache(data: Dataset, tmp_path: Path) -
     cached(reading(), data, folder)
     home = next(folder.iterdir())
     (home / "meta.json").unlink()
-    assert open_cache(folder, identity(reading().encoder, data, SIZE, GRID)) is None
+    assert open_cache(folder, identity(reading().encoder, data, SETTINGS)) is None
 
 
 def test_a_changed_image_is_noticed(data: Dataset, tmp_path: Path) -> None:
@@ -166,21 +177,21 @@ def test_a_changed_image_is_noticed(data: Dataset, tmp_path: Path) -> None:
 
 
 def test_a_changed_depth_map_is_noticed_too(data: Dataset) -> None:
-    before = identity(reading().encoder, data, SIZE, GRID)
+    before = identity(reading().encoder, data, SETTINGS)
     path = data.frame(3).files[1]
     path.write_bytes(path.read_bytes() + b"x")
-    assert key(identity(reading().encoder, data, SIZE, GRID)) != key(before)
+    assert key(identity(reading().encoder, data, SETTINGS)) != key(before)
 
 
 def test_other_weights_layers_frames_and_sizes_have_other_keys(data: Dataset) -> None:
-    def key_of(one: Reading, part: Dataset = data, grid: tuple[int, int] = GRID) -> str:
-        return key(identity(one.encoder, part, SIZE, grid))
+    def key_of(one: Participant, part: Dataset = data, grid: tuple[int, int] = GRID) -> str:
+        return key(identity(one.encoder, part, SETTINGS.changed({"grid": grid})))
 
     changed = Two()
     with torch.no_grad():
         changed.coarse.bias[0] += 1e-6
-    narrower = Reading(ModuleEncoder("module:two", Two(), ("fine",), nn.Identity(), SIZE))
-    scaled = Reading(ModuleEncoder("module:two", Two(), ("fine", "coarse"), None, SIZE))
+    narrower = Participant(ModuleEncoder("module:two", Two(), ("fine",), nn.Identity(), SIZE), Role("encoder"))
+    scaled = Participant(ModuleEncoder("module:two", Two(), ("fine", "coarse"), None, SIZE), Role("encoder"))
     keys = [
         key_of(reading()),
         key_of(reading(changed)),
@@ -219,8 +230,9 @@ class Tuned(nn.Module):
         return self.out(maps)
 
 
-def tuned(**settings: float) -> Reading:
-    one = Reading(ModuleEncoder("module:tuned", Tuned(**settings), ("out",), nn.Identity(), SIZE))
+def tuned(**settings: float) -> Participant:
+    encoder = ModuleEncoder("module:tuned", Tuned(**settings), ("out",), nn.Identity(), SIZE)
+    one = Participant(encoder, Role("encoder"))
     one.encoder.module.seen = 0  # type: ignore[attr-defined]
     return one
 
@@ -264,7 +276,7 @@ def test_frames_that_cannot_be_read_are_left_out_when_asked(data: Dataset, tmp_p
         cached(reading(), data, tmp_path / "cache")
     features = cached(reading(), data, tmp_path / "cache", skip_bad=True)
     assert features.ids == tuple(id_ for index, id_ in enumerate(data.ids) if index != 2)
-    assert open_cache(tmp_path / "cache", identity(reading().encoder, data, SIZE, GRID)) is not None
+    assert open_cache(tmp_path / "cache", identity(reading().encoder, data, SETTINGS)) is not None
 
 
 def test_a_disk_that_cannot_hold_the_features_is_said_before_they_are_computed(
@@ -276,7 +288,7 @@ def test_a_disk_that_cannot_hold_the_features_is_said_before_they_are_computed(
 
 
 def test_unfinished_files_of_killed_runs_are_removed(data: Dataset, tmp_path: Path) -> None:
-    home = tmp_path / key(identity(reading().encoder, data, SIZE, GRID))
+    home = tmp_path / key(identity(reading().encoder, data, SETTINGS))
     home.mkdir()
     old, young = home / ".maps-0.abc.npy", home / ".maps-0.def.npy"
     old.write_bytes(b"x")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -10,7 +10,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from fathom.data.dataset import Dataset
-from fathom.probing.candidates import Candidate, best_layer, output_columns
+from fathom.features import Feature
+from fathom.probing.candidates import Candidate
 from fathom.sample import Intrinsics, Sample
 
 
@@ -40,11 +41,16 @@ def prediction_name(encoder: str, layer: str, role: str) -> str:
 
 @dataclass
 class Pictures:
-    """Collects the planned frames as the test pass meets them."""
+    """Collects the planned frames as the test pass meets them.
 
-    candidates: Sequence[Candidate]
+    Attributes:
+        wanted: ids of the frames.
+        shown: candidates of the first depth feature: candidate, feature, channel of its chosen layer, name.
+        frames: what was collected.
+    """
+
     wanted: frozenset[str]
-    rows: tuple[tuple[int, str, int, str], ...]
+    shown: tuple[tuple[Candidate, Feature, int, str], ...]
     frames: list[Picture] = field(default_factory=list)
 
     @staticmethod
@@ -55,33 +61,29 @@ class Pictures:
         first: dict[str, str] = {}
         for id_, scene in zip(test.ids, test.frame_scenes, strict=True):
             first.setdefault(scene, id_)
-        rows: list[tuple[int, str, int, str]] = []
-        for index, item in enumerate(candidates):
-            for one in item.kind.features:
-                if one.to_depth is not None:
-                    best = best_layer(item, one.name)
-                    column = output_columns(item, one.name, best).start
-                    name = prediction_name(item.encoder, item.layers[best].name, item.role.name)
-                    if all((one.name, name) != row[1::2] for row in rows):
-                        rows.append((index, one.name, column, name))
-                    break
-        shown = rows[0][1] if rows else ""
+        shown: dict[tuple[str, str], tuple[Candidate, Feature, int, str]] = {}
+        for item in candidates:
+            one = next((one for one in item.group.features if one.to_depth is not None), None)
+            if one is not None:
+                best = item.best(one.name)
+                name = prediction_name(item.encoder, item.layers[best].name, item.role.name)
+                channel = item.channels_of(one.name, best).start
+                shown.setdefault((one.name, name), (item, one, channel, name))
+        depth = next(iter(shown), ("", ""))[0]
         return Pictures(
-            candidates,
             frozenset(first[scene] for scene in picked),
-            tuple(row for row in rows if row[1] == shown),
+            tuple(entry for (feature, _), entry in shown.items() if feature == depth),
         )
 
-    def add(self, predicted: Sequence[Float[Tensor, "B _ h w"]], samples: Sequence[Sample]) -> None:
+    def add(self, predicted: Mapping[Candidate, Float[Tensor, "B _ h w"]], samples: Sequence[Sample]) -> None:
         """Keep what was planned of a batch."""
         for position, sample in enumerate(samples):
-            if sample.id not in self.wanted or not self.rows:
+            if sample.id not in self.wanted or not self.shown:
                 continue
             predictions = {}
-            for index, name, column, encoder in self.rows:
-                to_depth = next(one.to_depth for one in self.candidates[index].kind.features if one.name == name)
-                assert to_depth is not None
-                predictions[encoder] = to_depth(predicted[index][position, column]).cpu()
+            for item, one, channel, name in self.shown:
+                assert one.to_depth is not None
+                predictions[name] = one.to_depth(predicted[item][position, channel]).cpu()
             self.frames.append(
                 Picture(
                     sample.id,
@@ -93,10 +95,6 @@ class Pictures:
                     sample.intrinsics,
                 )
             )
-
-    @property
-    def encoders(self) -> tuple[str, ...]:
-        return tuple(row[3] for row in self.rows)
 
 
 def error_map(picture: Picture, encoder: str) -> Float[Tensor, "H W"]:

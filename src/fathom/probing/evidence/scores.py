@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from fathom.errors import UsageError
-from fathom.probing.candidates import Candidate, best_layer, output_columns
+from fathom.metrics.depth import metrics_of_rows
+from fathom.metrics.protocols import Protocol
+from fathom.probing.candidates import Candidate
 from fathom.sample import Sample
-
-if TYPE_CHECKING:
-    from fathom.metrics.protocols import Protocol
 
 METRICS = ("abs_rel", "delta1", "rmse")
 """What a probe reports at full resolution; `fathom evaluate` has the rest."""
 
 
 class DepthScores:
-    """Full-resolution metrics of each encoder's chosen layer, for every feature that can be turned into depth.
+    """Full-resolution metrics of each candidate's chosen layer, for every feature that can be turned into depth.
 
     The prediction on the grid is enlarged bilinearly to the frame's own depth map and scored under the protocol, image by
     image; the score is the mean over images.
@@ -30,28 +28,24 @@ class DepthScores:
     def __init__(self, candidates: Sequence[Candidate], protocol: Protocol) -> None:
         self.protocol = protocol
         self.refused = ""
-        self.keys: list[tuple[int, str, int]] = []
-        for index, item in enumerate(candidates):
-            for one in item.kind.features:
-                if one.to_depth is not None:
-                    column = output_columns(item, one.name, best_layer(item, one.name)).start
-                    self.keys.append((index, one.name, column))
-        self._candidates = candidates
-        self._sums = {name: torch.zeros(len(self.keys), dtype=torch.float64) for name in METRICS}
+        self._scored = [
+            (item, one, item.channels_of(one.name, item.best(one.name)).start)
+            for item in candidates
+            for one in item.group.features
+            if one.to_depth is not None
+        ]
+        self._sums = {name: torch.zeros(len(self._scored), dtype=torch.float64) for name in METRICS}
         self._images = 0
 
-    def add(self, predicted: Sequence[Float[Tensor, "B _ h w"]], originals: Sequence[Sample]) -> None:
+    def add(self, predicted: Mapping[Candidate, Float[Tensor, "B _ h w"]], originals: Sequence[Sample]) -> None:
         """Score a batch; a protocol that does not fit the data is noted once and scores nothing."""
-        from fathom.metrics.depth import metrics_of_rows
-
-        if not self.keys or self.refused:
+        if not self._scored or self.refused:
             return
         for position, original in enumerate(originals):
             maps = []
-            for index, name, column in self.keys:
-                to_depth = next(one.to_depth for one in self._candidates[index].kind.features if one.name == name)
-                assert to_depth is not None
-                maps.append(to_depth(predicted[index][position, column]).cpu())
+            for item, one, channel in self._scored:
+                assert one.to_depth is not None
+                maps.append(one.to_depth(predicted[item][position, channel]).cpu())
             try:
                 region = self.protocol.apply_rows(torch.stack(maps), original)
             except UsageError as error:
@@ -65,9 +59,9 @@ class DepthScores:
             self._images += 1
 
     def of(self, item: Candidate, feature: str) -> dict[str, float | None]:
-        """The metrics of one encoder and feature; empty where there are none."""
-        for position, (index, name, _) in enumerate(self.keys):
-            if self._candidates[index] is item and name == feature and self._images:
+        """The metrics of one candidate and feature; empty where there are none."""
+        for position, (scored, one, _) in enumerate(self._scored):
+            if scored is item and one.name == feature and self._images:
                 return {metric: float(self._sums[metric][position]) / self._images for metric in METRICS}
         return {}
 
@@ -76,7 +70,7 @@ class ClassScores:
     """Accuracy and mean intersection over union of the largest output, cell by cell, for class features."""
 
     def __init__(self) -> None:
-        self._confusion: dict[tuple[int, str, int], Float[Tensor, "C C"]] = {}
+        self._confusion: dict[tuple[Candidate, str, int], Float[Tensor, "C C"]] = {}
 
     def add(
         self,
@@ -85,22 +79,22 @@ class ClassScores:
         Y: Float[Tensor, "B q h w"],
         valid: Bool[Tensor, "B 1 h w"],
     ) -> None:
-        """Count a batch: the class of a cell is the one with the largest share."""
+        """Count a batch: the class of a cell is the one with the largest output."""
         inside = valid[:, 0]
-        for one in item.kind.features:
+        for one in item.group.features:
             if not one.classes:
                 continue
-            truth = Y[:, item.kind.outputs[one.name]].argmax(1)[inside]
+            truth = Y[:, item.group.outputs[one.name]].argmax(1)[inside]
             for position in range(len(item.layers)):
-                guess = predicted[:, output_columns(item, one.name, position)].argmax(1)[inside]
+                guess = predicted[:, item.channels_of(one.name, position)].argmax(1)[inside]
                 counts = torch.bincount(truth * one.channels + guess, minlength=one.channels**2)
-                key = (id(item), one.name, position)
                 table = counts.reshape(one.channels, one.channels).double().cpu()
+                key = (item, one.name, position)
                 self._confusion[key] = self._confusion.get(key, torch.zeros_like(table)) + table
 
     def of(self, item: Candidate, feature: str, position: int) -> dict[str, float | None]:
         """Accuracy, and mIoU over the classes that occur in truth or prediction."""
-        table = self._confusion.get((id(item), feature, position))
+        table = self._confusion.get((item, feature, position))
         if table is None or not float(table.sum()):
             return {}
         hits = table.diagonal()

@@ -6,7 +6,7 @@ A folder holds one sub-folder for each combination of data, encoder and settings
     FOLDER/<key>/meta.json        what it was made from, frame ids, shift and scale of each channel, checksums
 
 `meta.json` is written last, so a folder without it is no cache. A file that is cut short or altered fails its checksum and
-everything is made afresh; a changed image or depth file changes the data's fingerprint, and changed weights change the
+everything is made again; a changed image or depth file changes the data's fingerprint, and changed weights change the
 digest of the encoder, so neither finds the old folder. Changed code of an encoder is caught by a witness: its features of the
 first frame are computed again and compared with the stored ones.
 
@@ -31,23 +31,18 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from numpy.lib import format as npy
-from torch import Tensor, nn
+from torch import Tensor
 
 from fathom.atomic import atomic_path, write_json
 from fathom.data.dataset import Dataset
-from fathom.data.loading import Skipped, batches
-from fathom.encoders.base import Encoder
 from fathom.errors import DataError, FathomError
 from fathom.probing.linear.design import Design, Placed
-from fathom.probing.passes import Reading, images_of
-from fathom.progress import note, track
-from fathom.sample import Grid, Sample
-
-FORMAT = 1
-"""Raised when the layout of the files changes; an older cache is then not found."""
-
-WITNESS = 0.02
-"""How far features of the first frame may be from the stored ones, relative to 1 + |z|: float16 rounding is 40 times less."""
+from fathom.probing.moments_cache import WITNESS, identity
+from fathom.probing.participants import Participant
+from fathom.probing.reading import Batch, read_batches
+from fathom.probing.settings import ProbeSettings
+from fathom.progress import note
+from fathom.sample import Sample
 
 STALE = 86400.0
 """Seconds after which an unfinished file in a cache folder is taken to be left by a run that was killed."""
@@ -136,31 +131,6 @@ class CachedFeatures:
         return torch.cat(parts, 2) if parts else torch.zeros(len(index), len(cells), 0)
 
 
-def weights_digest(encoder: Encoder) -> str:
-    """SHA-256 of every parameter and buffer of the encoder's network and preprocessing; of nothing where it has none."""
-    digest = hashlib.sha256()
-    for part in ("module", "preprocess"):
-        network = getattr(encoder, part, None)
-        if isinstance(network, nn.Module):
-            for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
-                digest.update(f"{part}.{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-                digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def identity(encoder: Encoder, train: Dataset, size: Grid, grid: Grid) -> dict[str, Any]:
-    """All that cached features depend on, but for the code that computes them."""
-    return {
-        "format": FORMAT,
-        "data": train.fingerprint(),
-        "encoder": encoder.name,
-        "layers": list(encoder.layers),
-        "weights": weights_digest(encoder),
-        "size": list(size),
-        "grid": list(grid),
-    }
-
-
 def key(made_from: dict[str, Any]) -> str:
     """Name of the sub-folder of an `identity`."""
     return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode("utf-8", "surrogateescape")).hexdigest()[:16]
@@ -178,7 +148,7 @@ def open_cache(folder: Path, made_from: dict[str, Any]) -> CachedFeatures | None
         maps = [None if name is None else _verified(home / name, meta["crc32"][name]) for name in meta["maps"]]
         return CachedFeatures(tuple(meta["ids"]), torch.tensor(meta["shift"]), torch.tensor(meta["scale"]), tuple(maps))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        note(f"{home}: the cached features are damaged ({error}) and are made afresh.")
+        note(f"{home}: the cached features are damaged ({error}) and are made again.")
         return None
 
 
@@ -206,7 +176,7 @@ class _Writer:
     def add(self, placed: Placed, samples: Sequence[Sample]) -> None:
         """Store a batch; the first fixes shift, scale and shapes.
 
-        Raises `FathomError` naming the frame whose features are not finite, or too large for float16.
+        Raises `FathomError` naming the frame whose features are too large for float16.
         """
         placed = [z.cpu() for z in placed]
         if not self._rows:
@@ -243,11 +213,6 @@ class _Writer:
 
     def _refuse(self, z: Tensor, stored: Tensor, samples: Sequence[Sample]) -> None:
         for index, sample in enumerate(samples):
-            if not torch.isfinite(z[index]).all():
-                raise FathomError(
-                    f"Encoder {self.name} gave NaN or infinity for frame {sample.id}; "
-                    "check its weights and the normalisation of its input."
-                )
             if not torch.isfinite(stored[index]).all():
                 raise FathomError(
                     f"Encoder {self.name} gave a value of {float(z[index].abs().max()):.3g} for frame {sample.id}, too far from "
@@ -291,62 +256,52 @@ def check_space(folder: Path, needed: int) -> None:
 
 
 def cache_features(
-    readings: Sequence[Reading],
+    participants: Sequence[Participant],
     train: Dataset,
     folder: Path,
-    *,
-    size: Grid,
-    grid: Grid,
-    batch_size: int = 16,
-    workers: int = 0,
-    device: str = "cpu",
-    skip_bad: bool = False,
-    visit: Callable[[Sequence[Sample]], None] = lambda samples: None,
+    settings: ProbeSettings,
+    visit: Callable[[Batch], None] = lambda batch: None,
 ) -> list[CachedFeatures]:
-    """Features of all frames of `train`, for each reading: those in `folder` where they are of these very data, encoder
+    """Features of all frames of `train`, for each participant: those in `folder` where they are of these very data, encoder
     and settings, else made now, all of them in one pass over the frames.
 
     Args:
-        readings: encoders, opened; their designs are fixed by the first batch if they are not yet.
+        participants: their designs are fixed by the first batch if they are not yet.
         train: the frames.
         folder: of the cache.
-        size, grid: input size and grid of the probe.
-        batch_size, workers, device, skip_bad: as for `fathom.probe`; none of them changes what is stored by more than rounding.
-        visit: called with every batch of frames at the input size, in order, whether or not encoders still need them.
+        settings: of the run; beyond size and grid they change what is stored by no more than rounding.
+        visit: called with every batch of frames, in order, whether or not encoders still need them.
 
     Raises:
         FathomError: an encoder gives NaN, infinity or values beyond float16 (the frame is named).
         DataError: a frame cannot be read, or the disk is full.
     """
-    identities = [identity(reading.encoder, train, size, grid) for reading in readings]
+    identities = [identity(participant.encoder, train, settings) for participant in participants]
     found = [open_cache(folder, made_from) for made_from in identities]
-    writers: list[_Writer | None] = [None] * len(readings)
+    writers: list[_Writer | None] = [None] * len(participants)
     seen: list[str] = []
-    skipped = Skipped() if skip_bad else None
-    stream = batches(train, size, batch_size=batch_size, workers=workers, skipped=skipped)
     wanted = "reading targets" if all(found) else "storing features"
     with ExitStack() as files:
-        for pairs in track(stream, f"{wanted} of {len(train)} frames", total=-(-len(train) // batch_size)):
-            samples = [sample for sample, _ in pairs]
-            visit(samples)
-            for index, reading in enumerate(readings):
+        for batch in read_batches(train, settings, f"{wanted} of {len(train)} frames"):
+            visit(batch)
+            for index, participant in enumerate(participants):
                 cached, writer = found[index], writers[index]
                 if cached is not None and seen:
                     continue
-                placed = reading.place(images_of(samples[:1] if cached is not None else samples, device), grid)
                 if cached is not None:
-                    if _agrees(cached, reading, placed, samples[0].id):
+                    first = Batch(batch.samples[:1], batch.originals[:1], settings)
+                    seen_now = first.features(participant)
+                    if _agrees(cached, participant.columns, seen_now, batch.samples[0].id):
                         continue
-                    note(
-                        f"The cached features of {reading.encoder.name} are not what it gives now; they are made afresh."
-                    )
+                    name = participant.encoder.name
+                    note(f"The cached features of {name} are not what it gives now; they are made again.")
                     found[index] = None
-                    placed = reading.place(images_of(samples, device), grid)
+                placed = batch.features(participant, keep=False)
                 if writer is None:
-                    writer = _Writer(folder, identities[index], len(train), reading.encoder.name, files)
+                    writer = _Writer(folder, identities[index], len(train), participant.encoder.name, files)
                     writers[index] = writer
-                writer.add(placed, samples)
-            seen.extend(sample.id for sample in samples)
+                writer.add(placed, batch.samples)
+            seen.extend(sample.id for sample in batch.samples)
     if not seen:
         raise FathomError(f"{train.source.location}: no training frame can be read; nothing can be cached.")
     results = []
@@ -361,10 +316,8 @@ def cache_features(
     return results
 
 
-def _agrees(cached: CachedFeatures, reading: Reading, placed: Placed, first: str) -> bool:
+def _agrees(cached: CachedFeatures, design: Design, placed: Placed, first: str) -> bool:
     """Whether the encoder still gives what is stored of the first frame."""
-    design = reading.design
-    assert design is not None
     native = [None if z is None else z.shape[1:] for z in cached.maps]
     if cached.ids[:1] != (first,) or native != [tuple(z.shape[1:]) if z.shape[1] else None for z in placed]:
         return False

@@ -1,0 +1,91 @@
+"""From moments to candidates: every probe in closed form, and what is fitted in addition to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+from fathom.data.dataset import Dataset
+from fathom.errors import FathomError
+from fathom.mean_map import MeanMap
+from fathom.probing.candidates import Candidate, Layer, linear_probes, mean_map_candidate
+from fathom.probing.evidence.information import WIDE
+from fathom.probing.heads.training import train_heads
+from fathom.probing.linear.banded import BANDED, banded_ridge
+from fathom.probing.linear.ridge import Chosen, cross_validate
+from fathom.probing.participants import ALL, Participant
+from fathom.probing.plan import Blocks
+from fathom.probing.settings import ProbeSettings
+from fathom.probing.targets import TargetGroup
+from fathom.progress import track
+
+
+def check_targets(groups: Sequence[TargetGroup], mean_maps: Mapping[str, MeanMap], train: Dataset) -> None:
+    """Raise where there is nothing to learn: no valid cell, or one value everywhere."""
+    for group in groups:
+        average = mean_maps.get(group.name)
+        if average is None or not float(average.counts.sum()):
+            raise FathomError(
+                f"{train.source.location}: no training frame has a valid cell of {group.name}; nothing can be probed."
+            )
+        spread = average.variance() > 1e-12 * average.mean().square()
+        for one in group.features:
+            if not bool(spread[group.outputs[one.name]].any()):
+                raise FathomError(
+                    f"{train.source.location}: {one.name} has the same value in every valid cell of the training frames; "
+                    "there is nothing for a probe to explain."
+                )
+
+
+def fit_probes(
+    participants: Sequence[Participant],
+    groups: Sequence[TargetGroup],
+    mean_maps: Mapping[str, MeanMap],
+    train: Dataset,
+    blocks: Blocks,
+    settings: ProbeSettings,
+) -> list[Candidate]:
+    """The mean maps, the linear probes of every participant, and heads where they were asked for."""
+    check_targets(groups, mean_maps, train)
+    maps = [mean_map_candidate(mean_maps[group.name], group, blocks.folds, settings.device) for group in groups]
+    pairs = [(participant, group) for participant in participants for group in groups]
+    probes = [solve(participant, group, blocks, settings) for participant, group in track(pairs, "solving probes")]
+    encoders = [participant for participant in participants if participant.role.name == "encoder"]
+    return [*maps, *probes, *train_heads(encoders, groups, train, settings)]
+
+
+def solve(participant: Participant, group: TargetGroup, blocks: Blocks, settings: ProbeSettings) -> Candidate:
+    """Every layer's linear probe of one participant and one target group."""
+    moments, columns = participant.moments[group.name], participant.layers
+    layers, chosen = [], {}
+    for name, part in columns.items():
+        chosen[name] = cross_validate(moments.select(part), blocks.folds, settings.penalties, group.ties)
+        layers.append(_layer(name, part, chosen[name]))
+    if _wants_bands(participant, settings):
+        own = {name: part for name, part in columns.items() if name != ALL}
+        found = banded_ridge(moments, blocks.folds, own, chosen[ALL], group.ties)
+        bands = dict(zip(own, found.penalties, strict=True))
+        layers.append(_layer(BANDED, columns[ALL], found.chosen, bands))
+    return linear_probes(participant, group, layers, settings.device)
+
+
+def _wants_bands(participant: Participant, settings: ProbeSettings) -> bool:
+    """Whether the concatenation also gets a penalty for each layer; the controls get what their encoder gets."""
+    columns = participant.layers
+    if ALL not in columns or participant.role.name not in ("encoder", "random", "permuted"):
+        return False
+    return settings.banded if settings.banded is not None else columns[ALL].stop <= WIDE
+
+
+def _layer(name: str, columns: slice, fit: Chosen, bands: Mapping[str, Tensor] | None = None) -> Layer:
+    return Layer(
+        name,
+        columns.stop - columns.start,
+        fit.probe.penalty,
+        fit.cv_mse,
+        fit.train_mse,
+        bands,
+        columns=columns,
+        probe=fit.probe,
+    )
