@@ -11,85 +11,39 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from fathom.atomic import write_json
-from fathom.data.dataset import Dataset
-from fathom.data.loading import batches, readable
 from fathom.data.sources import load
-from fathom.data.transforms import fit
-from fathom.encoders import open_encoder
-from fathom.features import feature
-from fathom.probing.candidates import Candidate, FittedProbe, ReadBatch, Role
+from fathom.metrics.protocols import PROTOCOLS
+from fathom.probing.candidates import Candidate
+from fathom.probing.fit import fit_probes
 from fathom.probing.heads.fitted import FittedHead
-from fathom.probing.heads.training import HeadSettings, train_heads
-from fathom.probing.linear.ridge import cross_validate
-from fathom.probing.passes import (
-    Reading,
-    Support,
-    add_errors,
-    empty_errors,
-    images_of,
-    most_blocks,
-    supports,
-    train_pass,
-)
-from fathom.probing.plan import default_grid, default_size, plan_blocks
-from fathom.probing.targets import donor_positions
+from fathom.probing.heads.training import HeadSettings, fit_heads
+from fathom.probing.passes import measuring_pass, training_pass
+from fathom.probing.probe import plan
+from fathom.probing.settings import ProbeSettings
 from fathom.progress import set_quiet
-from fathom.sample import Grid
 from fathom.statistics import loss_interval
 
-BATCH, DONORS, FOLDS = 16, 32, 5
 
-
-def linear(reading: Reading, kind: Support, train: Dataset, size: Grid, grid: Grid) -> tuple[FittedProbe, Any]:
-    """The exact probe of every layer, and the mean of the training targets."""
-    reading.place(images_of([fit(train[0], size)], "cpu"), grid)
-    assert reading.design is not None
-    blocks = plan_blocks(train, most_blocks(reading.design.channels, len(train.scenes), 1, 1), FOLDS, 0)
-    ordered = train.subset(blocks.order(train))
-    stream = ([sample for sample, _ in pairs] for pairs in batches(ordered, size, batch_size=BATCH))
-    means = train_pass(stream, [reading], [kind], grid, blocks, "cpu")
-    moments = reading.moments[kind.name]
-    chosen = {
-        layer: cross_validate(moments.select(columns), blocks.folds, tie=kind.ties)
-        for layer, columns in reading.layers.items()
-    }
-    return FittedProbe(reading, kind, Role("encoder"), chosen, "cpu"), means[kind.name].mean()
-
-
-def measure(
-    candidates: Sequence[Candidate], kind: Support, test: Dataset, size: Grid, grid: Grid, reading: Reading, mean: Any
-) -> list[list[dict[str, Any]]]:
-    """For each candidate and layer: test MSE of the support's first feature with its interval, R² of it and of the control."""
-    scenes = {scene: index for index, scene in enumerate(test.scenes)}
-    sums = [empty_errors(len(scenes), len(c.layers), len(c.layers[0].penalty)) for c in candidates]
-    for pairs in batches(test, size, batch_size=BATCH):
-        samples = [sample for sample, _ in pairs]
-        placed = {id(reading): reading.place(images_of(samples, "cpu"), grid)}
-        Y, valid = kind.targets(samples, grid)
-        batch = ReadBatch(samples, samples, placed, {kind.name: (Y, valid)})
-        for candidate, errors in zip(candidates, sums, strict=True):
-            add_errors(errors, candidate.predict(batch), Y, valid, mean, [scenes[sample.scene] for sample in samples])
-    name = kind.features[0].name
-    own, control = kind.outputs[name], kind.control(name)
-    found = []
-    for errors in sums:
-        rows = []
-        for layer in range(errors.squared.shape[1]):
-            squared, cells = errors.squared[:, layer, own].sum(1).numpy(), errors.cells.numpy()
-            interval = loss_interval(squared, cells)
-            rows.append({
-                "test_mse": float(squared.sum() / cells.sum()),
-                "interval": [float(interval.low), float(interval.high)],
-                "r2": 1 - float(squared.sum() / errors.target[:, own].sum()),
-                "control_r2": 1 - float(errors.squared[:, layer, control].sum() / errors.target[:, control].sum()),
-            })  # fmt: skip
-        found.append(rows)
-    return found
+def numbers(item: Candidate) -> list[dict[str, Any]]:
+    """For each layer: test MSE of the group's first feature with its interval, R² of it and of the control."""
+    name, errors = item.group.features[0].name, item.sums
+    own, control = item.group.outputs[name], item.group.control(name)
+    rows = []
+    for layer in range(errors.squared.shape[1]):
+        squared, cells = errors.squared[:, layer, own].sum(1).numpy(), errors.cells.numpy()
+        interval = loss_interval(squared, cells)
+        rows.append({
+            "test_mse": float(squared.sum() / cells.sum()),
+            "interval": [float(interval.low), float(interval.high)],
+            "r2": 1 - float(squared.sum() / errors.target[:, own].sum()),
+            "control_r2": 1 - float(errors.squared[:, layer, control].sum() / errors.target[:, control].sum()),
+        })  # fmt: skip
+    return rows
 
 
 def main() -> None:
@@ -105,41 +59,41 @@ def main() -> None:
     options = parser.parse_args()
     set_quiet(True)
     train, test = load(options.data).split(0.25, 0)
-    size = default_size(train[0].image_size)
-    grid = default_grid(size)
-    reading = Reading(open_encoder(options.encoder, size=size))
-    kind = supports([feature(options.feature, train)])[0]
-    frames = [fit(sample, size) for sample in readable(train, donor_positions(train, DONORS, 0), False)]
-    kind = kind.with_donors(frames, grid, 0)
+    settings = ProbeSettings(baselines=(), controls=0, banded=False, label_curve=False, pictures=0)
+    run = plan(options.encoder, options.feature, train, test, None, settings)
+    settings = run.settings
     print(f"{len(train)} training frames of {len(train.scenes)} scenes, {len(test)} test frames of {len(test.scenes)}")
 
     start = time.process_time()
-    probe, mean = linear(reading, kind, train, size, grid)
+    mean_maps = training_pass(run.participants, run.groups, train, run.blocks, settings, [])
+    probe = fit_probes(run.participants, run.groups, mean_maps, train, run.blocks, settings)[-1]
     print(f"linear: {time.process_time() - start:.0f} processor seconds with reading", flush=True)
     heads: list[tuple[FittedHead, float]] = []
     with tempfile.TemporaryDirectory() as temporary:
+        cache = str(options.cache or temporary)
         for name in options.head or ["mlp", "bins"]:
             for seed in options.seeds:
                 start = time.process_time()
-                (head,) = train_heads(
-                    [reading], {id(reading): Role("encoder")}, [kind], train, [HeadSettings(name, options.loss)],
-                    size=size, grid=grid, seed=seed, cache=options.cache or Path(temporary),
-                )  # fmt: skip
+                of_head = [HeadSettings(name, options.loss)]
+                own = replace(settings, seed=seed, cache=cache)
+                (head,) = fit_heads(run.participants, run.groups, train, of_head, own)
                 heads.append((head, time.process_time() - start))
                 print(f"{name}, seed {seed}: {heads[-1][1]:.0f} processor seconds with reading", flush=True)
-    measured = measure([probe, *(head for head, _ in heads)], kind, test, size, grid, reading, mean)
+    candidates = [probe, *(head.candidate for head, _ in heads)]
+    means = {name: average.mean() for name, average in mean_maps.items()}
+    measuring_pass(candidates, [], means, test, PROTOCOLS[str(settings.protocol)], settings, [])
     rows: list[dict[str, Any]] = [
         {"head": f"linear:{layer.name}", "parameters": layer.channels + 1, "train_mse": float(layer.train_mse[0]),
-         "cv_mse": float(layer.cv_mse[0]), **numbers}
-        for layer, numbers in zip(probe.layers, measured[0], strict=True)
+         "cv_mse": float(layer.cv_mse[0]), **found}
+        for layer, found in zip(probe.layers, numbers(probe), strict=True)
     ]  # fmt: skip
-    for (head, seconds), (numbers,) in zip(heads, measured[1:], strict=True):
-        own, control = head.networks
+    for head, seconds in heads:
+        trained, control = head.networks
         rows.append({
-            "head": head.layers[0].name, "parameters": head.parameters, "train_mse": float(own.train_mse.sum()),
-            "validation_mse": float(own.validation_mse.sum()), "control_train_mse": float(control.train_mse.sum()),
-            "epochs": [len(own.history), len(control.history)], "best": [own.best, control.best], **numbers,
-            "processor_seconds": seconds,
+            "head": head.candidate.layers[0].name, "parameters": head.parameters,
+            "train_mse": float(trained.train_mse.sum()), "validation_mse": float(trained.validation_mse.sum()),
+            "control_train_mse": float(control.train_mse.sum()), "epochs": [len(trained.history), len(control.history)],
+            "best": [trained.best, control.best], **numbers(head.candidate)[0], "processor_seconds": seconds,
         })  # fmt: skip
     for row in rows:
         print(

@@ -126,13 +126,13 @@ class Design:
 
     def __init__(self, name: str, grid: Grid, maps: Mapping[str, Float[Tensor, "B _ _ _"]]) -> None:
         self.name, self.grid = name, grid
-        self._shapes = {layer: tuple(z.shape[1:]) for layer, z in maps.items()}
+        self.shapes = {layer: tuple(z.shape[1:]) for layer, z in maps.items()}
         cells = grid[0] * grid[1]
         fine = {
-            layer for layer, (_, h, w) in self._shapes.items() if h * w >= COARSE * cells or h > grid[0] or w > grid[1]
+            layer for layer, (_, h, w) in self.shapes.items() if h * w >= COARSE * cells or h > grid[0] or w > grid[1]
         }
         by_native: dict[Grid, list[tuple[str, int]]] = {}
-        for layer, (channels, h, w) in self._shapes.items():
+        for layer, (channels, h, w) in self.shapes.items():
             by_native.setdefault(grid if layer in fine else (h, w), []).append((layer, channels))
         by_native.setdefault(grid, [])
         ordered = [grid, *sorted((g for g in by_native if g != grid), reverse=True)]
@@ -148,11 +148,11 @@ class Design:
         )
         self._resample = {
             layer: (
-                resampling_weights(grid[0], self._shapes[layer][1]).to(device),
-                resampling_weights(grid[1], self._shapes[layer][2]).to(device),
+                resampling_weights(grid[0], self.shapes[layer][1]).to(device),
+                resampling_weights(grid[1], self.shapes[layer][2]).to(device),
             )
             for layer in fine
-            if self._shapes[layer][1:] != grid
+            if self.shapes[layer][1:] != grid
         }
         self.slices: dict[str, slice] = {}
         start = 0
@@ -167,7 +167,7 @@ class Design:
 
         Raises `FathomError` when a layer's shape is not what it was in the first batch.
         """
-        for layer, shape in self._shapes.items():
+        for layer, shape in self.shapes.items():
             got = tuple(maps[layer].shape[1:])
             if got != shape:
                 raise FathomError(
