@@ -130,25 +130,29 @@ class Candidate:
 
 
 def linear_probes(participant: Participant, group: TargetGroup, layers: Sequence[Layer], device: str) -> Candidate:
-    """The candidate of an encoder's linear probes, X w + b of every layer.
+    """The candidate of an encoder's linear probes: X w + b of every layer, clipped to the range of the training targets.
 
     All layers are one matrix, zero outside each layer's columns: one product a batch. It acts about the moments' shift, since
     float32 products of small differences keep the digits that large offsets would cost.
     """
     design, shift = participant.columns, participant.moments[group.name].shift_x
-    blocks, biases = [], []
+    blocks, biases, lows, highs = [], [], [], []
     for layer in layers:
         assert layer.probe is not None and layer.columns is not None
         block = torch.zeros(design.channels, layer.probe.weight.shape[1], dtype=torch.float64)
         block[layer.columns] = layer.probe.weight
         blocks.append(block)
         biases.append(layer.probe.bias)
+        lows.append(layer.probe.low)
+        highs.append(layer.probe.high)
     weight = torch.cat(blocks, 1)
     bias = torch.cat(biases) + shift @ weight
     weight, bias = weight.float().to(device), bias.float().to(device)
+    low, high = (torch.cat(ends).float().to(device)[:, None, None] for ends in (lows, highs))
 
     def predict(batch: Batch) -> Float[Tensor, "B _ h w"]:
-        return design.predict(design.centre(batch.features(participant), shift), weight, bias)
+        linear = design.predict(design.centre(batch.features(participant), shift), weight, bias)
+        return torch.minimum(torch.maximum(linear, low), high)
 
     return Candidate(participant.encoder.name, participant.role, group, tuple(layers), predict, participant)
 

@@ -33,6 +33,7 @@ from fathom.probing.participants import Participant, check_fair, open_participan
 from fathom.probing.passes import measuring_pass, training_pass
 from fathom.probing.plan import STRIDE, Blocks, default_grid, default_size, most_blocks, plan_blocks
 from fathom.probing.reading import Batch
+from fathom.probing.saved import SavedProbes, saved_probes
 from fathom.probing.settings import ProbeSettings
 from fathom.probing.targets import TargetGroup, target_groups, with_control_task
 from fathom.probing.upper_bound import open_upper_bound, upper_bounds
@@ -138,6 +139,13 @@ def probe(
         notes=notes,
         verdicts=[item.to_json() for item in decided],
         pictures=pictures.frames,
+        probes=SavedProbes(
+            settings.input_size,
+            settings.cells,
+            run.train.scenes,
+            {"location": run.train.source.location, "fingerprint": run.train.fingerprint()},
+            saved_probes(candidates),
+        ),
         extra=extra,
     )
 

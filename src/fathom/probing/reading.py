@@ -66,7 +66,7 @@ class Batch:
         return self._targets[group.name]
 
 
-def check_finite(name: str, maps: Sequence[Float[Tensor, "B _ h w"]], samples: Sequence[Sample]) -> None:
+def check_finite(name: str, maps: Placed, samples: Sequence[Sample]) -> None:
     """Raise `FathomError` where a feature map holds NaN or infinity; sums are looked at first, since they are cheap."""
     for z in maps:
         if not torch.isfinite(z.sum()):

@@ -142,7 +142,7 @@ class SavedProbes:
         """Write both files into folder `out`, the tensors first, so that a record never stands without what it describes."""
         folder = Path(out)
         tensors = {
-            f"{index}.{part}": getattr(item, part).detach().cpu().double().contiguous()
+            f"{index}.{part}": getattr(item, part).detach().cpu().double().clone(memory_format=torch.contiguous_format)
             for index, item in enumerate(self.probes)
             for part in PARTS
         }
@@ -157,7 +157,9 @@ class SavedProbes:
             train_scenes=self.train_scenes,
             checksum=hashlib.sha256(content).hexdigest(),
             probes=tuple(
-                _Entry(item.encoder, item.role, item.layer, item.feature, item.unit, item.chosen, item.penalty, item.layers)
+                _Entry(
+                    item.encoder, item.role, item.layer, item.feature, item.unit, item.chosen, item.penalty, item.layers
+                )
                 for item in self.probes
             ),
         )
@@ -210,13 +212,18 @@ def load_probes(run: str | Path) -> SavedProbes:
         raise DataError(path, f"is no record of probes ({error})", "run the probe again") from error
     if record.schema_version != SCHEMA_VERSION:
         raise DataError(
-            path, f"has schema version {record.schema_version}, this fathom reads {SCHEMA_VERSION}", "run the probe again"
+            path,
+            f"has schema version {record.schema_version}, this fathom reads {SCHEMA_VERSION}",
+            "run the probe again",
         )
     if hashlib.sha256(content).hexdigest() != record.checksum:
         raise DataError(path.parent / TENSORS, "is torn, altered, or of another run", "run the probe again")
     try:
         tensors = load_tensors(content)
-        probes = [_probe(entry, {part: tensors[f"{index}.{part}"] for part in PARTS}) for index, entry in enumerate(record.probes)]
+        probes = [
+            _probe(entry, {part: tensors[f"{index}.{part}"] for part in PARTS})
+            for index, entry in enumerate(record.probes)
+        ]
     except (SafetensorError, KeyError, ValueError) as error:
         raise DataError(path.parent / TENSORS, f"does not fit {RECORD} ({error})", "run the probe again") from error
     return SavedProbes(record.size, record.grid, record.train_scenes, record.train, tuple(probes))
@@ -230,8 +237,10 @@ def _probe(entry: _Entry, tensors: Mapping[str, Tensor]) -> SavedProbe:
     for part, shape in shapes.items():
         if tuple(tensors[part].shape) != shape or not torch.isfinite(tensors[part]).all():
             raise ValueError(f"{part} of {entry.encoder} at {entry.layer}")
-    own = {name: getattr(entry, name) for name in entry.__dataclass_fields__}
-    return SavedProbe(**own, **tensors)
+    return SavedProbe(
+        entry.encoder, entry.role, entry.layer, entry.feature, entry.unit, entry.chosen, entry.penalty, entry.layers,
+        tensors["weight"], tensors["bias"], tensors["shift"], tensors["low"], tensors["high"],
+    )  # fmt: skip
 
 
 def saved_probes(candidates: Sequence[Candidate]) -> tuple[SavedProbe, ...]:
@@ -259,10 +268,15 @@ def _saved(item: Candidate, position: int, feature: str, unit: str) -> SavedProb
         unit=unit,
         chosen=position == item.best(feature),
         penalty=float(layer.penalty[outputs][0]),
-        layers=tuple(LayerShape(name, design.shapes[name]) for name in inside),
+        layers=tuple(_shape(name, design) for name in inside),
         weight=probe.weight[:, outputs],
         bias=probe.bias[outputs],
         shift=participant.moments[item.group.name].shift_x[columns],
         low=probe.low[outputs],
         high=probe.high[outputs],
     )
+
+
+def _shape(layer: str, design: Design) -> LayerShape:
+    channels, height, width = design.shapes[layer]
+    return LayerShape(layer, (channels, height, width))

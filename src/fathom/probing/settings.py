@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -63,14 +63,6 @@ class ProbeSettings:
     cache: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("size", "grid", "baselines", "penalties", "heads", "cues"):
-            value = getattr(self, name)
-            if isinstance(value, Iterable):
-                if isinstance(value, str):
-                    raise UsageError(f"'{name}' is a sequence, not the text '{value}'.")
-                object.__setattr__(self, name, tuple(value))
-        if self.cache is not None:
-            object.__setattr__(self, "cache", str(Path(self.cache)))
         for name in ("size", "grid"):
             pair = getattr(self, name)
             if pair is not None and not (len(pair) == 2 and all(isinstance(side, int) and side > 0 for side in pair)):
@@ -82,12 +74,12 @@ class ProbeSettings:
             raise UsageError("'penalties' are one or more finite values above 0.")
 
     def changed(self, changes: Mapping[str, Any]) -> ProbeSettings:
-        """The same settings with some of them changed, by name."""
+        """The same settings with some of them changed, by name; lists become tuples, and paths text."""
         known = [item.name for item in fields(self)]
         for name in changes:
             if name not in known:
                 raise UsageError(f"A probe has no setting '{name}'{nearest(name, known)}.")
-        return replace(self, **changes)
+        return replace(self, **{name: _plain(value) for name, value in changes.items()})
 
     @property
     def input_size(self) -> Grid:
@@ -100,3 +92,9 @@ class ProbeSettings:
         """The grid of a run that is planned."""
         assert self.grid is not None
         return self.grid
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value

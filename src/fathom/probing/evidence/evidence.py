@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from fathom.probing.evidence.pictures import Picture
+    from fathom.probing.saved import SavedProbes
 
 STYLES = {"baseline": "dim", "random": "dim", "permuted": "dim", "upper_bound": "green"}
 """How a row of each role is printed; the encoders stand out."""
@@ -109,6 +110,7 @@ class Evidence:
         notes: what a reader should know, such as frames left out.
         verdicts: see `fathom.probing.evidence.verdict`; empty where none was asked for.
         pictures: test frames with every encoder's prediction; not in the JSON.
+        probes: the fitted linear probes, saved beside the JSON; see `fathom.probing.saved`.
         extra: keys of the JSON that this version does not know, kept.
     """
 
@@ -124,6 +126,7 @@ class Evidence:
     notes: list[str] = field(default_factory=list)
     verdicts: list[dict[str, Any]] = field(default_factory=list)
     pictures: list[Picture] = field(default_factory=list, repr=False)
+    probes: SavedProbes | None = field(default=None, repr=False)
     extra: dict[str, Any] = field(default_factory=dict)
 
     def row(self, encoder: str, feature: str = "depth", layer: str | None = None) -> Row:
@@ -167,8 +170,10 @@ class Evidence:
         }
 
     def save(self, out: str | Path) -> Path:
-        """Write ``evidence.json`` into folder `out`, whole or not at all; returns its path."""
+        """Write ``evidence.json`` into folder `out`, whole or not at all, and the fitted probes beside it; returns its path."""
         path = Path(out) / "evidence.json"
+        if self.probes is not None:
+            self.probes.save(out)
         write_json(path, self.to_json())
         return path
 
