@@ -22,9 +22,9 @@ from fathom.data.dataset import Dataset, Frame
 from fathom.data.sources import load
 from fathom.data.transforms import fit
 from fathom.encoders import open_encoder
-from fathom.probing.settings import BASELINES
 from fathom.probing.plan import default_size
 from fathom.probing.probe import probe
+from fathom.probing.settings import BASELINES
 from fathom.progress import set_quiet
 from fathom.sample import Batch, Sample
 
