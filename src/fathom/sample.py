@@ -79,6 +79,7 @@ class Sample:
         normals: unit surface normals in camera coordinates (x right, y down, z forward), ``(3, h, w)``, zero where
             unknown, or None.
         pose: camera-to-world, ``(4, 4)`` float32, or None.
+        timestamp: seconds on the recording's clock, or None.
         target: any other map to probe for, ``(C, H', W')`` float32 of the same view at a resolution of its own, NaN where
             unknown, or None. `fathom.data.transforms.fit` leaves its resolution alone.
     """
@@ -93,6 +94,7 @@ class Sample:
     normals: Float[Tensor, "3 h w"] | None = None
     pose: Float[Tensor, "4 4"] | None = None
     target: Float[Tensor, "C a b"] | None = None
+    timestamp: float | None = None
 
     @property
     def image_size(self) -> Grid:

@@ -100,7 +100,7 @@ def test_millimetres_read_as_metres_are_warned_of(tmp_path: Path, capsys: pytest
     root = pairs(tmp_path / "d", scenes=12, views=1)
     assert main(["probe", f"{root}?depth-scale=1.0001", "-o", str(tmp_path / "out"), "--grid", "3x4", "-q"]) == 0
     said = capsys.readouterr().err
-    assert "warning: " in said and "give --depth-scale 1000" in said and said.count("warning") == 3
+    assert "warning: " in said and "give 'PATH?depth-scale=1000'" in said and said.count("warning") == 3
 
 
 def test_interrupt_leaves_no_half_written_file(tmp_path: Path) -> None:

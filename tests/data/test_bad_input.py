@@ -310,7 +310,7 @@ def test_millimetres_read_as_metres_are_warned_of_once_a_frame(
         np.save(file, 1000 * np.load(file))
     assert main(["data", "check", str(root), "-q"]) == 1
     said = capsys.readouterr().out
-    assert said.count("look like millimetres read as metres: give --depth-scale 1000.") == 3
+    assert said.count("look like millimetres read as metres: give 'PATH?depth-scale=1000'.") == 3
     assert f"warning: {root / 'depth' / 'scene0' / '0.npy'}" in said and "3 with a doubtful unit" in said
     assert main(["data", "info", str(root), "-o", str(tmp_path / "out"), "-q"]) == 0
     said_info = capsys.readouterr()

@@ -23,7 +23,8 @@ def test_unrecognised_path_says_what_was_looked_for(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         load(tmp_path)
     assert "write KIND:PATH" in str(caught.value)
-    assert all(f"{kind}:" in str(caught.value) for kind in SOURCES if kind != "rooms")
+    assert "(it holds notes.txt)" in str(caught.value)
+    assert all(kind in str(caught.value) for kind in SOURCES if kind != "rooms")
 
 
 def test_unknown_kind_gets_the_nearest_name() -> None:

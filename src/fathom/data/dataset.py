@@ -89,6 +89,7 @@ class Dataset:
     def __getitem__(self, position: int) -> Sample:
         sample = self.source.read(self.indices[position])
         _refuse_mismatch(sample, self.frame(position))
+        _refuse_foreign_camera(sample, self.frame(position))
         return sample
 
     def __iter__(self) -> Iterator[Sample]:
@@ -122,12 +123,29 @@ class Dataset:
 
     @property
     def has_official_split(self) -> bool:
-        """Whether these frames hold some of the source's own training part and some of its test part."""
+        """Whether these frames hold some of the source's own training part and some of its test part, of other scenes."""
+        return self._has_official_parts and not self._official_in_both()
+
+    @property
+    def _has_official_parts(self) -> bool:
         chosen = set(self.indices)
         return all(not chosen.isdisjoint(self.source.official.get(part, ())) for part in ("train", "test"))
 
+    def _official_in_both(self) -> list[str]:
+        """Scenes with frames on both sides of the official split."""
+        chosen, frames = set(self.indices), self.source.frames
+        train, test = (
+            {frames[i].scene for i in self.source.official.get(part, ()) if i in chosen} for part in ("train", "test")
+        )
+        return sorted(train & test)
+
     def official_split(self) -> tuple[Dataset, Dataset]:
-        """The source's own (train, test); raises `UsageError` where it has none."""
+        """The source's own (train, test); raises `UsageError` where it has none, or one that is not by scene."""
+        if self._has_official_parts and (shared := self._official_in_both()):
+            raise UsageError(
+                f"The official split of {self.source.location} has scene '{shared[0]}' in both parts, so that scores would be "
+                "those of seen scenes; split it by fraction or folds instead, or name the parts (?part=train, ?part=test)."
+            )
         if not self.has_official_split:
             raise UsageError(
                 f"{self.source.location} ({self.source.kind}) has no official split; split it by fraction or folds instead."
@@ -193,6 +211,25 @@ def _refuse_mismatch(sample: Sample, frame: Frame) -> None:
         f"is {height}x{width} (height x width) and its depth map {rows}x{columns}, which cannot show the same view",
         "check the pairing, or leave the frame out with --skip-bad",
     )
+
+
+def _refuse_foreign_camera(sample: Sample, frame: Frame) -> None:
+    """Refuse a camera that belongs to an image of another size: its principal point is far from the middle."""
+    camera = sample.intrinsics
+    if camera is None:
+        return
+    height, width = sample.image_size
+    across, down = camera.cx / width, camera.cy / height
+    outside = not (0 < across < 1 and 0 < down < 1)
+    scaled = not 0.3 < across < 0.7 and not 0.3 < down < 0.7
+    turned = max(abs(camera.cx / height - 0.5), abs(camera.cy / width - 0.5)) < 0.05 < abs(across - 0.5)
+    if (outside or scaled or turned) or not (camera.fx > 0 and camera.fy > 0):
+        raise DataError(
+            frame.files[0] if frame.files else frame.id,
+            f"is {height}x{width} (height x width), and its camera (fx {camera.fx:g}, fy {camera.fy:g}, centre {camera.cx:g}, "
+            f"{camera.cy:g}) is that of an image of about {2 * camera.cy:.0f}x{2 * camera.cx:.0f}",
+            "give the camera of the images as stored, or rescale it",
+        )
 
 
 def _content_digest(path: Path, block: int = 1 << 16, blocks: int = 16) -> bytes:

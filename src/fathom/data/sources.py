@@ -27,21 +27,30 @@ class Kind:
 
     Attributes:
         opener: ``module:function``, imported when used; takes the path and keyword-only typed options.
-        shape: one line on what such data look like, for help and for the sentence about an unrecognised path.
-        recognise: whether a path looks like it, from names alone.
+        shape: one line on what such data look like, for help.
+        recognise: whether a path looks like it, mostly from names alone; by default ``recognise`` of the opener's module.
         needs_path: whether a spec must name a path.
+        remote: whether the path may also be a name on a hub.
     """
 
     opener: str
     shape: str
-    recognise: Callable[[Path], bool]
+    recognise: Callable[[Path], bool] | None = None
     needs_path: bool = True
+    remote: bool = False
 
     def load(self) -> Callable[..., Source]:
         """The opener itself."""
         module, _, name = self.opener.partition(":")
         function: Callable[..., Source] = getattr(importlib.import_module(module), name)
         return function
+
+    def recognises(self, path: Path) -> bool:
+        """Whether `path` looks like this kind."""
+        if self.recognise is not None:
+            return self.recognise(path)
+        module = importlib.import_module(self.opener.partition(":")[0])
+        return bool(module.recognise(path))
 
 
 def _any(path: Path, *patterns: str) -> bool:
@@ -85,6 +94,59 @@ SOURCES: dict[str, Kind] = {
         lambda path: _any(
             path, "nyu2_train*", "data/nyu2_train*", "nyu2_test*", "*/sync_depth_*.png", "*/*/sync_depth_*.png"
         ),
+    ),
+    "seven-scenes": Kind(
+        "fathom.data.formats.recordings.seven_scenes:open_seven_scenes",
+        "7-Scenes: frame-000000.color.png with frame-000000.depth.png, in seq-NN/ or side by side",
+    ),
+    "tum": Kind(
+        "fathom.data.formats.recordings.tum:open_tum",
+        "TUM RGB-D, ICL-NUIM, BONN, ORB-SLAM: rgb.txt with depth.txt, or associations.txt",
+    ),
+    "scannet": Kind(
+        "fathom.data.formats.recordings.scannet:open_scannet",
+        "ScanNet, exported: <scene>/color, depth, pose, intrinsic",
+    ),
+    "stray-scanner": Kind(
+        "fathom.data.formats.recordings.stray_scanner:open_stray_scanner",
+        "Stray Scanner: rgb.mp4, depth/, odometry.csv",
+    ),
+    "polycam": Kind(
+        "fathom.data.formats.recordings.polycam:open_polycam",
+        "Polycam's raw export: keyframes/",
+    ),
+    "sun-rgbd": Kind(
+        "fathom.data.formats.benchmarks.sun_rgbd:open_sun_rgbd",
+        "SUN RGB-D: kv1, kv2, realsense, xtion",
+    ),
+    "kitti": Kind(
+        "fathom.data.formats.benchmarks.kitti:open_kitti",
+        "KITTI depth: <drive>/proj_depth/groundtruth, or val_selection_cropped",
+    ),
+    "hypersim": Kind(
+        "fathom.data.formats.benchmarks.hypersim:open_hypersim",
+        "Hypersim: ai_VVV_NNN/images/scene_cam_XX_geometry_hdf5",
+    ),
+    "ibims": Kind(
+        "fathom.data.formats.benchmarks.ibims:open_ibims",
+        "iBims-1: ibims1_core_raw with imagelist.txt, rgb, depth, calib",
+    ),
+    "virtual-kitti": Kind(
+        "fathom.data.formats.benchmarks.virtual_kitti:open_virtual_kitti",
+        "Virtual KITTI 2: SceneXX/<variant>/frames",
+    ),
+    "nyu-hdf5": Kind(
+        "fathom.data.formats.benchmarks.nyu_hdf5:open_nyu_hdf5",
+        "NYU Depth V2 as FastDepth's HDF5 files, in folders or tar shards",
+    ),
+    "hf": Kind(
+        "fathom.data.formats.huggingface:open_hf",
+        "a data set of Hugging Face: a folder of save_to_disk or parquet, or ORG/NAME",
+        remote=True,
+    ),
+    "portrait": Kind(
+        "fathom.data.formats.portrait:open_portrait",
+        "HEIC photos with a depth map inside",
     ),
     "folder": Kind(
         "fathom.data.formats.folder:open_folder",
@@ -130,12 +192,22 @@ def recognise(path: Path) -> str:
     if not exists(path):
         raise DataError(path, "does not exist", f"name a path, or one of the kinds {', '.join(SOURCES)}")
     for name, kind in SOURCES.items():
-        if kind.recognise(path):
+        if kind.recognises(path):
             return name
     if path.is_dir() and next(path.iterdir(), None) is None:
         raise DataError(path, "is empty", "name a folder that holds images and depth maps")
-    looked = "; ".join(f"{name}: {kind.shape}" for name, kind in SOURCES.items() if kind.needs_path)
-    raise DataError(path, f"is no kind of data known here (looked for {looked})", "write KIND:PATH to say which it is")
+    known = ", ".join(name for name, kind in SOURCES.items() if kind.needs_path)
+    raise DataError(
+        path,
+        f"is no kind of data known here (it holds {_seen(path)})" if path.is_dir() else "is no kind of data known here",
+        f"write KIND:PATH to say which it is ({known}); docs/data.md shows the layout of each",
+    )
+
+
+def _seen(path: Path) -> str:
+    """What a folder holds, in few words."""
+    names = sorted(p.name + "/" * p.is_dir() for p in path.iterdir())
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
 def load(spec: str | Path, *, skip_bad: bool = False, **options: Any) -> Dataset:
@@ -151,7 +223,7 @@ def load(spec: str | Path, *, skip_bad: bool = False, **options: Any) -> Dataset
         UsageError: for an unknown kind or option.
     """
     kind, path, given = parse_spec(str(spec))
-    if path is not None and not exists(path):
+    if path is not None and not exists(path) and not (kind is not None and SOURCES[kind].remote):
         raise DataError(path, "does not exist", "check the path")
     if kind is None:
         assert path is not None

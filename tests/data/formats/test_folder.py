@@ -36,7 +36,7 @@ def test_scale_is_counts_a_metre_or_metres_a_count(tmp_path: Path, scale: str) -
 def test_integer_depth_without_a_scale_is_refused(tmp_path: Path) -> None:
     picture(tmp_path / "rgb" / "a.png")
     counts(tmp_path / "depth" / "a.png", DEPTH)
-    with pytest.raises(DataError, match=r"a\.png: holds uint16 counts.*--depth-scale \(1000 for millimetres\)"):
+    with pytest.raises(DataError, match=r"a\.png: holds uint16 counts.*'PATH\?depth-scale=...' \(1000 for millimetres\)"):
         load(tmp_path)[0]
 
 
@@ -256,7 +256,7 @@ def test_millimetres_read_as_metres_are_warned_of(tmp_path: Path) -> None:
     picture(tmp_path / "rgb" / "a.png")
     (tmp_path / "depth").mkdir()
     np.save(tmp_path / "depth" / "a.npy", DEPTH.astype(np.float32))
-    with pytest.warns(DepthUnitWarning, match=r"a\.npy: median depth is 2500 m; .*give --depth-scale 1000"):
+    with pytest.warns(DepthUnitWarning, match=r"a\.npy: median depth is 2500 m; .*give 'PATH\?depth-scale=1000'"):
         load(tmp_path)[0]
 
 

@@ -11,7 +11,7 @@ import OpenEXR
 import pytest
 import torch
 
-from fathom.data.formats.record3d import pose_matrix
+from fathom.data.formats.poses import Y_UP_TO_Y_DOWN, quaternion_pose
 from fathom.data.sources import load
 from fathom.errors import DataError, UsageError
 from fathom.limits import most
@@ -101,9 +101,9 @@ def test_per_frame_intrinsics_go_before_the_common_ones(tmp_path: Path) -> None:
 
 def test_pose_turns_the_axes_of_arkit_to_ours() -> None:
     # A camera at rest: ours looks along +z with y down, ARKit's along -z with y up.
-    assert torch.equal(pose_matrix([0, 0, 0, 1, 0, 0, 0])[:3, :3], torch.diag(torch.tensor([1.0, -1, -1])))
+    assert torch.equal(quaternion_pose([0, 0, 0, 1], [0, 0, 0], Y_UP_TO_Y_DOWN)[:3, :3], torch.diag(torch.tensor([1.0, -1, -1])))
     half = 2**-0.5
-    turned = pose_matrix([0, half, 0, half, 0, 0, 0])[:3, :3] @ torch.tensor([0.0, 0, 1])
+    turned = quaternion_pose([0, half, 0, half], [0, 0, 0], Y_UP_TO_Y_DOWN)[:3, :3] @ torch.tensor([0.0, 0, 1])
     assert torch.allclose(turned, torch.tensor([-1.0, 0, 0]), atol=1e-6)
 
 
@@ -125,7 +125,7 @@ def test_export_numbers_have_gaps_and_index_the_poses(tmp_path: Path) -> None:
 def test_16_bit_pairs_need_a_scale(tmp_path: Path) -> None:
     picture(tmp_path / "rgb" / "7.png", 960, 720)
     counts(tmp_path / "depth" / "7.png", np.full((960, 720), 32768, np.uint16))
-    with pytest.raises(DataError, match=r"7\.png: holds uint16 counts.*--depth-scale"):
+    with pytest.raises(DataError, match=r"7\.png: holds uint16 counts.*depth-scale="):
         load(f"record3d:{tmp_path}")[0]
     sample = load(f"record3d:{tmp_path}?depth-scale=13107")[0]
     assert sample.depth_size == (960, 720) and float(sample.depth.mean()) == pytest.approx(2.5, abs=1e-3)

@@ -64,10 +64,11 @@ class Noise:
             valid=torch.from_numpy(valid),
             scene=self.frames[index].scene,
             id=self.frames[index].id,
-            intrinsics=Intrinsics(*generator.uniform(1, 500, 4).tolist()) if rich else None,
+            intrinsics=Intrinsics(*generator.uniform((1, 1, 5, 4), (500, 500, 7, 5)).tolist()) if rich else None,
             labels=torch.from_numpy(generator.integers(-1, 300 if index % 4 else 5, (1, 6, 8))) if rich else None,
             normals=torch.from_numpy(generator.normal(size=(3, 6, 8)).astype(np.float32)) if rich else None,
             pose=rigid(generator) if rich else None,
+            timestamp=1.3e9 + index / 30 if rich else None,
         )
 
 

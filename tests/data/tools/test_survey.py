@@ -44,7 +44,7 @@ def test_millimetres_as_metres_are_called_doubtful(tmp_path: Path) -> None:
     (tmp_path / "depth").mkdir()
     np.save(tmp_path / "depth" / "a.npy", np.full((12, 16), 2500, np.float32))
     found = survey(load(tmp_path))
-    assert "hardly metres; check --depth-scale" in found.unit_evidence() and len(found.warnings) == 1
+    assert "hardly metres; check the unit" in found.unit_evidence() and len(found.warnings) == 1
 
 
 def test_broken_and_empty_frames_are_listed(tmp_path: Path) -> None:

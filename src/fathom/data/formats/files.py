@@ -161,7 +161,7 @@ def read_metres(path: str | Path) -> np.ndarray:
     if array.ndim != 2:
         raise DataError(path, f"has shape {array.shape}; wanted one depth map (H, W)")
     if array.dtype.kind in "iu":
-        raise DataError(path, f"holds {array.dtype} counts, whose unit is unknown", "give --depth-scale")
+        raise DataError(path, f"holds {array.dtype} counts, whose unit is unknown", "give 'PATH?depth-scale=...'")
     if array.dtype.kind != "f":
         raise DataError(path, f"holds {array.dtype} values, no depth", SKIP)
     return array.astype(np.float32)
@@ -184,13 +184,13 @@ def clean_depth(
         median = float(inside.median())
         if median > 500:
             warnings.warn(
-                f"{path}: median depth is {median:.0f} m; these look like millimetres read as metres: give --depth-scale 1000.",
+                f"{path}: median depth is {median:.0f} m; these look like millimetres read as metres: give 'PATH?depth-scale=1000'.",
                 DepthUnitWarning,
                 stacklevel=2,
             )
         elif median < 0.02:
             warnings.warn(
-                f"{path}: median depth is {median:.4f} m; check the unit (--depth-scale).",
+                f"{path}: median depth is {median:.4f} m; check the unit ('PATH?depth-scale=...').",
                 DepthUnitWarning,
                 stacklevel=2,
             )

@@ -22,6 +22,7 @@ from fathom.data.formats.files import (
     read_rgb,
 )
 from fathom.data.formats.folder_pairs import Pair, find_pairs
+from fathom.data.formats.poses import given_camera
 from fathom.data.formats.target_files import Layout, TargetFormat, check_view, read_target
 from fathom.data.transforms import crop_border
 from fathom.errors import DataError, UsageError
@@ -54,7 +55,7 @@ class DepthFormat:
                 raise DataError(
                     path,
                     f"holds {counts.dtype} counts, and nothing says how many make a metre",
-                    "give 'PATH?depth-scale=...' or --depth-scale (1000 for millimetres)",
+                    "give 'PATH?depth-scale=...' (1000 for millimetres)",
                 )
         metres = counts.astype(np.float32) * np.float32(self.scale) + np.float32(self.offset)
         if self.invalid is not None:
@@ -186,7 +187,7 @@ def open_folder(
         facts["border"] = f"{border} pixels cut from every side"
     if found.skipped:
         facts["left out"] = f"{len(found.skipped)} incomplete: {'; '.join(found.skipped[:3])}"
-    camera = _camera(intrinsics)
+    camera = given_camera(intrinsics)
     return FolderSource(
         str(path),
         found.pairs,
@@ -212,15 +213,3 @@ def _counted(form: TargetFormat, pairs: Sequence[Pair], skip_bad: bool) -> Targe
             if not skip_bad:
                 raise
     raise DataError(pairs[0].target or "", "and all other targets cannot be read", "see 'fathom data check'")
-
-
-def _camera(text: str | None) -> Intrinsics | None:
-    if text is None:
-        return None
-    try:
-        fx, fy, cx, cy = (float(part) for part in text.split(","))
-    except ValueError:
-        raise UsageError(f"intrinsics={text} is not fx,fy,cx,cy, four numbers in pixels.") from None
-    if not (fx > 0 and fy > 0 and np.isfinite([fx, fy, cx, cy]).all()):
-        raise UsageError(f"intrinsics={text}: focal lengths are above 0 and all four are finite.")
-    return Intrinsics(fx, fy, cx, cy)

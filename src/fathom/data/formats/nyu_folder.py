@@ -77,20 +77,20 @@ def scale_of(counts: np.ndarray, path: Path, form: str) -> float:
         raise DataError(
             path,
             f"has 8 bits where the {form} form has 16-bit millimetres",
-            "give --depth-scale (0.0392157 if 255 is 10 m)",
+            "give 'PATH?depth-scale=0.0392157' if 255 is 10 m",
         )
     if largest > MOST_MILLIMETRES:
         raise DataError(
             path,
             f"has counts up to {largest}, which as millimetres would be {largest / 1000:.1f} m in a room",
-            "give --depth-scale (counts a metre; 6553.5 if 65535 is 10 m)",
+            "give 'PATH?depth-scale=COUNTS_A_METRE' (6553.5 if 65535 is 10 m)",
         )
     inside = counts[counts > 0]
     if inside.size and float(np.median(inside)) < 256:
         raise DataError(
             path,
             f"has 16 bits but a median of {np.median(inside):.0f} counts, 8-bit values it seems",
-            "give --depth-scale (0.0392157 if 255 is 10 m, 1000 for millimetres)",
+            "give 'PATH?depth-scale=0.0392157' if 255 is 10 m, 1000 for millimetres",
         )
     return 0.001
 

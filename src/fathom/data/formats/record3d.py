@@ -26,6 +26,7 @@ from fathom.archives import open_archive
 from fathom.data.camera import read_intrinsics, read_pose
 from fathom.data.dataset import Frame
 from fathom.data.formats.files import clean_depth, metres_per_count, read_counts, read_metres, read_rgb
+from fathom.data.formats.poses import Y_UP_TO_Y_DOWN, quaternion_pose
 from fathom.errors import DataError, MissingExtraError, UsageError
 from fathom.inputs import parse_json, read_bytes
 from fathom.sample import Grid, Intrinsics, Sample
@@ -45,6 +46,7 @@ class Metadata(msgspec.Struct):
         w, h: of the colour image that `K` belongs to. dw, dh: of the depth maps.
         K: the camera matrix by columns. perFrameIntrinsicCoeffs: fx, fy, cx, cy of each frame.
         poses: qx, qy, qz, qw, tx, ty, tz of each frame.
+        frameTimestamps: seconds since the recording began, of each frame.
     """
 
     w: Side | None = None
@@ -54,6 +56,7 @@ class Metadata(msgspec.Struct):
     K: Annotated[list[float], msgspec.Meta(min_length=9)] | None = None
     perFrameIntrinsicCoeffs: list[Annotated[list[float], msgspec.Meta(min_length=4)] | None] | None = None  # noqa: N815
     poses: list[Annotated[list[float], msgspec.Meta(min_length=7)] | None] | None = None
+    frameTimestamps: list[float | None] | None = None  # noqa: N815
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,14 @@ class Capture:
     def pose(self, number: int) -> Float[Tensor, "4 4"] | None:
         """Camera to world, camera axes x right, y down, z forward."""
         row = _row(self.metadata.poses, number)
-        return None if row is None else read_pose(pose_matrix(row, self.path).tolist(), self.path)
+        if row is None:
+            return None
+        return quaternion_pose(row[:4], row[4:7], self.path, Y_UP_TO_Y_DOWN)
+
+    def timestamp(self, number: int) -> float | None:
+        """Seconds since the recording began."""
+        times = self.metadata.frameTimestamps
+        return None if times is None or number >= len(times) else times[number]
 
     def depth_size(self, count: int, image: Grid, path: Path) -> Grid:
         """(height, width) of a depth map of `count` values: as named, else inferred from the shape of the image."""
@@ -98,30 +108,6 @@ class Capture:
 
 def _row(rows: Sequence[list[float] | None] | None, number: int) -> list[float] | None:
     return None if rows is None or number >= len(rows) else rows[number]
-
-
-def pose_matrix(row: Sequence[float], path: Path | str = "capture") -> Float[Tensor, "4 4"]:
-    """``[qx, qy, qz, qw, tx, ty, tz]`` to a 4x4 matrix.
-
-    ARKit's camera looks along -z with y up; two axes are turned so that camera coordinates are x right, y down, z forward.
-    """
-    if not all(abs(v) < 1e15 for v in row[:7]):  # NaN too
-        raise DataError(path, "states a pose that is not finite", SKIP)
-    length = math.sqrt(sum(q * q for q in row[:4]))
-    if length < 1e-6:
-        raise DataError(path, "states a pose whose rotation is the quaternion zero", SKIP)
-    x, y, z, w = (v / length for v in row[:4])
-    rotation = torch.tensor(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-        ]
-    )
-    pose = torch.eye(4)
-    pose[:3, :3] = rotation * torch.tensor([1.0, -1.0, -1.0])
-    pose[:3, 3] = torch.tensor(row[4:7])
-    return pose
 
 
 @dataclass(frozen=True)
@@ -175,7 +161,8 @@ class Record3DSource:
         if levels is not None and self.least_confidence > 0:
             valid &= torch.from_numpy(levels.reshape(metres.shape) >= self.least_confidence)[None]
         camera = shot.capture.intrinsics(shot.number, _size(image))
-        return Sample(image, depth, valid, frame.scene, frame.id, camera, pose=shot.capture.pose(shot.number))
+        pose, time = shot.capture.pose(shot.number), shot.capture.timestamp(shot.number)
+        return Sample(image, depth, valid, frame.scene, frame.id, camera, pose=pose, timestamp=time)
 
     def _metres(self, path: Path) -> np.ndarray:
         if path.suffix.lower() != ".png":
@@ -183,7 +170,7 @@ class Record3DSource:
         counts = read_counts(path)
         if self.scale is None:
             raise DataError(
-                path, f"holds {counts.dtype} counts, and nothing says how many make a metre", "give --depth-scale"
+                path, f"holds {counts.dtype} counts, and nothing says how many make a metre", "give 'PATH?depth-scale=...'"
             )
         return counts.astype(np.float32) * np.float32(self.scale)
 

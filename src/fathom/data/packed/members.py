@@ -9,7 +9,8 @@ A frame's members share a key; what follows its dot says what they hold:
 ``labels.npz``  ``labels``, ``(1, h, w)``, the smallest integer type that holds them
 ``normals.npz`` ``normals``, ``(3, h, w)`` float32
 ``target.npz``  ``target``, ``(C, h, w)`` float32
-``json``        ``id``, ``scene``, ``intrinsics`` as [fx, fy, cx, cy] or null, ``pose`` as 4x4 or null
+``json``        ``id``, ``scene``, ``intrinsics`` as [fx, fy, cx, cy] or null, ``pose`` as 4x4 or null,
+                ``timestamp`` in seconds or null
 ==============  ==========================================================================================
 """
 
@@ -45,6 +46,7 @@ class _Record(msgspec.Struct):
     scene: str
     intrinsics: tuple[float, float, float, float] | None = None
     pose: list[list[float]] | None = None
+    timestamp: float | None = None
 
 
 Members = dict[str, bytes]
@@ -81,6 +83,7 @@ def encode(sample: Sample, *, image: ImageFormat = "png", quality: int = 95, dep
         "scene": sample.scene,
         "intrinsics": None if view is None else [view.fx, view.fy, view.cx, view.cy],
         "pose": None if sample.pose is None else sample.pose.tolist(),
+        "timestamp": sample.timestamp,
     }
     members["json"] = json.dumps(record).encode("ascii")
     return members
@@ -147,7 +150,10 @@ def decode(members: Mapping[str, bytes], where: Path) -> Sample:
         normals = _arrays(members["normals.npz"], name("normals.npz"), "normals")["normals"]
     if "target.npz" in members:
         target = _arrays(members["target.npz"], name("target.npz"), "target")["target"]
-    sample = Sample(_image(members, name), depth, valid, record.scene, record.id, view, labels, normals, pose, target)
+    time = record.timestamp
+    sample = Sample(
+        _image(members, name), depth, valid, record.scene, record.id, view, labels, normals, pose, target, time
+    )
     _check_shapes(sample, where)
     return sample
 

@@ -62,7 +62,7 @@ class Survey:
         low, median, high = (self.depth[PERCENTILES.index(p)] for p in (1, 50, 99))
         spread = f"median {median:.3g} m, 1 to 99 % {low:.3g} to {high:.3g} m"
         if self.warnings or not 0.1 <= median <= 200:
-            return f"{spread}: hardly metres; check --depth-scale"
+            return f"{spread}: hardly metres; check the unit ('PATH?depth-scale=...')"
         step = f"; about {self.levels} distinct values a frame"
         if self.levels <= 256 and self.step >= 0.002:
             step += f" in steps of {self.step * 100:.1f} cm: depth of 8 bits or fewer"

@@ -1,0 +1,35 @@
+"""One array of an HDF5 file, safely: every way the file can be broken is a `DataError` that names it."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+
+from fathom.data.limits import MOST_PIXELS
+from fathom.errors import DataError
+
+SKIP = "replace the file or leave the frame out with --skip-bad"
+
+
+def read_hdf5(path: Path, name: str, data: bytes | None = None) -> np.ndarray:
+    """Array `name` of the file (or of `data` from an archive member called `path`), numbers of any shape."""
+    import h5py
+
+    if data is None and not path.is_file():
+        raise DataError(path, "does not exist", "complete the data")
+    try:
+        with h5py.File(BytesIO(data) if data is not None else path, "r") as file:
+            if not isinstance(file.get(name), h5py.Dataset):
+                raise DataError(path, f"has no array '{name}' (it has {', '.join(file) or 'nothing'})", SKIP)
+            held = file[name]
+            if held.dtype.kind not in "iuf":
+                raise DataError(path, f"holds {held.dtype} in '{name}', no numbers", SKIP)
+            # An RGB image has three values a pixel.
+            if int(np.prod(held.shape, dtype=np.int64)) > 3 * MOST_PIXELS:
+                raise DataError(path, f"claims an array '{name}' of shape {held.shape}, beyond the limit", SKIP)
+            array: np.ndarray = held[()]
+            return array
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+        raise DataError(path, f"is not a readable HDF5 file ({error})", SKIP) from error

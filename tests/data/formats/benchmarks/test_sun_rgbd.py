@@ -1,0 +1,97 @@
+"""SUN RGB-D: rotated bits, and scenes that are places rather than types."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fathom.data.formats.benchmarks.sun_rgbd import place_of
+from fathom.data.formats.official_nyu import official_run, official_test, official_train
+from fathom.data.sources import load
+from fathom.errors import DataError
+from tests.data.files import counts, picture
+
+
+def rotated(millimetres: np.ndarray) -> np.ndarray:
+    """As the benchmark stores them: the 16 bits turned to the left by three."""
+    values = millimetres.astype(np.uint32) << 3
+    return ((values & 0xFFFF) | (values >> 16)).astype(np.uint16)
+
+
+def frame(folder: Path, millimetres: np.ndarray, kind: str = "bedroom") -> Path:
+    picture(folder / "image" / f"{folder.name}.jpg", 12, 16)
+    counts(folder / "depth" / f"{folder.name}.png", rotated(millimetres))
+    counts(folder / "depth_bfx" / f"{folder.name}.png", rotated(np.maximum(millimetres, 500)))
+    (folder / "intrinsics.txt").write_text("20.5 0 8.1 0 20.6 6.2 0 0 1 \n")
+    (folder / "scene.txt").write_text(kind)
+    return folder
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    root = tmp_path / "SUNRGBD"
+    values = np.arange(192).reshape(12, 16) * 60  # up to 11.46 m: the rotation's carry is used beyond 8.192 m
+    for name in (
+        "kv1/NYUdata/NYU0003",
+        "kv1/NYUdata/NYU0009",
+        "kv2/kinect2data/000002_2014-05-26_14-23-37_260595134347_rgbf000103-resize",
+        "kv2/kinect2data/000003_2014-05-26_14-25-00_260595134347_rgbf000050-resize",
+        "realsense/lg/2014_10_21-18_16_12-1311000073",
+        "xtion/sun3ddata/hotel_nips2012/nips_4/0000001",
+        "xtion/sun3ddata/hotel_nips2012/nips_5/0000090",
+    ):
+        frame(root / name, values)
+    return root
+
+
+def test_bits_are_turned_back_and_what_the_sensors_cannot_reach_is_unknown(root: Path) -> None:
+    data = load(f"sun-rgbd:{root}?depth=raw")
+    depth, valid = data[0].depth[0].numpy(), data[0].valid[0].numpy()
+    metres = np.arange(192).reshape(12, 16) * 0.06
+    assert np.array_equal(valid, (metres > 0) & (metres <= 8))
+    assert depth[valid] == pytest.approx(metres[valid], abs=1e-6)
+    assert float(load(root)[0].depth[0, 0, 0]) == 0.5, "in-painted by default"
+
+
+def test_camera_and_recognition(root: Path) -> None:
+    data = load(root)
+    camera = data[0].intrinsics
+    assert data.source.kind == "sun-rgbd" and len(data) == 7 and camera is not None
+    assert (camera.fx, camera.fy, camera.cx, camera.cy) == (20.5, 20.6, 8.1, 6.2)
+    assert load(root / "kv2").source.kind == "sun-rgbd"
+
+
+def test_a_scene_is_a_place_and_not_the_type_in_scene_txt(root: Path) -> None:
+    scenes = dict(zip(load(root).ids, load(root).frame_scenes, strict=True))
+    assert set(scenes.values()) == {
+        f"NYU/{official_run(2)}",
+        f"NYU/{official_run(8)}",
+        "kv2/kinect2data/2014-05-26",
+        "realsense/lg/2014-10-21",
+        "sun3d/hotel_nips2012",
+    }
+    # The same whether all of it or a part is opened.
+    inside = load(root / "xtion")
+    assert set(inside.frame_scenes) == {"sun3d/hotel_nips2012"}
+    assert place_of(root / "kv1/b3dodata/img_0063") == "kv1/b3dodata"
+
+
+def test_runs_never_cross_the_official_split() -> None:
+    runs = {}
+    for part, indices in (("train", official_train()), ("test", official_test())):
+        for index in indices[::7]:
+            assert runs.setdefault(official_run(index), part) == part
+    assert len(runs) > 50
+
+
+def test_bad_frames_are_named(root: Path) -> None:
+    folder = root / "kv1/NYUdata/NYU0003/depth_bfx"
+    counts(folder / "NYU0003.png", np.full((12, 16), 9, np.uint8))
+    with pytest.raises(DataError, match=r"NYU0003\.png: has 8 bits where SUN RGB-D has 16"):
+        load(root)[0]
+    picture(folder / "second.png")
+    with pytest.raises(DataError, match=r"depth_bfx: holds 2 images where a frame of SUN RGB-D has one"):
+        load(root)
+    assert len(load(root, skip_bad=True)) == 6
