@@ -85,12 +85,15 @@ def portrait(
     parts = dict(boxes(path.read_bytes()))
     meta = dict(boxes(parts[b"meta"][4:]))
     properties = dict(boxes(meta[b"iprp"]))
+    # Items are two images and perhaps EXIF: their number and, after four more bytes, their kind.
+    items = [struct.unpack(">HH4s", entry[4:12]) for _, entry in boxes(meta[b"iinf"][6:])]
+    first, second = [number for number, _, kind_of in items if kind_of == b"hvc1"]
     count = sum(1 for _ in boxes(properties[b"ipco"]))
     subtype = b"" if kind is None else representation(kind, numbers)
     properties[b"ipco"] += box(b"auxC", bytes(4) + DEPTH_URN + subtype)
-    properties[b"ipma"] = associate(properties[b"ipma"], item=2, index=count + 1)
+    properties[b"ipma"] = associate(properties[b"ipma"], item=second, index=count + 1)
     meta[b"iprp"] = b"".join(box(name, content) for name, content in properties.items())
-    reference = box(b"auxl", struct.pack(">HHH", 2, 1, 1))
+    reference = box(b"auxl", struct.pack(">HHH", second, 1, first))
     meta[b"iref"] = meta.get(b"iref", bytes(4)) + reference
     before = len(parts[b"meta"])
     grown = 4 + sum(len(content) + 8 for content in meta.values()) - before

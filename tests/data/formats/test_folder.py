@@ -36,7 +36,9 @@ def test_scale_is_counts_a_metre_or_metres_a_count(tmp_path: Path, scale: str) -
 def test_integer_depth_without_a_scale_is_refused(tmp_path: Path) -> None:
     picture(tmp_path / "rgb" / "a.png")
     counts(tmp_path / "depth" / "a.png", DEPTH)
-    with pytest.raises(DataError, match=r"a\.png: holds uint16 counts.*'PATH\?depth-scale=...' \(1000 for millimetres\)"):
+    with pytest.raises(
+        DataError, match=r"a\.png: holds uint16 counts.*'PATH\?depth-scale=...' \(1000 for millimetres\)"
+    ):
         load(tmp_path)[0]
 
 

@@ -25,7 +25,7 @@ from fathom.data.formats.folder_pairs import Pair, find_pairs
 from fathom.data.formats.poses import given_camera
 from fathom.data.formats.target_files import Layout, TargetFormat, check_view, read_target
 from fathom.data.transforms import crop_border
-from fathom.errors import DataError, UsageError
+from fathom.errors import DataError
 from fathom.sample import Grid, Intrinsics, Sample
 
 

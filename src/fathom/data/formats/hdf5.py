@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fathom.data.limits import MOST_PIXELS
+from fathom import limits
 from fathom.errors import DataError
+from fathom.inputs import regular_file
 
 SKIP = "replace the file or leave the frame out with --skip-bad"
 
@@ -17,8 +18,8 @@ def read_hdf5(path: Path, name: str, data: bytes | None = None) -> np.ndarray:
     """Array `name` of the file (or of `data` from an archive member called `path`), numbers of any shape."""
     import h5py
 
-    if data is None and not path.is_file():
-        raise DataError(path, "does not exist", "complete the data")
+    if data is None:
+        regular_file(path)
     try:
         with h5py.File(BytesIO(data) if data is not None else path, "r") as file:
             if not isinstance(file.get(name), h5py.Dataset):
@@ -26,9 +27,7 @@ def read_hdf5(path: Path, name: str, data: bytes | None = None) -> np.ndarray:
             held = file[name]
             if held.dtype.kind not in "iuf":
                 raise DataError(path, f"holds {held.dtype} in '{name}', no numbers", SKIP)
-            # An RGB image has three values a pixel.
-            if int(np.prod(held.shape, dtype=np.int64)) > 3 * MOST_PIXELS:
-                raise DataError(path, f"claims an array '{name}' of shape {held.shape}, beyond the limit", SKIP)
+            limits.check("values", float(np.prod(held.shape, dtype=np.float64)), path)
             array: np.ndarray = held[()]
             return array
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:

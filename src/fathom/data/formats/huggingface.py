@@ -60,7 +60,9 @@ class HubSource:
         if array.ndim == 3 and 1 in (array.shape[0], array.shape[-1]):
             array = array[0] if array.shape[0] == 1 else array[..., 0]
         if array.ndim != 2 or array.dtype.kind not in "iuf":
-            raise DataError(path, f"holds {array.dtype} values of shape {array.shape}; wanted one depth map (H, W)", SKIP)
+            raise DataError(
+                path, f"holds {array.dtype} values of shape {array.shape}; wanted one depth map (H, W)", SKIP
+            )
         if array.dtype.kind in "iu" and self.scale is None:
             raise DataError(
                 path,

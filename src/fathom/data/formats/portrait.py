@@ -6,6 +6,7 @@ but a *target*, except where the file states the range of a uniform depth and th
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,12 +17,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from fathom import limits
+from fathom.data.camera import exif_camera
 from fathom.data.dataset import Frame
 from fathom.data.formats.files import SKIP, clean_depth, metres_per_count
 from fathom.data.formats.target_files import check_view
-from fathom.data.limits import MOST_PIXELS
 from fathom.errors import DataError, MissingExtraError
-from fathom.sample import Sample
+from fathom.inputs import regular_file
+from fathom.sample import Grid, Intrinsics, Sample
 
 SUFFIXES = frozenset({".heic", ".heif", ".hif", ".avif"})
 
@@ -49,8 +52,7 @@ class PortraitSource:
         frame = self.frames[index]
         path = frame.files[0]
         photo = _open(path)
-        if photo.size[0] * photo.size[1] > MOST_PIXELS:
-            raise DataError(path, f"claims {photo.size[0]}x{photo.size[1]} pixels, beyond the limit of {MOST_PIXELS:,}")
+        limits.check("pixels", photo.size[0] * photo.size[1], path)
         held = _depth_image(photo, path)
         try:
             image = torch.from_numpy(np.array(photo.to_pillow().convert("RGB")).transpose(2, 0, 1).copy())
@@ -62,13 +64,14 @@ class PortraitSource:
         values, stored = relative(counts, held.info.get("metadata"), self.stored, path)
         size = int(image.shape[-2]), int(image.shape[-1])
         check_view(path, values, size)
+        camera = _camera(photo, size)
         if self.scale is not None:
             if stored != "depth":
                 raise DataError(path, "holds disparity of an unknown scale, no depth", "leave depth-scale away")
             depth, valid = clean_depth(values * self.scale, path)
-            return Sample(image, depth, valid, frame.scene, frame.id)
+            return Sample(image, depth, valid, frame.scene, frame.id, camera)
         empty = torch.zeros(1, *size)
-        return Sample(image, empty, empty > 0, frame.scene, frame.id, target=values)
+        return Sample(image, empty, empty > 0, frame.scene, frame.id, camera, target=values)
 
 
 def relative(
@@ -81,10 +84,10 @@ def relative(
     """
     levels = float(np.iinfo(counts.dtype).max) if counts.dtype.kind == "u" else 1.0
     share = torch.from_numpy(counts.astype(np.float32) / levels)[None]
-    known = dict(metadata or {})
+    known: dict[str, Any] = dict(metadata or {})
     kind = known.get("representation_type")
-    near, far = known.get("z_near"), known.get("z_far")
-    ranged = near is not None and far is not None and 0 < near < far
+    near, far = float(known.get("z_near", 0)), float(known.get("z_far", 0))
+    ranged = 0 < near < far
     if kind == INVERSE_DEPTH and ranged:
         return 1 / (share * (1 / near - 1 / far) + 1 / far), "depth"
     if kind == DEPTH and ranged:
@@ -136,7 +139,9 @@ def open_portrait(
         raise DataError(path, "holds no photo with a depth map", "looked for .heic files; save portraits as HEIC")
     scale = None if depth_scale is None else metres_per_count(depth_scale)
     facts = {
-        "depth": "none: maps of portraits are relative, and are read as a target" if scale is None else f"value x {scale:g} m",
+        "depth": "none: maps of portraits are relative, and are read as a target"
+        if scale is None
+        else f"value x {scale:g} m",
         "target": "the photo's own map: depth or disparity as its metadata say, up to scale",
         "scene": "photo",
     }
@@ -153,15 +158,27 @@ def _open(path: Path) -> Any:
     except ImportError:
         raise MissingExtraError(f"Reading {path}", "heif") from None
     try:
-        return pillow_heif.open_heif(str(path), convert_hdr_to_8bit=False)
-    except FileNotFoundError:
-        raise DataError(path, "does not exist", "check the name") from None
+        return pillow_heif.open_heif(str(regular_file(path)), convert_hdr_to_8bit=False)
     except (OSError, ValueError, RuntimeError, SyntaxError, EOFError) as error:
         raise DataError(path, f"is not a readable HEIC photo ({error})", SKIP) from error
+
+
+def _camera(photo: Any, size: Grid) -> Intrinsics | None:
+    """From the focal length in the photo's EXIF; None where it states none."""
+    from PIL.Image import Exif
+
+    exif = Exif()
+    try:
+        exif.load(photo.info.get("exif") or b"")
+    except (OSError, ValueError, SyntaxError, KeyError, struct.error):
+        return None
+    return exif_camera(exif, size)
 
 
 def _depth_image(photo: Any, path: Path) -> Any:
     maps = photo.info.get("depth_images") or []
     if not maps:
-        raise DataError(path, "has no depth map inside", "take it in portrait mode and copy the original file, or use --skip-bad")
+        raise DataError(
+            path, "has no depth map inside", "take it in portrait mode and copy the original file, or use --skip-bad"
+        )
     return maps[0]

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fathom.errors import DataError, UsageError
+from fathom.inputs import read_bytes
 from fathom.sample import Intrinsics
 
 Y_UP_TO_Y_DOWN = (1.0, -1.0, -1.0)
@@ -23,12 +24,7 @@ Y_UP_TO_Y_DOWN = (1.0, -1.0, -1.0)
 
 def read_text(path: Path) -> str:
     """A text file, whatever its encoding: names come back as they are on disk."""
-    try:
-        return path.read_text(encoding="utf-8", errors="surrogateescape")
-    except FileNotFoundError:
-        raise DataError(path, "does not exist", "complete the data") from None
-    except OSError as error:
-        raise DataError(path, f"cannot be read ({error.strerror})") from error
+    return read_bytes(path, "index-bytes").decode("utf-8", "surrogateescape")
 
 
 def table_rows(path: Path) -> list[list[str]]:

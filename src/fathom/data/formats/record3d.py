@@ -170,7 +170,9 @@ class Record3DSource:
         counts = read_counts(path)
         if self.scale is None:
             raise DataError(
-                path, f"holds {counts.dtype} counts, and nothing says how many make a metre", "give 'PATH?depth-scale=...'"
+                path,
+                f"holds {counts.dtype} counts, and nothing says how many make a metre",
+                "give 'PATH?depth-scale=...'",
             )
         return counts.astype(np.float32) * np.float32(self.scale)
 

@@ -11,8 +11,9 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from fathom.data.limits import MOST_PIXELS
+from fathom import limits
 from fathom.errors import DataError, MissingExtraError
+from fathom.inputs import regular_file
 
 AHEAD = 60
 """Frames that are decoded and dropped rather than sought: about the distance between two key frames."""
@@ -55,7 +56,9 @@ class Video:
                     array: np.ndarray = picture.to_ndarray(format="rgb24")
                     return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))
         except av.FFmpegError as error:
-            raise DataError(self.path, f"cannot be decoded at frame {number} ({error})", "copy the file again") from error
+            raise DataError(
+                self.path, f"cannot be decoded at frame {number} ({error})", "copy the file again"
+            ) from error
         raise DataError(self.path, f"ends before frame {number}", "copy the file again")
 
     def _opened(self) -> tuple[int, ...]:
@@ -66,15 +69,13 @@ class Video:
             import av
         except ImportError:
             raise MissingExtraError(f"Reading the video {self.path}", "video") from None
-        if not self.path.is_file():
-            raise DataError(self.path, "does not exist", "complete the recording")
+        regular_file(self.path)
         try:
             container = av.open(str(self.path))
             if not container.streams.video:
                 raise DataError(self.path, "has no picture", "name a video")
             stream = container.streams.video[0]
-            if stream.width * stream.height > MOST_PIXELS:
-                raise DataError(self.path, f"claims {stream.width}x{stream.height} pixels, beyond {MOST_PIXELS:,}")
+            limits.check("pixels", stream.width * stream.height, self.path)
             if not self._times:
                 # Packets carry the times without being decoded, in coding order.
                 self._times = tuple(sorted(packet.pts for packet in container.demux(stream) if packet.pts is not None))

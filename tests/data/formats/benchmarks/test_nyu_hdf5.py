@@ -27,7 +27,14 @@ def frame(path: Path, seed: int) -> tuple[np.ndarray, np.ndarray]:
 @pytest.fixture
 def fast(tmp_path: Path) -> Path:
     for index, name in enumerate(
-        ("train/kitchen_0004a/00001", "train/kitchen_0004b/00011", "train/cafe_0001/00003", "val/official/00001", "val/official/00002", "val/official/00009")
+        (
+            "train/kitchen_0004a/00001",
+            "train/kitchen_0004b/00011",
+            "train/cafe_0001/00003",
+            "val/official/00001",
+            "val/official/00002",
+            "val/official/00009",
+        )
     ):
         frame(tmp_path / f"{name}.h5", index)
     return tmp_path

@@ -35,9 +35,7 @@ def kitti2(tmp_path: Path) -> Path:
                 + "".join(f"{n} {c} 72.5 72.5 {61.5 + c} 18.2\n" for n in range(2) for c in range(2))
             )
             # World to camera: a shift of (-n, 0, -5).
-            rows = "".join(
-                f"{n} {c} 1 0 0 {-n} 0 1 0 0 0 0 1 -5 0 0 0 1\n" for n in range(2) for c in range(2)
-            )
+            rows = "".join(f"{n} {c} 1 0 0 {-n} 0 1 0 0 0 0 1 -5 0 0 0 1\n" for n in range(2) for c in range(2))
             (home / "extrinsic.txt").write_text("frame cameraID r1,1 r1,2 r1,3 t1 r2,1 ...\n" + rows)
     return tmp_path
 

@@ -43,7 +43,11 @@ def test_all_sequences_of_a_room_are_one_scene(rooms: Path) -> None:
 
 def test_millimetres_unknown_counts_pose_and_camera(rooms: Path) -> None:
     sample = load(rooms)[0]
-    assert float(sample.depth[0, 5, 5]) == pytest.approx(1.5) and not sample.valid[0, 0, :2].any() and sample.valid[0, 1:].all()
+    assert (
+        float(sample.depth[0, 5, 5]) == pytest.approx(1.5)
+        and not sample.valid[0, 0, :2].any()
+        and sample.valid[0, 1:].all()
+    )
     assert sample.pose is not None and sample.pose[:3, 3].tolist() == [0, 2, 3]
     assert sample.intrinsics is not None and (sample.intrinsics.fx, sample.intrinsics.cx) == (585, 320)
 

@@ -86,7 +86,9 @@ def test_newer_files_have_a_camera_for_each_frame(tmp_path: Path) -> None:
 
 def test_without_the_extra_one_sentence_names_it(recorded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(MissingExtraError, match=r"rgb\.mp4 needs an optional package: pip install 'fathom-depth\[video\]'"):
+    with pytest.raises(
+        MissingExtraError, match=r"rgb\.mp4 needs an optional package: pip install 'fathom-depth\[video\]'"
+    ):
         load(recorded)[0]
 
 

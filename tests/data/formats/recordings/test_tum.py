@@ -30,7 +30,9 @@ T = "1305031102."
 
 
 def test_pairs_are_nearest_in_time_and_at_most_20_ms_apart(tmp_path: Path) -> None:
-    root = recording(tmp_path / "mine", {f"{T}175304": f"{T}160407", f"{T}211214": f"{T}226738", f"{T}275326": f"{T}300000"})
+    root = recording(
+        tmp_path / "mine", {f"{T}175304": f"{T}160407", f"{T}211214": f"{T}226738", f"{T}275326": f"{T}300000"}
+    )
     data = load(f"{root}?depth-scale=5000")
     assert data.source.kind == "tum" and data.scenes == ("mine",)
     # 24.7 ms apart: no pair.
@@ -41,7 +43,9 @@ def test_pairs_are_nearest_in_time_and_at_most_20_ms_apart(tmp_path: Path) -> No
 
 def test_the_unit_of_an_unknown_recording_is_asked_for(tmp_path: Path) -> None:
     root = recording(tmp_path / "mine", {f"{T}1": f"{T}1"})
-    with pytest.raises(DataError, match=r"does not settle the unit of depth; give 'PATH\?depth-scale=5000'.*depth-scale=1000"):
+    with pytest.raises(
+        DataError, match=r"does not settle the unit of depth; give 'PATH\?depth-scale=5000'.*depth-scale=1000"
+    ):
         load(root)
     assert float(load(f"{root}?depth-scale=1000")[0].depth.max()) == 5.0
 

@@ -44,7 +44,8 @@ def planar_depth(distance: Float32[ndarray, "H W"], focal: float) -> Float32[nda
     x = np.arange(width, dtype=np.float64) + 0.5 - width / 2
     y = np.arange(height, dtype=np.float64) + 0.5 - height / 2
     share = focal / np.sqrt(x[None] ** 2 + y[:, None] ** 2 + focal**2)
-    return (distance * share).astype(np.float32)
+    depth: Float32[ndarray, "H W"] = (distance * share).astype(np.float32)
+    return depth
 
 
 def _metres(view: View) -> np.ndarray:

@@ -10,6 +10,7 @@ from fathom.data.formats.files import SKIP, decode_image
 from fathom.data.formats.poses import read_camera, read_text
 from fathom.data.formats.views import CountedDepth, View, ViewSource, view_source
 from fathom.errors import DataError
+from fathom.inputs import plain_name
 
 DEPTH = CountedDepth(50 / 65535)
 MASKS = ("mask_invalid", "mask_transp")
@@ -56,10 +57,18 @@ def open_ibims(path: Path, *, skip_bad: bool = False) -> ViewSource:
     root = _root(path) or path
     left_out: list[str] | None = [] if skip_bad else None
     table = _list(root)
-    names = read_text(table).split() if table else sorted(p.stem for p in (root / "rgb").glob("*.png"))
+    names = (
+        [plain_name(name, table) for name in read_text(table).split()]
+        if table
+        else sorted(p.stem for p in (root / "rgb").glob("*.png"))
+    )
     views = []
     for name in names:
-        image, depth, calibration = root / "rgb" / f"{name}.png", root / "depth" / f"{name}.png", root / "calib" / f"{name}.txt"
+        image, depth, calibration = (
+            root / "rgb" / f"{name}.png",
+            root / "depth" / f"{name}.png",
+            root / "calib" / f"{name}.txt",
+        )
         lacking = next((file for file in (image, depth, calibration) if not file.is_file()), None)
         if lacking is not None:
             if left_out is None:

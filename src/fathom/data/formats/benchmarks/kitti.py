@@ -84,7 +84,9 @@ def _drive_views(truth: Path, roots: list[Path], left_out: list[str] | None) -> 
     name = drive.resolve().name
     date = name[:10]
     places = [drive / camera / "data"]
-    places += [root / date / name / camera / "data" for root in roots] + [root / name / camera / "data" for root in roots]
+    places += [root / date / name / camera / "data" for root in roots] + [
+        root / name / camera / "data" for root in roots
+    ]
     folder = next((place for place in places if place.is_dir()), None)
     if folder is None:
         problem = f"has depth and no images ({name}/{camera}/data)"
@@ -94,7 +96,11 @@ def _drive_views(truth: Path, roots: list[Path], left_out: list[str] | None) -> 
         return []
     images, depths = by_number(folder.glob("*.*")), by_number(truth.glob("*.png"))
     calibration = next(
-        (p for p in (folder.parents[2] / "calib_cam_to_cam.txt", folder.parents[1] / "calib_cam_to_cam.txt") if p.is_file()),
+        (
+            p
+            for p in (folder.parents[2] / "calib_cam_to_cam.txt", folder.parents[1] / "calib_cam_to_cam.txt")
+            if p.is_file()
+        ),
         None,
     )
     view = _calibrated(calibration, camera) if calibration else None

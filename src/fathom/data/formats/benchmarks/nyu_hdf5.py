@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import torch
 
+from fathom import limits
 from fathom.data.dataset import Frame
 from fathom.data.formats.files import SKIP, clean_depth
 from fathom.data.formats.hdf5 import read_hdf5
@@ -21,9 +22,6 @@ from fathom.data.formats.nyu_mat import CAMERA, room_of
 from fathom.data.formats.official_nyu import official_run, official_test
 from fathom.errors import DataError, UsageError
 from fathom.sample import Sample
-
-MOST_BYTES = 64 << 20
-"""Of one frame in a shard: a frame has 2 MB."""
 
 PARTS = {"train": "train", "val": "test", "test": "test"}
 _FLAT = ("official", "val", "test", "train")
@@ -63,7 +61,9 @@ class NyuHdf5Source:
         path = entry.file if data is None else entry.file / f"{entry.id}.h5"
         rgb, metres = read_hdf5(path, "rgb", data), read_hdf5(path, "depth", data)
         if rgb.ndim != 3 or rgb.shape[0] != 3 or rgb.dtype != np.uint8 or metres.ndim != 2:
-            raise DataError(path, f"holds rgb of {rgb.shape} and depth of {metres.shape}; wanted (3, H, W) and (H, W)", SKIP)
+            raise DataError(
+                path, f"holds rgb of {rgb.shape} and depth of {metres.shape}; wanted (3, H, W) and (H, W)", SKIP
+            )
         if metres.dtype.kind != "f":
             raise DataError(path, f"holds depth as {metres.dtype}, whose unit is unknown", SKIP)
         depth, valid = clean_depth(metres.astype(np.float32), path)
@@ -73,8 +73,7 @@ class NyuHdf5Source:
 
 def _member(entry: Entry) -> bytes:
     assert entry.offset is not None
-    if entry.size > MOST_BYTES:
-        raise DataError(entry.file, f"has a member {entry.id} of {entry.size:,} bytes; no frame is that large")
+    limits.check("member-bytes", entry.size, entry.file, f"has a member {entry.id} of")
     try:
         with entry.file.open("rb") as shard:
             shard.seek(entry.offset)
@@ -165,9 +164,7 @@ def open_nyu_hdf5(path: Path, *, every: int = 1, skip_bad: bool = False) -> NyuH
     return NyuHdf5Source(str(path), tuple(kept), facts, official, left_out=tuple(left_out))
 
 
-def _entry(
-    name: PurePosixPath | Path, file: Path, part: str | None, offset: int | None = None, size: int = 0
-) -> Entry:
+def _entry(name: PurePosixPath | Path, file: Path, part: str | None, offset: int | None = None, size: int = 0) -> Entry:
     id_ = str(name.with_suffix(""))
     folder = name.parent.name or (file.resolve().parent.name if offset is None else "")
     scene = id_ if folder in ("", *_FLAT) else room_of(folder)

@@ -113,7 +113,9 @@ def open_sun_rgbd(
 
 def _only(folder: Path, left_out: list[str] | None) -> Path | None:
     """The one file of a folder; a frame without it is incomplete."""
-    files = sorted(p for p in folder.glob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png")) if folder.is_dir() else []
+    files = (
+        sorted(p for p in folder.glob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png")) if folder.is_dir() else []
+    )
     if len(files) == 1:
         return files[0]
     problem = f"holds {len(files)} images where a frame of SUN RGB-D has one"

@@ -41,7 +41,7 @@ def open_virtual_kitti(path: Path, *, variant: str | None = None, every: int = 1
     poses: dict[Path, dict[tuple[int, int], tuple[float, ...]]] = {}
     views = []
     for key in in_both(images, depths, left_out):
-        scene, which, camera, number = key
+        scene, _, camera, number = key
         # .../SceneXX/<variant>/frames/rgb/Camera_N/file; the tables lie beside "frames".
         homes = [file.parents[3] for file in (images[key], depths[key])]
         place = (int(number), int(camera.removeprefix("Camera_")))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from fathom.data.formats.files import read_counts
 from fathom.data.formats.poses import Y_UP_TO_Y_DOWN, matrix_pose
 from fathom.data.formats.views import CountedDepth, View, ViewSource, by_number, counted, in_both, view_source
 from fathom.errors import DataError, UsageError
+from fathom.inputs import read_json
 from fathom.sample import Intrinsics
 
 
@@ -39,7 +40,9 @@ class _Depth:
         if path is not None and self.least > 0:
             levels = read_counts(path)
             if levels.shape != metres.shape:
-                raise DataError(path, f"is {levels.shape[0]}x{levels.shape[1]} for depth of {metres.shape[0]}x{metres.shape[1]}")
+                raise DataError(
+                    path, f"is {levels.shape[0]}x{levels.shape[1]} for depth of {metres.shape[0]}x{metres.shape[1]}"
+                )
             metres[levels < self.least] = 0
         return metres
 
@@ -98,11 +101,11 @@ def _camera(path: Path) -> tuple[Intrinsics, tuple[float, ...] | None]:
 
     ARKit's camera looks along -z with y up; two axes are turned so that camera coordinates are x right, y down, z forward.
     """
+    record = read_json(path, dict[str, Any], what="a camera of Polycam", fix="export the capture again")
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
         camera = Intrinsics(*(float(record[key]) for key in ("fx", "fy", "cx", "cy")))
         rows = [float(record[f"t_{row}{column}"]) for row in range(3) for column in range(4)]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise DataError(path, f"is no camera of Polycam ({error!r})", "export the capture again") from error
     pose = matrix_pose(rows, path)
     if pose is None:

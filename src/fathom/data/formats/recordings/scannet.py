@@ -33,9 +33,7 @@ def room_of(scan: str) -> str:
     return re.sub(r"(?<=^scene\d{4})_\d\d$", "", scan)
 
 
-def open_scannet(
-    path: Path, *, depth_scale: float | None = None, every: int = 1, skip_bad: bool = False
-) -> ViewSource:
+def open_scannet(path: Path, *, depth_scale: float | None = None, every: int = 1, skip_bad: bool = False) -> ViewSource:
     """Open one exported scan or a folder of them.
 
     Args:

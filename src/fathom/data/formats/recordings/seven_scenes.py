@@ -48,7 +48,9 @@ def open_seven_scenes(
         skip_bad: leave out incomplete frames.
     """
     left_out: list[str] | None = [] if skip_bad else None
-    folders = sorted({file.parent for prefix in ("", "seq-*/", "*/seq-*/") for file in path.glob(f"{prefix}frame-*.color.*")})
+    folders = sorted(
+        {file.parent for prefix in ("", "seq-*/", "*/seq-*/") for file in path.glob(f"{prefix}frame-*.color.*")}
+    )
     views: list[View] = []
     parts: dict[str, str] = {}
     rooms = [_room(folder) for folder in folders]
@@ -70,7 +72,9 @@ def open_seven_scenes(
         "scene": "room; all sequences of a room are one scene",
     }
     if parts:
-        facts["official split"] = "by sequence, so that each room is in both parts: choose one by part=train or part=test"
+        facts["official split"] = (
+            "by sequence, so that each room is in both parts: choose one by part=train or part=test"
+        )
     if part != "all":
         facts["part"] = part
     return view_source(

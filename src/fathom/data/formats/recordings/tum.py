@@ -16,6 +16,7 @@ from fathom.data.formats.files import IMAGE_SUFFIXES, metres_per_count
 from fathom.data.formats.poses import given_camera, nearest, pair_in_time, quaternion_pose, read_text, table_rows
 from fathom.data.formats.views import CountedDepth, View, ViewSource, view_source
 from fathom.errors import DataError
+from fathom.inputs import inside, regular_file
 from fathom.sample import Intrinsics
 
 WITHIN = 0.02
@@ -98,7 +99,9 @@ def open_tum(
         "depth": f"{depth} ({why})",
         "pairing": f"associations file, else nearest time within {WITHIN * 1000:g} ms",
         "scene": "recording",
-        "camera": "as given" if intrinsics else "of the recording's family or settings file; unknown for other recordings",
+        "camera": "as given"
+        if intrinsics
+        else "of the recording's family or settings file; unknown for other recordings",
     }
     return view_source(
         "tum",
@@ -164,7 +167,9 @@ def _views(sequence: Path, camera: Intrinsics | None, left_out: list[str] | None
         lacking = next((file for file in (image, depth) if not file.is_file()), None)
         if lacking is not None:
             if left_out is None:
-                raise DataError(lacking, f"is named by the lists of {sequence.name} and does not exist", "use --skip-bad")
+                raise DataError(
+                    lacking, f"is named by the lists of {sequence.name} and does not exist", "use --skip-bad"
+                )
             left_out.append(f"{lacking}: does not exist")
             continue
         place = None if poses is None else nearest(poses[0], time, WITHIN)
@@ -199,7 +204,9 @@ def _pairs(sequence: Path) -> list[tuple[float, Path, Path]]:
     for row in rows:
         (one, first), (_, second) = ((row[0], row[1]), (row[2], row[3]))
         image, depth = (second, first) if swapped else (first, second)
-        pairs.append((_time(file, row[2] if swapped else one), sequence / image, sequence / depth))
+        pairs.append(
+            (_time(file, row[2] if swapped else one), inside(sequence, image, file), inside(sequence, depth, file))
+        )
     return pairs
 
 
@@ -213,9 +220,9 @@ def _depth_first(sequence: Path, file: Path, row: Sequence[str]) -> bool:
     modes = []
     for column in (1, 3):
         try:
-            with Image.open(sequence / row[column]) as picture:
+            with Image.open(regular_file(inside(sequence, row[column], file))) as picture:
                 modes.append(picture.mode.startswith("I"))
-        except (OSError, SyntaxError, ValueError):
+        except (OSError, SyntaxError, ValueError, DataError):
             modes.append(False)
     if modes[0] != modes[1]:
         return modes[0]
@@ -225,7 +232,7 @@ def _depth_first(sequence: Path, file: Path, row: Sequence[str]) -> bool:
 
 
 def _listed(sequence: Path, file: Path) -> list[tuple[float, Path]]:
-    return [(_time(file, row[0]), sequence / row[1]) for row in table_rows(file) if len(row) >= 2]
+    return [(_time(file, row[0]), inside(sequence, row[1], file)) for row in table_rows(file) if len(row) >= 2]
 
 
 def _time(file: Path, text: str) -> float:
