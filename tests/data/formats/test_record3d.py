@@ -102,10 +102,13 @@ def test_per_frame_intrinsics_go_before_the_common_ones(tmp_path: Path) -> None:
 def test_pose_turns_the_axes_of_arkit_to_ours() -> None:
     # A camera at rest: ours looks along +z with y down, ARKit's along -z with y up.
     assert torch.equal(
-        quaternion_pose([0, 0, 0, 1], [0, 0, 0], Y_UP_TO_Y_DOWN)[:3, :3], torch.diag(torch.tensor([1.0, -1, -1]))
+        quaternion_pose([0, 0, 0, 1], [0, 0, 0], "capture", Y_UP_TO_Y_DOWN)[:3, :3],
+        torch.diag(torch.tensor([1.0, -1, -1])),
     )
     half = 2**-0.5
-    turned = quaternion_pose([0, half, 0, half], [0, 0, 0], Y_UP_TO_Y_DOWN)[:3, :3] @ torch.tensor([0.0, 0, 1])
+    turned = quaternion_pose([0, half, 0, half], [0, 0, 0], "capture", Y_UP_TO_Y_DOWN)[:3, :3] @ torch.tensor(
+        [0.0, 0, 1]
+    )
     assert torch.allclose(turned, torch.tensor([-1.0, 0, 0]), atol=1e-6)
 
 

@@ -14,9 +14,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from fathom.data.camera import read_intrinsics, read_pose
 from fathom.errors import DataError, UsageError
 from fathom.inputs import read_bytes
 from fathom.sample import Intrinsics
+
+SKIP = "replace the file or leave it out with --skip-bad"
 
 Y_UP_TO_Y_DOWN = (1.0, -1.0, -1.0)
 """Of the camera axes of ARKit and OpenGL (x right, y up, z backward) to ours: the factors of a rotation's columns."""
@@ -46,10 +49,7 @@ def camera_of(numbers: Sequence[float], path: Path) -> Intrinsics:
     places = {4: (0, 1, 2, 3), 9: (0, 4, 2, 5), 12: (0, 5, 2, 6), 16: (0, 5, 2, 6)}.get(len(numbers))
     if places is None:
         raise DataError(path, f"holds {len(numbers)} numbers, no camera matrix of 3x3, 3x4 or 4x4", "replace the file")
-    fx, fy, cx, cy = (numbers[place] for place in places)
-    if not (fx > 0 and fy > 0 and all(map(math.isfinite, (fx, fy, cx, cy)))):
-        raise DataError(path, f"states focal lengths of {fx:g} and {fy:g} pixels", "replace the file")
-    return Intrinsics(fx, fy, cx, cy)
+    return read_intrinsics([numbers[place] for place in places], path)
 
 
 def read_camera(path: Path) -> Intrinsics:
@@ -65,9 +65,7 @@ def given_camera(text: str | None) -> Intrinsics | None:
         fx, fy, cx, cy = (float(part) for part in text.split(","))
     except ValueError:
         raise UsageError(f"intrinsics={text} is not fx,fy,cx,cy, four numbers in pixels.") from None
-    if not (fx > 0 and fy > 0 and all(map(math.isfinite, (fx, fy, cx, cy)))):
-        raise UsageError(f"intrinsics={text}: focal lengths are above 0 and all four are finite.")
-    return Intrinsics(fx, fy, cx, cy)
+    return Intrinsics(fx, fy, cx, cy, origin="given")
 
 
 def matrix_pose(numbers: Sequence[float], path: Path) -> Float[Tensor, "4 4"] | None:
@@ -76,19 +74,25 @@ def matrix_pose(numbers: Sequence[float], path: Path) -> Float[Tensor, "4 4"] | 
         raise DataError(path, f"holds {len(numbers)} numbers, no 4x4 matrix", "replace the file")
     if not all(map(math.isfinite, numbers)):
         return None
-    rows = [*numbers, 0.0, 0.0, 0.0, 1.0] if len(numbers) == 12 else list(numbers)
-    pose = torch.tensor(rows, dtype=torch.float64).reshape(4, 4)
-    turn = pose[:3, :3]
-    if not torch.allclose(turn @ turn.T, torch.eye(3, dtype=torch.float64), atol=0.02):
-        raise DataError(path, "holds a pose whose rotation is no rotation", "replace the file")
-    return pose.float()
+    values = [*numbers, 0.0, 0.0, 0.0, 1.0][:16]
+    return read_pose([values[row : row + 4] for row in range(0, 16, 4)], path)
 
 
 def quaternion_pose(
-    quaternion: Sequence[float], translation: Sequence[float], axes: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    quaternion: Sequence[float],
+    translation: Sequence[float],
+    path: Path | str,
+    axes: tuple[float, float, float] = (1.0, 1.0, 1.0),
 ) -> Float[Tensor, "4 4"]:
-    """The pose of the quaternion ``(qx, qy, qz, qw)``, of any length, and a translation; `axes` turn camera axes to ours."""
-    length = max(math.sqrt(sum(q * q for q in quaternion)), 1e-12)
+    """The pose of the quaternion ``(qx, qy, qz, qw)``, of any length but 0, and a translation, which the file `path` states.
+
+    `axes` are factors of the rotation's columns, which turn camera axes to ours.
+    """
+    if not all(abs(value) < 1e15 for value in (*quaternion, *translation)):  # NaN too
+        raise DataError(path, "states a pose that is not finite", SKIP)
+    length = math.sqrt(sum(q * q for q in quaternion))
+    if length < 1e-6:
+        raise DataError(path, "states a pose whose rotation is the quaternion zero", SKIP)
     x, y, z, w = (q / length for q in quaternion)
     rotation = torch.tensor(
         [

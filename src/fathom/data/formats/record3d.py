@@ -23,7 +23,7 @@ from torch import Tensor
 
 from fathom import limits
 from fathom.archives import open_archive
-from fathom.data.camera import read_intrinsics, read_pose
+from fathom.data.camera import read_intrinsics
 from fathom.data.dataset import Frame
 from fathom.data.formats.files import clean_depth, metres_per_count, read_counts, read_metres, read_rgb
 from fathom.data.formats.poses import Y_UP_TO_Y_DOWN, quaternion_pose

@@ -91,7 +91,7 @@ def test_lost_tracking_and_broken_poses(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"pose\.txt: holds 3 numbers, no 4x4 matrix"):
         load(tmp_path / "r")[0]
     pose.write_text("1 " * 16)
-    with pytest.raises(DataError, match="whose rotation is no rotation"):
+    with pytest.raises(DataError, match="a pose that is not a rotation"):
         load(tmp_path / "r")[0]
 
 

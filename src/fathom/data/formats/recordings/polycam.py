@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fathom.data.camera import read_intrinsics
 from fathom.data.formats.files import read_counts
 from fathom.data.formats.poses import Y_UP_TO_Y_DOWN, matrix_pose
 from fathom.data.formats.views import CountedDepth, View, ViewSource, by_number, counted, in_both, view_source
@@ -103,11 +104,11 @@ def _camera(path: Path) -> tuple[Intrinsics, tuple[float, ...] | None]:
     """
     record = read_json(path, dict[str, Any], what="a camera of Polycam", fix="export the capture again")
     try:
-        camera = Intrinsics(*(float(record[key]) for key in ("fx", "fy", "cx", "cy")))
+        numbers = [float(record[key]) for key in ("fx", "fy", "cx", "cy")]
         rows = [float(record[f"t_{row}{column}"]) for row in range(3) for column in range(4)]
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(path, f"is no camera of Polycam ({error!r})", "export the capture again") from error
-    pose = matrix_pose(rows, path)
+    camera, pose = read_intrinsics(numbers, path), matrix_pose(rows, path)
     if pose is None:
         return camera, None
     pose[:, :3] *= pose.new_tensor(Y_UP_TO_Y_DOWN)

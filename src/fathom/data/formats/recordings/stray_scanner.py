@@ -11,12 +11,12 @@ import numpy as np
 from jaxtyping import UInt8
 from torch import Tensor
 
+from fathom.data.camera import read_intrinsics
 from fathom.data.formats.files import SKIP, read_counts
 from fathom.data.formats.poses import quaternion_pose, read_camera, read_text
 from fathom.data.formats.video import Video
 from fathom.data.formats.views import CountedDepth, View, ViewSource, by_number, counted, view_source
 from fathom.errors import DataError, UsageError
-from fathom.sample import Intrinsics
 
 MOST_OPEN = 4
 """Videos whose decoders are kept."""
@@ -129,16 +129,18 @@ def _views(recording: Path, left_out: list[str] | None) -> list[View]:
     sure = by_number((recording / "confidence").glob("*.png"))
     fixed = read_camera(recording / "camera_matrix.csv") if (recording / "camera_matrix.csv").is_file() else None
     views = []
-    for row in _odometry(recording / "odometry.csv"):
+    table = recording / "odometry.csv"
+    for row in _odometry(table):
         number = int(row["frame"])
         if number not in depths:
             if left_out is None:
-                raise DataError(recording / "odometry.csv", f"names frame {number}, which has no depth map", SKIP)
+                raise DataError(table, f"names frame {number}, which has no depth map", SKIP)
             left_out.append(f"{recording}: frame {number} has no depth map")
             continue
-        own = [row.get(key) for key in ("fx", "fy", "cx", "cy")]
-        camera = fixed if None in own else Intrinsics(*(value for value in own if value is not None))
-        pose = quaternion_pose([row[key] for key in ("qx", "qy", "qz", "qw")], [row[key] for key in ("x", "y", "z")])
+        own = [row[key] for key in ("fx", "fy", "cx", "cy") if key in row]
+        camera = read_intrinsics(own, table) if len(own) == 4 else fixed
+        turn, place = ([row[key] for key in keys] for keys in (("qx", "qy", "qz", "qw"), ("x", "y", "z")))
+        pose = quaternion_pose(turn, place, table)
         views.append(
             View(
                 f"{scene}/{number}",

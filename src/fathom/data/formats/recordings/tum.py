@@ -252,7 +252,7 @@ def _trajectory(sequence: Path) -> tuple[list[float], list[tuple[float, ...]]] |
         if len(fields) < 8:
             raise DataError(file, f"has a line of {len(fields)} fields; wanted t tx ty tz qx qy qz qw", "mend the file")
         numbers = [_time(file, field) for field in fields[:8]]
-        pose = quaternion_pose(numbers[4:8], numbers[1:4])
+        pose = quaternion_pose(numbers[4:8], numbers[1:4], file)
         rows.append((numbers[0], tuple(pose.flatten().tolist())))
     rows.sort()
     return [time for time, _ in rows], [pose for _, pose in rows]
