@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fathom.depth_models.predict import predict as predict
     from fathom.depth_models.prediction import Prediction as Prediction
     from fathom.depth_models.scale import Known as Known
+    from fathom.encoders.base import Encoder as Encoder
     from fathom.errors import FathomError as FathomError
     from fathom.evaluation.evaluate import evaluate as evaluate
     from fathom.evaluation.result import Evaluation as Evaluation
@@ -33,6 +34,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "Dataset": "fathom.data.dataset",
     "load": "fathom.data.sources",
+    "Encoder": "fathom.encoders.base",
     "FathomError": "fathom.errors",
     "Feature": "fathom.features",
     "feature": "fathom.features",

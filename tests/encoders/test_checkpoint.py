@@ -142,7 +142,7 @@ def test_random_is_the_networks_own_initialisation_and_permuted_its_own_weights(
 
 
 def test_the_scenes_it_was_trained_on_are_known(tmp_path: Path) -> None:
-    assert opened(f"checkpoint:{saved(tmp_path / 'net', 'plain_cnn')}").train_scenes == ("kitchen", "attic")
+    assert opened(f"checkpoint:{saved(tmp_path / 'net', 'plain_cnn')}").training().scenes == ("kitchen", "attic")
 
 
 def test_what_cannot_be_opened_is_one_sentence(tmp_path: Path) -> None:

@@ -21,6 +21,15 @@ MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
 TOKENS = {"hidden_size": 8, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 16}
 PYRAMID = {"hidden_sizes": [8, 12, 16, 20], "depths": [1, 1, 2, 1]}
 SWIN = {"embed_dim": 8, "depths": [1, 1, 2, 1], "num_heads": [1, 2, 2, 2], "image_size": 64, "window_size": 2}
+FOUR = {"depths": [1, 1, 1, 1], "hidden_sizes": [8, 8, 16, 16], "num_attention_heads": [1, 1, 2, 2]}
+TEXT = {
+    **TOKENS,
+    "vocab_size": 50,
+    "max_position_embeddings": 8,
+    "bos_token_id": 0,
+    "eos_token_id": 1,
+    "pad_token_id": 2,
+}
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "convnext": ("ConvNext", PYRAMID),
     "convnextv2": ("ConvNextV2", PYRAMID),
@@ -32,7 +41,27 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "swin": ("Swin", SWIN),
     "swinv2": ("Swinv2", SWIN),
     "hiera": ("Hiera", {"embed_dim": 8, "depths": [1, 1, 1, 1], "num_heads": [1, 2, 4, 8], "image_size": [64, 64]}),
-}
+    "dinov3": ("DINOv3ViT", {**TOKENS, "image_size": 32, "patch_size": 16, "num_register_tokens": 4}),
+    "dinov3-convnext": ("DINOv3ConvNext", PYRAMID),
+    "regnet": ("RegNet", {**PYRAMID, "embedding_size": 8, "groups_width": 4}),
+    "beit": ("Beit", {**TOKENS, "image_size": 32, "patch_size": 16, "use_relative_position_bias": True}),
+    "data2vec": ("Data2VecVision", {**TOKENS, "image_size": 32, "patch_size": 16, "use_relative_position_bias": True}),
+    "segformer": ("Segformer", FOUR),
+    "pvt_v2": ("PvtV2", {**FOUR, "image_size": 64}),
+    "mobilenet_v2": ("MobileNetV2", {"depth_multiplier": 0.25}),
+    "focalnet": ("FocalNet", {"image_size": 64, "embed_dim": 8, "hidden_sizes": [8, 12, 16, 20], "depths": [1, 1, 1, 1]}),
+    "ijepa": ("IJepa", {**TOKENS, "image_size": 32, "patch_size": 16}),
+    "levit": ("Levit", {"image_size": 64, "hidden_sizes": [8, 12, 16], "num_attention_heads": [1, 2, 2],
+                        "depths": [1, 1, 1], "key_dim": [4, 4, 4]}),
+    "vitdet": ("VitDet", {"hidden_size": 8, "num_hidden_layers": 3, "num_attention_heads": 2, "image_size": 32,
+                          "pretrain_image_size": 32, "patch_size": 16, "window_size": 2}),
+    "dpt": ("DPT", {**TOKENS, "num_hidden_layers": 4, "image_size": 32, "patch_size": 16,
+                    "backbone_out_indices": [0, 1, 2, 3], "neck_hidden_sizes": [4, 4, 8, 8], "fusion_hidden_size": 8}),
+    "glpn": ("GLPN", {**FOUR, "decoder_hidden_size": 8}),
+    "siglip": ("Siglip", {"text_config": TEXT, "vision_config": {**TOKENS, "image_size": 32, "patch_size": 16}}),
+    "siglip2": ("Siglip2", {"text_config": TEXT, "vision_config": {**TOKENS, "patch_size": 16, "num_patches": 16}}),
+    "clip": ("CLIP", {"text_config": TEXT, "vision_config": {**TOKENS, "image_size": 32, "patch_size": 16}}),
+}  # fmt: skip
 IMAGES = torch.rand(2, 3, 60, 90, generator=torch.Generator().manual_seed(0))
 
 
@@ -89,6 +118,127 @@ def own_output(path: Path, size: tuple[int, int], **options: Any) -> Any:
     model = AutoModel.from_pretrained(path).eval()
     with torch.no_grad():
         return model(pixel_values=prepared(size), output_hidden_states=True, **options)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_family_opens_and_has_both_controls(name: str, folders: Callable[[str], Path]) -> None:
+    encoder = opened(f"hf:{folders(name)}")
+    maps = encoder.encode(IMAGES)
+    assert tuple(maps) == encoder.layers and len(maps) >= 2
+    for z in maps.values():
+        assert z.ndim == 4 and len(z) == 2 and torch.isfinite(z).all() and float(z.std()) > 0
+    for copy in (encoder.random_copy(0), encoder.permuted_copy(0)):
+        assert isinstance(copy, ModuleEncoder)
+        other = copy.encode(IMAGES)
+        assert {layer: z.shape for layer, z in other.items()} == {layer: z.shape for layer, z in maps.items()}
+        assert not any(torch.allclose(other[layer], maps[layer]) for layer in maps)
+    again = encoder.encode(IMAGES)
+    assert all(torch.equal(again[layer], z) for layer, z in maps.items())
+    assert encoder.training().depth == (name in ("dpt", "glpn"))
+
+
+@pytest.mark.parametrize("side", [64, 256, 320])
+def test_a_sam_gets_images_of_its_own_size(side: int, tmp_path: Path) -> None:
+    """At 256 the size that it was made for is the one that other models are tried at."""
+    from transformers import SamConfig, SamModel
+
+    vision = {"hidden_size": 8, "output_channels": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": side,
+              "patch_size": 16, "window_size": 2, "global_attn_indexes": [1], "mlp_dim": 16, "num_pos_feats": 4}  # fmt: skip
+    prompt = {"hidden_size": 8, "image_size": side, "patch_size": 16, "mask_input_channels": 4}
+    mask = {"hidden_size": 8, "mlp_dim": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "iou_head_hidden_dim": 8}
+    model = SamModel(SamConfig(vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=mask)).eval()
+    model.save_pretrained(tmp_path)
+    found = opened(f"hf:{tmp_path}?mean=0,0,0&std=1,1,1").encode(IMAGES)
+    images = F.interpolate(IMAGES, (side, side), mode="bilinear", antialias=True)
+    with torch.no_grad():
+        states = model.vision_encoder(images, output_hidden_states=True).hidden_states
+    for z, state in zip(found.values(), states[1:], strict=True):
+        torch.testing.assert_close(z, state.permute(0, 3, 1, 2), rtol=1e-4, atol=1e-5)
+
+
+def depth_model(name: str) -> Any:
+    """A tiny depth model around a backbone that has a configuration of its own."""
+    import transformers as t
+
+    vit = {
+        **TOKENS,
+        "num_hidden_layers": 4,
+        "out_features": [f"stage{i}" for i in range(1, 5)],
+        "reshape_hidden_states": False,
+    }
+    dino = t.Dinov2Config(**vit, image_size=28, patch_size=14)
+    neck = {"neck_hidden_sizes": [4, 4, 8, 8], "fusion_hidden_size": 8}
+    if name == "depth_anything":
+        config = t.DepthAnythingConfig(
+            backbone_config=dino, reassemble_hidden_size=8, head_hidden_size=4, patch_size=14, **neck
+        )
+        return t.DepthAnythingForDepthEstimation(config)
+    if name == "dpt":
+        return t.DPTForDepthEstimation(t.DPTConfig(backbone_config=dino, **neck))
+    beit = t.BeitConfig(**vit, image_size=32, patch_size=16, use_relative_position_bias=True)
+    small = {"bottleneck_features": 8, "num_relative_features": 4, "bin_embedding_dim": 8, "num_attractors": [2, 2, 2, 1],
+             "patch_transformer_hidden_size": 8, "patch_transformer_intermediate_size": 8,
+             "patch_transformer_num_attention_heads": 2, "patch_transformer_num_hidden_layers": 1}  # fmt: skip
+    return t.ZoeDepthForDepthEstimation(t.ZoeDepthConfig(backbone_config=beit, **neck, **small))
+
+
+@pytest.mark.parametrize("name", ["depth_anything", "dpt", "zoedepth"])
+def test_of_a_depth_model_the_backbone_is_read(name: str, tmp_path: Path) -> None:
+    model = depth_model(name).eval()
+    model.save_pretrained(tmp_path)
+    encoder = opened(f"hf:{tmp_path}?mean=0,0,0&std=1,1,1")
+    found = encoder.encode(IMAGES)
+    patch = model.config.backbone_config.patch_size
+    images = F.interpolate(IMAGES, (4 * patch, 6 * patch), mode="bilinear", antialias=True)
+    with torch.no_grad():
+        states = model.backbone(images, output_hidden_states=True).hidden_states
+    assert encoder.layers == ("stage1", "stage2", "stage3", "stage4")
+    for z, state in zip(found.values(), states[1:], strict=True):
+        torch.testing.assert_close(z, state[:, 1:].reshape(2, 4, 6, 8).permute(0, 3, 1, 2), rtol=1e-4, atol=1e-5)
+    random = encoder.random_copy(0)
+    assert isinstance(random, ModuleEncoder) and random.encode(IMAGES)["stage4"].shape == found["stage4"].shape
+    assert encoder.training().depth and not random.training().depth
+
+
+def test_a_siglip2_of_any_size_reads_the_patches_that_its_own_processor_cuts(folders: Callable[[str], Path]) -> None:
+    import transformers
+
+    images = torch.rand(1, 3, 64, 96)
+    # Row by row, each patch as rows of RGB values: written out, independently of how it is computed.
+    cut = [
+        images[0, :, r : r + 16, c : c + 16].permute(1, 2, 0).flatten()
+        for r in range(0, 64, 16)
+        for c in range(0, 96, 16)
+    ]
+    model = transformers.Siglip2Model.from_pretrained(folders("siglip2")).eval()
+    with torch.no_grad():
+        output = model.vision_model(
+            pixel_values=torch.stack(cut)[None],
+            pixel_attention_mask=torch.ones(1, 24, dtype=torch.int64),
+            spatial_shapes=torch.tensor([[4, 6]]),
+            output_hidden_states=True,
+        )
+    found = opened(f"hf:{folders('siglip2')}?mean=0,0,0&std=1,1,1").encode(images)
+    for z, state in zip(found.values(), output.hidden_states[1:], strict=True):
+        torch.testing.assert_close(z, state.reshape(1, 4, 6, 8).permute(0, 3, 1, 2), rtol=1e-4, atol=1e-5)
+
+
+def test_provenance_holds_the_commit_and_the_licence_of_the_card(
+    folders: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = tmp_path / "models--someone--net"
+    shutil.copytree(folders("convnext"), repository / "snapshots" / "abc")
+    (repository / "snapshots" / "abc" / "README.md").write_text(
+        "---\ntags:\n- vision\nlicense: apache-2.0\n---\n# A net\n"
+    )
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("abc")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    found, local = opened("hf:someone/net").provenance(), opened(f"hf:{folders('convnext')}").provenance()
+    assert (found.spec, found.revision, found.licence) == ("hf:someone/net", "abc", "apache-2.0")
+    assert (local.revision, local.licence) == (None, None)
+    assert found.weights == local.weights and found.weights is not None
 
 
 @pytest.mark.parametrize("name", ["convnext", "convnextv2", "resnet"])

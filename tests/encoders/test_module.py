@@ -10,10 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fathom.encoders import open_encoder
+from fathom.encoders import as_encoder, open_encoder
+from fathom.encoders.base import Encoder
 from fathom.encoders.module import IMAGENET_MEAN, IMAGENET_STD, ModuleEncoder, Normalise, as_map, token_grid
 from fathom.encoders.whole_cells import WholeCells, nearest_multiple
 from fathom.errors import DataError, FathomError, UsageError
+from fathom.user_code import code_digest
 
 IMAGES = torch.rand(2, 3, 32, 48, generator=torch.Generator().manual_seed(0))
 
@@ -217,3 +219,53 @@ def test_files_and_packages_that_cannot_be_imported_are_named(tmp_path: Path) ->
 def test_normalisation_is_by_channel() -> None:
     found = Normalise((0.1, 0.2, 0.3), (1.0, 2.0, 4.0))(torch.ones(1, 3, 1, 1))
     torch.testing.assert_close(found.flatten(), torch.tensor([0.9, 0.4, 0.175]))
+
+
+def test_a_module_in_memory_is_read_as_a_frozen_copy() -> None:
+    net = pyramid().train()
+    encoder = Encoder.from_module(net, layers=["2"], preprocess=lambda images: images * 2, name="mine")
+    assert net.training and all(p.requires_grad for p in net.parameters())
+    before = encoder.encode(IMAGES)["2"]
+    torch.testing.assert_close(before, net.eval()[:3](IMAGES * 2))
+    with torch.no_grad():
+        net.get_parameter("0.weight").zero_()
+    assert torch.equal(encoder.encode(IMAGES)["2"], before)
+    assert encoder.name == "mine" and Encoder.from_module(net).name == "Sequential"
+
+
+def test_a_module_in_memory_has_both_controls_and_a_provenance() -> None:
+    net = Tokens()
+    encoder = as_encoder(net)
+    random, permuted = encoder.random_copy(1), encoder.permuted_copy(1)
+    assert isinstance(random, Encoder) and isinstance(permuted, Encoder)
+    maps = [one.encode(IMAGES)["patches"] for one in (encoder, random, permuted)]
+    assert maps[0].shape == maps[1].shape == maps[2].shape
+    assert not torch.allclose(maps[0], maps[1]) and not torch.allclose(maps[0], maps[2])
+    known = encoder.provenance()
+    assert known.spec is None and known.code == code_digest(Path(__file__))
+    assert known.weights == as_encoder(net).provenance().weights != random.provenance().weights
+
+
+def test_a_module_that_cannot_be_copied_is_refused_with_the_remedy() -> None:
+    net = pyramid()
+    vars(net)["handle"] = (letter for letter in "ab")  # generators cannot be copied
+    with pytest.raises(FathomError, match=r"^Sequential cannot be copied .*; give it as module:file\.py:factory"):
+        Encoder.from_module(net)
+    with pytest.raises(UsageError, match=r"of a torch\.nn\.Module, not of str"):
+        Encoder.from_module("pixels")  # type: ignore[arg-type]
+
+
+def test_a_network_that_fails_on_an_image_is_one_sentence() -> None:
+    encoder = ModuleEncoder("x", nn.Sequential(nn.Conv2d(3, 4, 4, 4), nn.Unflatten(2, (2, 4))), ("0",))
+    encoder.encode(torch.rand(1, 3, 32, 32))
+    with pytest.raises(FathomError, match=r"^Encoder x fails on images of 20x20 \("):
+        encoder.encode(torch.rand(1, 3, 20, 20))
+
+
+def test_provenance_notices_edited_weights_and_edited_code(net: Callable[[str], str], tmp_path: Path) -> None:
+    first, again = (open_encoder(net("bare"), seed=1).provenance() for _ in range(2))
+    assert first == again and first.spec == net("bare")
+    assert open_encoder(net("bare"), seed=2).provenance().weights != first.weights
+    (tmp_path / "net.py").write_text(FACTORY + "# edited")
+    edited = open_encoder(net("bare"), seed=1).provenance()
+    assert edited.code != first.code and edited.weights == first.weights

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from fathom.encoders.base import Control, Encoder, Provenance
 from fathom.errors import UsageError
 from fathom.grids import area_sum
 from fathom.sample import Grid
@@ -48,14 +49,15 @@ def patch(images: Float[Tensor, "B 3 H W"], grid: Grid, side: int = 7) -> Float[
     return neighbours.reshape(*neighbours.shape[:2], *grid)
 
 
-@dataclass(frozen=True)
-class Baseline:
+@dataclass
+class Baseline(Encoder):
     """An encoder that computes a few columns from the image or from nothing.
 
     Attributes:
         name: the SPEC.
         columns: image and grid to ``(B, C, h, w)``.
         cells: the probe's grid; see `on_grid`.
+        spec: what opened it, where its name is an alias.
     """
 
     name: str
@@ -63,6 +65,8 @@ class Baseline:
     cells: Grid | None = None
     layers: tuple[str, ...] = ("baseline",)
     baseline: bool = True
+    control: Control | None = None
+    spec: str | None = None
 
     def on_grid(self, grid: Grid) -> Baseline:
         """The same baseline on the probe's grid."""
@@ -76,9 +80,17 @@ class Baseline:
             )
         return {"baseline": self.columns(images, self.cells)}
 
-    def to(self, device: torch.device | str) -> Baseline:
-        """Itself: baselines compute where the images are."""
-        return self
+    def random_copy(self, seed: int) -> Encoder | str:
+        """A baseline has nothing to make random."""
+        return f"{self.name} has no weights to make random"
+
+    def permuted_copy(self, seed: int) -> Encoder | str:
+        """A baseline has nothing to permute."""
+        return f"{self.name} has no weights to permute"
+
+    def provenance(self) -> Provenance:
+        """Its SPEC says all."""
+        return Provenance(spec=self.spec)
 
 
 BASELINES: dict[str, Columns] = {
@@ -94,10 +106,10 @@ BASELINES: dict[str, Columns] = {
 def open_baseline(spec: str) -> Baseline | None:
     """The baseline called `spec`, or None if there is none of that name."""
     if spec in BASELINES:
-        return Baseline(spec, BASELINES[spec])
+        return Baseline(spec, BASELINES[spec], spec=spec)
     base, _, side = spec.partition(":")
     if base == "patch":
         if not side.isdigit() or int(side) % 2 == 0 or not 1 <= int(side) <= 31:
             raise UsageError(f"'{spec}': the side of a patch is an odd number of cells up to 31, such as patch:7.")
-        return Baseline(spec, lambda images, grid: patch(images, grid, int(side)))
+        return Baseline(spec, lambda images, grid: patch(images, grid, int(side)), spec=spec)
     return None

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from fathom.encoders.base import Provenance, Training
 from fathom.encoders.module import ModuleEncoder
 from fathom.encoders.spec import Spec
 from fathom.encoders.whole_cells import WholeCells
@@ -23,16 +24,11 @@ from fathom.sample import Grid
 
 
 class CheckpointEncoder(ModuleEncoder):
-    """A trained network of ours.
-
-    Attributes:
-        train_scenes: the scenes it has seen in training: no fair test of a supervised network holds any of them.
-    """
+    """A trained network of ours."""
 
     module: Network
 
     def __init__(self, name: str, network: Network, layers: tuple[str, ...], train_scenes: tuple[str, ...]) -> None:
-        self.train_scenes = train_scenes
         own = network.layers()
         super().__init__(
             name,
@@ -43,6 +39,8 @@ class CheckpointEncoder(ModuleEncoder):
             # The code needs no decoder: half the work of a forward pass.
             run=network.encode if isinstance(network, Autoencoder) and set(layers) <= own.keys() else None,
             fresh=_initialiser(network),
+            trained=Training(scenes=train_scenes, depth=network.predicts != "image"),
+            origin=Provenance(spec=name),
         )
 
     @torch.inference_mode()
@@ -57,11 +55,12 @@ class CheckpointEncoder(ModuleEncoder):
 
 def _initialiser(network: Network) -> Callable[[int], nn.Module]:
     """The network's class and configuration with fresh weights, seeded, the global random state left as it was."""
+    kind, config = type(network), network.config
 
     def fresh(seed: int) -> nn.Module:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return type(network)(network.config)
+            return kind(config)
 
     return fresh
 

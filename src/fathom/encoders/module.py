@@ -7,13 +7,12 @@ preprocessing of its own it gets ImageNet's mean and standard deviation, unless 
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
+import copy
 import inspect
 import math
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,9 +20,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from fathom.encoders.base import Control, Encoder, Provenance, Training, digest_of
 from fathom.encoders.spec import Spec
-from fathom.errors import DataError, FathomError, UsageError, nearest
+from fathom.encoders.weights import permute_weights, reinitialise
+from fathom.errors import FathomError, UsageError, nearest
 from fathom.sample import Grid
+from fathom.user_code import code_digest, find_function, typed_options
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -44,8 +46,8 @@ class Normalise(nn.Module):
         return (images - mean) / std
 
 
-class ModuleEncoder:
-    """A frozen module, read at named layers.
+class ModuleEncoder(Encoder):
+    """A frozen module, read at named layers. `copy.deepcopy` gives an independent one.
 
     Args:
         name: the SPEC.
@@ -56,10 +58,11 @@ class ModuleEncoder:
         named: what can be read, by name; by default every submodule. These modules run in a forward pass, though they
             need not belong to `module`.
         run: the forward pass, where it is not a call of `module`.
-        fresh: seed to the same architecture with the weights of its own initialisation, for `random:`.
+        fresh: seed to the same architecture with the weights of its own initialisation; by default every submodule is
+            initialised as `fathom.encoders.weights.reinitialise` says.
+        trained: what it was trained on, as far as it is known.
+        origin: what is known of its provenance; the digest of its weights is added when asked for.
     """
-
-    baseline = False
 
     def __init__(
         self,
@@ -72,8 +75,11 @@ class ModuleEncoder:
         named: Mapping[str, nn.Module] | None = None,
         run: Callable[[Tensor], Any] | None = None,
         fresh: Callable[[int], nn.Module] | None = None,
+        trained: Training | None = None,
+        origin: Provenance | None = None,
     ) -> None:
         self.name = name
+        self._trained, self._origin = trained or Training(), origin or Provenance()
         self.module = module.eval().requires_grad_(False)
         self.preprocess: Preprocess = preprocess or Normalise()
         self.fresh = fresh
@@ -99,12 +105,56 @@ class ModuleEncoder:
         outputs: dict[str, Any] = {}
         prepared = self.preprocess(images)
         with _recording({layer: self._named[layer] for layer in self.layers}, outputs):
-            self._run(prepared.contiguous(memory_format=torch.channels_last))
+            self._forward(prepared.contiguous(memory_format=torch.channels_last))
         missing = [layer for layer in self.layers if layer not in outputs]
         if missing:
             raise FathomError(f"Encoder {self.name} does not run its layer '{missing[0]}' in a forward pass.")
         size = (int(prepared.shape[-2]), int(prepared.shape[-1]))
         return {layer: as_map(self.name, layer, outputs[layer], size) for layer in self.layers}
+
+    def _forward(self, prepared: Tensor) -> None:
+        try:
+            self._run(prepared)
+        except FathomError:
+            raise
+        except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
+            line = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+            size = "x".join(str(side) for side in prepared.shape[-2:])
+            raise FathomError(f"Encoder {self.name} fails on images of {size} ({line}).") from error
+
+    def random_copy(self, seed: int) -> Encoder | str:
+        """The same architecture with fresh weights, or the reason why there is none."""
+
+        def renew(module: nn.Module) -> None:
+            if self.fresh is not None:
+                module.load_state_dict(self.fresh(seed).state_dict())
+            else:
+                reinitialise(module, seed)
+
+        return self._changed(Control("random", self.name, seed), renew)
+
+    def permuted_copy(self, seed: int) -> Encoder | str:
+        """The same architecture with its own weights shuffled, or the reason why there is none."""
+        return self._changed(Control("permuted", self.name, seed), lambda module: permute_weights(module, seed))
+
+    def _changed(self, control: Control, change: Callable[[nn.Module], object]) -> Encoder | str:
+        if not any(parameter.numel() > 1 for parameter in self.module.parameters()):
+            return f"{self.name} has no weights to make random"
+        try:
+            made = copy.deepcopy(self)
+        except (RuntimeError, TypeError, AttributeError, NotImplementedError, ValueError) as error:
+            return f"{self.name} has a network that cannot be copied ({type(error).__name__}: {error})".rstrip(".")
+        change(made.module)
+        made.name, made.control = f"{control.kind}:{self.name}", control
+        return made
+
+    def training(self) -> Training:
+        """What it was trained on, as far as it is known; a control was trained on nothing."""
+        return Training() if self.control is not None else self._trained
+
+    def provenance(self) -> Provenance:
+        """What identifies its weights and its code."""
+        return replace(self._origin, weights=digest_of(self.module, self.preprocess))
 
 
 @contextmanager
@@ -188,22 +238,50 @@ def default_layers(name: str, module: nn.Module, preprocess: Preprocess, size: G
     return tuple(sorted(shapes.values(), key=order.index))
 
 
-def build(spec: Spec, seed: int) -> tuple[nn.Module, Preprocess | None]:
-    """Call the factory that ``module:package.module:factory`` or ``module:file.py:factory`` names."""
-    where, _, name = spec.body.rpartition(":")
-    if not where or not name:
-        raise UsageError(f"Encoder '{spec.text}' is not module:package.module:factory or module:file.py:factory.")
-    factory = getattr(_import(where), name, None)
-    if not callable(factory):
-        raise UsageError(f"Encoder '{spec.text}': {where} has no factory '{name}'.")
+def encoder_of(
+    net: nn.Module, layers: tuple[str, ...] = (), preprocess: Preprocess | None = None, name: str | None = None
+) -> ModuleEncoder:
+    """See `Encoder.from_module`."""
+    if not isinstance(net, nn.Module):
+        raise UsageError(f"An encoder is made of a torch.nn.Module, not of {type(net).__name__}.")
+    called = name or type(net).__name__
+    try:
+        frozen, preprocess = copy.deepcopy((net, preprocess or getattr(net, "preprocess", None)))
+    except (RuntimeError, TypeError, AttributeError, NotImplementedError, ValueError) as error:
+        raise FathomError(
+            f"{called} cannot be copied ({type(error).__name__}: {error}); give it as module:file.py:factory."
+        ) from error
+    return ModuleEncoder(called, frozen, layers, preprocess, origin=Provenance(code=_class_digest(net)))
+
+
+def _class_digest(net: nn.Module) -> str | None:
+    """Digest of the file that defines the class of `net`; None for a class of PyTorch, of a notebook or of a prompt."""
+    try:
+        file = inspect.getsourcefile(type(net))
+    except TypeError:
+        return None
+    outside = file is not None and Path(file).is_file() and "site-packages" not in Path(file).parts
+    return code_digest(Path(file)) if outside and file is not None else None
+
+
+def open_module(spec: Spec, size: Grid, seed: int) -> ModuleEncoder:
+    """``module:package.module:factory`` or ``module:file.py:factory``."""
+    module, preprocess, code = _build(spec, int(spec.options.get("seed", seed)))
+    origin = Provenance(spec=spec.text, code=code)
+    return ModuleEncoder(spec.text, module, spec.layers, preprocess, size, origin=origin)
+
+
+def _build(spec: Spec, seed: int) -> tuple[nn.Module, Preprocess | None, str | None]:
+    """The module that the factory gives, its preprocessing, and the digest of its code."""
+    factory = find_function(f"Encoder '{spec.text}'", spec.body)
     options = {key: value for key, value in spec.options.items() if key not in ("mean", "std", "seed")}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            made = factory(**_typed(factory, options))
+            made = factory(**typed_options(factory.function, options))
         except FathomError:
             raise
-        except (TypeError, ValueError, RuntimeError, OSError, KeyError) as error:
+        except (TypeError, ValueError, RuntimeError, OSError, KeyError, ImportError) as error:
             raise FathomError(
                 f"Encoder '{spec.text}': its factory failed ({type(error).__name__}: {error})."
             ) from error
@@ -216,43 +294,4 @@ def build(spec: Spec, seed: int) -> tuple[nn.Module, Preprocess | None]:
             for key, default in (("mean", "0,0,0"), ("std", "1,1,1"))
         )
         preprocess = Normalise(mean, std)
-    return module, preprocess
-
-
-def _import(where: str) -> Any:
-    if not where.endswith(".py"):
-        try:
-            return importlib.import_module(where)
-        except ImportError as error:
-            raise UsageError(f"Module '{where}' cannot be imported ({error}); is it installed?") from error
-    path = Path(where).expanduser()
-    if not path.is_file():
-        raise DataError(path, "does not exist", "name the Python file that holds the factory")
-    unit = importlib.util.spec_from_file_location(f"fathom_user_{path.stem}", path)
-    if unit is None or unit.loader is None:
-        raise DataError(path, "is no Python file")
-    module = importlib.util.module_from_spec(unit)
-    sys.modules[unit.name] = module
-    try:
-        unit.loader.exec_module(module)
-    except (ImportError, SyntaxError, NameError, AttributeError, TypeError, ValueError) as error:
-        raise DataError(path, f"cannot be imported ({type(error).__name__}: {error})") from error
-    return module
-
-
-def _typed(factory: Callable[..., Any], options: Mapping[str, str]) -> dict[str, Any]:
-    """Option text to int or float where it reads as one; unknown names are refused."""
-    parameters = inspect.signature(factory).parameters
-    open_ended = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
-    typed: dict[str, Any] = {}
-    for key, value in options.items():
-        if key not in parameters and not open_ended:
-            raise UsageError(f"The factory has no option '{key}'{nearest(key, parameters)}.")
-        typed[key] = value
-        for number in (int, float):
-            try:
-                typed[key] = number(value)
-                break
-            except ValueError:
-                continue
-    return typed
+    return module, preprocess, factory.digest()

@@ -5,6 +5,7 @@ Weights are safetensors. A repository that offers pickles alone is refused: read
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from fathom.errors import CheckpointError, DataError, FathomError, UsageError
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
-_WANTED = [CONFIG, *PROCESSORS, WEIGHTS, INDEX, "model-*-of-*.safetensors", "README.md"]
+CARD = "README.md"
+_WANTED = [CONFIG, CARD, *PROCESSORS, WEIGHTS, INDEX, "model-*-of-*.safetensors"]
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
 
 
@@ -93,6 +95,23 @@ def read_object(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise DataError(path, "holds no JSON object", "use another copy")
     return value
+
+
+def revision_of(folder: Path) -> str | None:
+    """The commit of a folder in the hub's cache (``models--ORG--NAME/snapshots/COMMIT``); None for any other folder."""
+    return folder.name if folder.parent.name == "snapshots" else None
+
+
+def licence_of(folder: Path) -> str | None:
+    """The ``license`` that the front matter of the model's card states, None where there is no card or it says nothing."""
+    try:
+        card = (folder / CARD).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    if not card.startswith("---"):
+        return None
+    found = re.search(r"^license:[ \t]*(\S.*)$", card[3:].partition("\n---")[0], re.MULTILINE)
+    return found[1].strip().strip("\"'") if found else None
 
 
 def _first_line(error: BaseException) -> str:

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from fathom.encoders.base import Provenance, Training
 from fathom.encoders.module import ModuleEncoder
 from fathom.encoders.whole_cells import WholeCells
 from fathom.errors import FathomError, UsageError, nearest
@@ -31,13 +32,15 @@ class StateEncoder(ModuleEncoder):
     Args:
         name: the SPEC.
         network: the backbone.
-        states: one forward pass, prepared images to the map of each state.
+        states: one forward pass, prepared images to the map of each state; a copy of it is independent.
         layers: to read; by default those of `chosen_layers`.
         normalise: from RGB in [0, 1] to the backbone's input.
         patch: side of the patches of a token model, in pixels.
         made_for: the input side the backbone was made for.
         least: the shorter side that the backbone needs at least.
         fresh: seed to the same architecture with fresh weights.
+        trained: what it was trained on, as far as it is known.
+        origin: what is known of its provenance.
     """
 
     def __init__(
@@ -52,6 +55,8 @@ class StateEncoder(ModuleEncoder):
         made_for: int | None = None,
         least: int = 1,
         fresh: Callable[[int], nn.Module] | None = None,
+        trained: Training | None = None,
+        origin: Provenance | None = None,
     ) -> None:
         network.eval()
         dry = dry_run(name, states, patch, made_for, least)
@@ -63,19 +68,29 @@ class StateEncoder(ModuleEncoder):
                 known = nearest(layer, inner) if layer.startswith("network.") else f" (it has {', '.join(listed)})"
                 raise UsageError(f"Encoder {name} has no layer '{layer}'{known}.")
 
-        def run(images: Tensor) -> None:
-            for layer, z in states(images).items():
-                taps[layer](z)
-
         super().__init__(
             name,
             network,
             layers or chosen_layers(name, dry.shapes),
             WholeCells(dry.stride, normalise, least, only=(dry.side, dry.side) if dry.fixed else None),
             named={**inner, **taps},
-            run=run,
+            run=_Taps(states, taps),
             fresh=fresh,
+            trained=trained,
+            origin=origin,
         )
+
+
+@dataclass(frozen=True)
+class _Taps:
+    """A forward pass that shows each state to a module of its own, where hooks can read it."""
+
+    states: Callable[[Tensor], Maps]
+    taps: Mapping[str, nn.Module]
+
+    def __call__(self, images: Tensor) -> None:
+        for layer, z in self.states(images).items():
+            self.taps[layer](z)
 
 
 @dataclass(frozen=True)
@@ -103,8 +118,10 @@ def dry_run(
     The side of the image is a multiple of the patch of a ViT, and of any power of two that a pyramid of stages comes to;
     for a model that does not take it, the side that it was made for.
     """
-    sides = [max(16 * patch if patch and 256 % patch else 256, least)]
-    if made_for and made_for not in sides:
+    unit = patch if patch and 256 % patch else 16
+    # Not the size that it was made for, which tells nothing of other sizes.
+    sides = [side for side in (max(16 * unit, least), max(20 * unit, 2 * least)) if side != made_for][:1]
+    if made_for:
         sides.append(made_for)
     for side in sides:
         try:

@@ -8,6 +8,7 @@ not used, since it falls back to pickles; layers are as in `fathom.encoders.stat
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from fathom.encoders.base import Provenance
 from fathom.encoders.module import Normalise
 from fathom.encoders.processor import given
-from fathom.encoders.repository import CONFIG, WEIGHTS, check_weights, find_folder, load_failure, read_object
+from fathom.encoders.repository import (
+    CONFIG,
+    WEIGHTS,
+    check_weights,
+    find_folder,
+    licence_of,
+    load_failure,
+    read_object,
+    revision_of,
+)
 from fathom.encoders.spec import Spec
 from fathom.encoders.states import Maps, StateEncoder
 from fathom.errors import DataError, FathomError, MissingExtraError, UsageError, nearest
@@ -49,20 +60,28 @@ def open_timm(spec: Spec, size: Grid, seed: int) -> StateEncoder:
     config = network.pretrained_cfg
     patch = getattr(getattr(network, "patch_embed", None), "patch_size", None)
 
-    def states(images: Float[Tensor, "B 3 H W"]) -> Maps:
-        maps = network.forward_intermediates(images, intermediates_only=True)
-        return {f"stage{i}": z.float() for i, z in enumerate(maps, start=1)}
-
     return StateEncoder(
         spec.text,
         network,
-        states,
+        _Intermediates(network),
         spec.layers,
         given(spec) or Normalise(config["mean"], config["std"]),
         patch=int(patch[0]) if isinstance(patch, tuple) else patch,
         made_for=int(config["input_size"][-1]),
         fresh=fresh,
+        origin=Provenance(spec=spec.text, revision=revision_of(folder), licence=licence_of(folder)),
     )
+
+
+@dataclass(frozen=True)
+class _Intermediates:
+    """One forward pass of a model of timm to its intermediate maps."""
+
+    network: Any
+
+    def __call__(self, images: Float[Tensor, "B 3 H W"]) -> Maps:
+        maps = self.network.forward_intermediates(images, intermediates_only=True)
+        return {f"stage{i}": z.float() for i, z in enumerate(maps, start=1)}
 
 
 def _source(timm: Any, spec: Spec) -> tuple[str, Mapping[str, Any], Path]:

@@ -14,13 +14,14 @@ import hashlib
 import json
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from fathom.atomic import atomic_path
 from fathom.data.dataset import Dataset
@@ -122,7 +123,7 @@ class MomentsCache:
     def _encoder(self, participant: Participant) -> dict[str, Any] | None:
         """What the moments of an encoder depend on; None for one whose content cannot be seen."""
         encoder = participant.encoder
-        if not encoder.baseline and not isinstance(getattr(encoder, "module", None), nn.Module):
+        if not encoder.baseline and encoder.provenance().weights is None:
             return None
         return identity(encoder, self._train, self._settings)
 
@@ -133,28 +134,16 @@ class MomentsCache:
 
 
 def identity(encoder: Encoder, train: Dataset, settings: ProbeSettings) -> dict[str, Any]:
-    """All that an encoder's features depend on, but for the code that computes them."""
+    """All that an encoder's features depend on, but for code whose digest it does not know."""
     return {
         "format": FORMAT,
         "data": train.fingerprint(),
         "encoder": encoder.name,
         "layers": list(encoder.layers),
-        "weights": weights_digest(encoder),
+        "provenance": asdict(encoder.provenance()),
         "size": list(settings.input_size),
         "grid": list(settings.cells),
     }
-
-
-def weights_digest(encoder: Encoder) -> str:
-    """SHA-256 of every parameter and buffer of the encoder's network and preprocessing; of nothing where it has none."""
-    digest = hashlib.sha256()
-    for part in ("module", "preprocess"):
-        network = getattr(encoder, part, None)
-        if isinstance(network, nn.Module):
-            for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
-                digest.update(f"{part}.{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-                digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _target(group: TargetGroup) -> dict[str, Any]:

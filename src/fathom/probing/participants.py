@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from fathom.data.dataset import Dataset
-from fathom.encoders import open_encoder
+from fathom.encoders import as_encoder
 from fathom.encoders.base import Encoder
-from fathom.encoders.module import ModuleEncoder
-from fathom.encoders.randomised import randomised
-from fathom.encoders.spec import parse
 from fathom.errors import UsageError
 from fathom.probing.linear.design import Design, Placed
 from fathom.probing.linear.moments import Moments
@@ -79,55 +75,44 @@ class Participant:
         return slices
 
 
-def open_participants(encoders: Sequence[str | Encoder], settings: ProbeSettings) -> list[Participant]:
+def open_participants(
+    encoders: Sequence[str | Encoder | nn.Module], settings: ProbeSettings, notes: list[str]
+) -> list[Participant]:
     """Open everything that takes part. A baseline that is also named as an encoder takes part once.
 
     With `settings.controls`, every encoder that has weights is joined by that many copies of its architecture with random
     weights, seeds `seed`, `seed` + 1 ..., and by one copy with its own weights permuted. One that was named takes part once.
+    Why an encoder has no copy is added to `notes`.
     """
     named = [*settings.baselines, *(item for item in encoders if item not in settings.baselines)]
-    opened = [_ready(item, settings) for item in named]
+    size, cells = settings.input_size, settings.cells
+    opened = [as_encoder(item, seed=settings.seed, size=size).on_grid(cells).to(settings.device) for item in named]
     names = [encoder.name for encoder in opened]
     for name in names:
         if names.count(name) > 1:
-            raise UsageError(f"Encoder {name} is named twice.")
-    participants = [Participant(encoder, role_of(encoder, settings.seed)) for encoder in opened]
+            raise UsageError(
+                f"Two encoders are called {name}; name them apart (NAME=SPEC, or from_module(..., name=))."
+            )
+    participants = [Participant(encoder, role_of(encoder)) for encoder in opened]
     taken = {(item.encoder.name, item.role.seed) for item in participants}
     copies = [("random", settings.seed + step) for step in range(settings.controls)]
     copies += [("permuted", settings.seed)] if settings.controls else []
-    for given, participant in zip(named, list(participants), strict=True):
-        encoder = participant.encoder
-        if participant.role.name != "encoder" or not isinstance(encoder, ModuleEncoder):
-            continue
+    for encoder in [item.encoder for item in participants if item.role.name == "encoder"]:
         for kind, own in copies:
-            if (f"{kind}:{encoder.name}", own) not in taken:
-                participants.append(_control(encoder, given, kind, own, settings))
+            if (f"{kind}:{encoder.name}", own) in taken:
+                continue
+            made = encoder.random_copy(own) if kind == "random" else encoder.permuted_copy(own)
+            if isinstance(made, str):
+                notes.append(f"No control with {kind} weights: {made}.")
+                break
+            participants.append(Participant(made.to(settings.device), role_of(made)))
     return participants
 
 
-def _ready(given: str | Encoder, settings: ProbeSettings) -> Encoder:
-    """The encoder, opened, on the device; baselines have no grid of their own and work on the probe's."""
-    encoder = open_encoder(given, seed=settings.seed, size=settings.input_size) if isinstance(given, str) else given
-    place = getattr(encoder, "on_grid", None)
-    placed: Encoder = place(settings.cells) if place is not None else encoder
-    return placed.to(settings.device)
-
-
-def _control(
-    encoder: ModuleEncoder, given: str | Encoder, kind: str, seed: int, settings: ProbeSettings
-) -> Participant:
-    """The same architecture without what was learned: opened again by its SPEC, or a copy of the object that was given."""
-    fresh = open_encoder(given, size=settings.input_size) if isinstance(given, str) else copy.deepcopy(encoder)
-    assert isinstance(fresh, ModuleEncoder)
-    control = randomised(fresh, f"{kind}:{encoder.name}", seed, permute=kind == "permuted").to(settings.device)
-    return Participant(control, Role(kind, encoder.name, seed))
-
-
-def role_of(encoder: Encoder, seed: int) -> Role:
-    """What an encoder that was named takes part as: a baseline, a random control, or itself."""
-    kind, _, inner = encoder.name.partition(":")
-    if kind in ("random", "permuted"):
-        return Role(kind, inner, int(parse(inner).options.get("seed", seed)))
+def role_of(encoder: Encoder) -> Role:
+    """What an encoder that was named takes part as: a baseline, a control of another encoder, or itself."""
+    if encoder.control is not None:
+        return Role(encoder.control.kind, encoder.control.of, encoder.control.seed)
     return Role("baseline" if encoder.baseline else "encoder")
 
 
@@ -135,16 +120,14 @@ def check_fair(participants: Sequence[Participant], test: Dataset) -> list[str]:
     """Notes on encoders that have seen test images; raises `UsageError` on one that was trained with their depth."""
     notes = []
     for participant in participants:
-        encoder = participant.encoder
-        scenes: tuple[str, ...] = getattr(encoder, "train_scenes", ())
-        if participant.role.name != "encoder" or not scenes:
+        name, trained = participant.encoder.name, participant.encoder.training()
+        if participant.role.name != "encoder":
             continue
-        assert isinstance(encoder, ModuleEncoder)
-        name = encoder.name
-        if getattr(encoder.module, "predicts", "") != "image":
-            refuse_seen(f"Encoder {name}", scenes, test)
-            notes.append(f"{name} was trained with depth on other scenes: it is no evidence of implicit learning.")
-        elif seen := set(scenes) & set(test.scenes):
+        if trained.depth:
+            refuse_seen(f"Encoder {name}", trained.scenes, test)
+            where = "with depth on other scenes" if trained.scenes else "to predict depth"
+            notes.append(f"{name} was trained {where}: it is no evidence of implicit learning.")
+        elif seen := set(trained.scenes) & set(test.scenes):
             notes.append(
                 f"{name} was trained on the images, not the depth, of {len(seen)} of the {len(test.scenes)} test scenes."
             )

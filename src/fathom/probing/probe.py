@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 import fathom
 from fathom.data.dataset import Dataset
@@ -65,7 +66,7 @@ class Plan:
 
 
 def probe(
-    encoder: str | Encoder | Sequence[str | Encoder] = (),
+    encoder: str | Encoder | nn.Module | Sequence[str | Encoder | nn.Module] = (),
     feature: str | Feature | Sequence[str | Feature] = "depth",
     train: Dataset | None = None,
     test: Dataset | None = None,
@@ -78,7 +79,7 @@ def probe(
     """Fit exact linear probes from frozen encoders to features and measure them on unseen scenes.
 
     Args:
-        encoder: SPECs or encoders, one or several; see docs/encoders.md.
+        encoder: SPECs, encoders or modules, one or several; see docs/encoders.md.
         feature: names or `Feature`s, one or several.
         train: training frames. Without `test` they are split: officially where the source says how, else by scene.
         test: test frames; no scene may be in both.
@@ -151,7 +152,7 @@ def probe(
 
 
 def plan(
-    encoder: str | Encoder | Sequence[str | Encoder],
+    encoder: str | Encoder | nn.Module | Sequence[str | Encoder | nn.Module],
     feature: str | Feature | Sequence[str | Feature],
     train: Dataset | None,
     test: Dataset | None,
@@ -168,9 +169,10 @@ def plan(
     settings = _resolved(settings, train, test)
     if settings.cues:
         choose_alterations(test, settings)
-    given = [encoder] if isinstance(encoder, str) or not isinstance(encoder, Sequence) else list(encoder)
-    participants = open_participants(given, settings)
-    notes = check_fair(participants, test)
+    given = [encoder] if isinstance(encoder, str | Encoder | nn.Module) else list(encoder)
+    notes: list[str] = []
+    participants = open_participants(given, settings, notes)
+    notes += check_fair(participants, test)
     if not settings.controls and any(item.role.name == "encoder" for item in participants):
         notes.append("No encoder was compared with its own architecture with random weights (controls 0).")
     supervised = open_upper_bound(upper_bound, test, settings.device) if upper_bound is not None else None

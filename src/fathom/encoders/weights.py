@@ -1,4 +1,4 @@
-"""Controls made of an encoder's own architecture: fresh weights, or its weights permuted."""
+"""The weights of controls: fresh ones, or a network's own ones in another order."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from fathom.encoders.module import ModuleEncoder
+SHIFTS = ("bias", "shift", "beta", "offset")
 
 
 def reinitialise(module: nn.Module, seed: int) -> nn.Module:
     """Give every submodule the fresh weights of its own initialisation, and batch statistics of mean 0 and variance 1.
 
-    A submodule with weights but without ``reset_parameters`` gets Kaiming-normal matrices, unit scales (weights of one
-    dimension named ``weight``) and zero biases. The global random state is left as it was.
+    A submodule with weights but without ``reset_parameters`` gets Kaiming-normal matrices, zero shifts (one dimension, and
+    a name that ends as one of `SHIFTS` does) and unit scales (any other of one dimension: at 0 they would switch their
+    branch off). The global random state is left as it was.
     """
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
@@ -26,10 +27,10 @@ def reinitialise(module: nn.Module, seed: int) -> nn.Module:
             for name, parameter in child.named_parameters(recurse=False):
                 if parameter.ndim > 1:
                     nn.init.kaiming_normal_(parameter)
-                elif name.endswith("weight"):
-                    nn.init.ones_(parameter)
-                else:
+                elif name.endswith(SHIFTS):
                     nn.init.zeros_(parameter)
+                else:
+                    nn.init.ones_(parameter)
     return module
 
 
@@ -44,15 +45,3 @@ def permute_weights(module: nn.Module, seed: int) -> nn.Module:
                     flat[torch.randperm(flat.numel(), generator=generator).to(flat.device)].view_as(parameter)
                 )
     return module
-
-
-def randomised(encoder: ModuleEncoder, name: str, seed: int, permute: bool) -> ModuleEncoder:
-    """The control of `encoder`: its module changed in place (open it afresh first), its layers and preprocessing kept."""
-    if permute:
-        permute_weights(encoder.module, seed)
-    elif encoder.fresh is not None:
-        encoder.module.load_state_dict(encoder.fresh(seed).state_dict())
-    else:
-        reinitialise(encoder.module, seed)
-    encoder.name = name
-    return encoder

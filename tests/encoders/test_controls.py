@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from fathom.encoders import open_encoder
+from fathom.encoders.base import Control, Encoder
 from fathom.encoders.module import ModuleEncoder
-from fathom.encoders.randomised import permute_weights, randomised, reinitialise
+from fathom.encoders.weights import permute_weights, reinitialise
 
 FACTORY = """
 import torch
@@ -84,7 +85,8 @@ def test_an_own_initialisation_is_preferred() -> None:
         return net
 
     encoder = ModuleEncoder("x", nn.Conv2d(3, 2, 1), ("",), fresh=fresh)
-    random = randomised(encoder, "random:x", 4, permute=False)
+    random = encoder.random_copy(4)
+    assert isinstance(random, ModuleEncoder) and random.name == "random:x"
     assert torch.equal(random.module.get_parameter("weight"), torch.full((2, 3, 1, 1), 4.0))
 
 
@@ -99,3 +101,37 @@ def test_permuted_keeps_the_values_of_each_tensor_and_not_their_places(spec: str
 def test_permuting_and_reinitialising_can_be_repeated() -> None:
     made = [permute_weights(reinitialise(nn.Conv2d(3, 8, 3), 5), 6).get_parameter("weight") for _ in range(2)]
     assert torch.equal(*made)
+
+
+def test_a_scale_of_any_name_is_one_and_a_shift_is_zero() -> None:
+    """A layer scale of 0 would switch its branch off."""
+
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gamma, self.beta = nn.Parameter(torch.full((3,), 7.0)), nn.Parameter(torch.full((3,), 7.0))
+
+    fresh = reinitialise(Scaled(), 0)
+    assert torch.equal(fresh.get_parameter("gamma"), torch.ones(3))
+    assert torch.equal(fresh.get_parameter("beta"), torch.zeros(3))
+
+
+def test_a_copy_leaves_its_encoder_as_it_is_and_says_what_it_is(spec: str) -> None:
+    spec = spec.replace("@2,3", "@0")
+    encoder = opened(spec)
+    images = torch.rand(1, 3, 16, 20)
+    before = encoder.encode(images)["0"]
+    for copy, kind in ((encoder.random_copy(3), "random"), (encoder.permuted_copy(3), "permuted")):
+        assert isinstance(copy, Encoder) and copy.control == Control(kind, spec, 3)
+        assert not torch.equal(copy.encode(images)["0"], before)
+    assert torch.equal(encoder.encode(images)["0"], before) and encoder.control is None
+
+
+def test_what_has_no_copy_says_why() -> None:
+    class Uncopied(nn.Conv2d):
+        def __deepcopy__(self, memo: object) -> nn.Module:
+            raise RuntimeError("it holds a handle")
+
+    assert ModuleEncoder("x", nn.AvgPool2d(4), ("",)).random_copy(0) == "x has no weights to make random"
+    reason = ModuleEncoder("x", Uncopied(3, 2, 2), ("",)).permuted_copy(0)
+    assert reason == "x has a network that cannot be copied (RuntimeError: it holds a handle)"
