@@ -129,7 +129,7 @@ def open_module(spec: Spec, input_size: Grid | None = None) -> ModuleModel:
     """``module:FILE:FACTORY`` with ``?kind=``, ``?unit=``, ``?mean=&std=`` and the factory's own options."""
     options = dict(spec.options)
     kind, unit = options.pop("kind", None), options.pop("unit", None)
-    module, preprocess = build(Spec(spec.text, spec.kind, spec.body, options, ()), int(options.get("seed", 0)))
+    module, preprocess, _ = build(Spec(spec.text, spec.kind, spec.body, options, ()), int(options.get("seed", 0)))
     return ModuleModel(module, spec.text, kind=kind, unit=unit, preprocess=preprocess, input_size=input_size)
 
 

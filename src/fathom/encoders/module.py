@@ -266,12 +266,12 @@ def _class_digest(net: nn.Module) -> str | None:
 
 def open_module(spec: Spec, size: Grid, seed: int) -> ModuleEncoder:
     """``module:package.module:factory`` or ``module:file.py:factory``."""
-    module, preprocess, code = _build(spec, int(spec.options.get("seed", seed)))
+    module, preprocess, code = build(spec, int(spec.options.get("seed", seed)))
     origin = Provenance(spec=spec.text, code=code)
     return ModuleEncoder(spec.text, module, spec.layers, preprocess, size, origin=origin)
 
 
-def _build(spec: Spec, seed: int) -> tuple[nn.Module, Preprocess | None, str | None]:
+def build(spec: Spec, seed: int) -> tuple[nn.Module, Preprocess | None, str | None]:
     """The module that the factory gives, its preprocessing, and the digest of its code."""
     factory = find_function(f"Encoder '{spec.text}'", spec.body)
     options = {key: value for key, value in spec.options.items() if key not in ("mean", "std", "seed")}
