@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 import fathom
-from fathom.depth_models.hub import KNOWN, declared_kind, licence
+from fathom.depth_models.hub import KNOWN, declared_kind
 from fathom.depth_models.opening import open_depth_model
 from fathom.depth_models.processors import filled
+from fathom.encoders.repository import licence_of
 from fathom.errors import CheckpointError, DataError, FathomError, UsageError
 from fathom.sample import Intrinsics
 
@@ -227,7 +228,7 @@ def test_a_bare_folder_is_recognised_and_predicts(tmp_path: Path) -> None:
     (folder / "README.md").write_text("---\nlicense: apache-2.0\ntags: [x]\n---\n# A model\n", encoding="utf-8")
     prediction = fathom.predict(str(folder), np.zeros((60, 80, 3), np.uint8), device="cpu")
     assert prediction.kind == "affine-disparity" and prediction.values.shape == (60, 80)
-    assert prediction.record()["model"]["licence"] == licence(folder) == "apache-2.0"
+    assert prediction.record()["model"]["licence"] == licence_of(folder) == "apache-2.0"
     with pytest.raises(UsageError, match="no unit"):
         _ = prediction.depth
 

@@ -19,7 +19,7 @@ from fathom.depth_models.model import DepthMaps, DepthModel, Images, Kind, ask_f
 from fathom.depth_models.module import evaluating
 from fathom.depth_models.processors import Processor, open_processor
 from fathom.encoders.hub import load_network, read_config
-from fathom.encoders.repository import CONFIG, find_folder, read_object
+from fathom.encoders.repository import CONFIG, find_folder, licence_of, read_object
 from fathom.encoders.spec import Spec
 from fathom.errors import CheckpointError, FathomError, UsageError, nearest
 from fathom.sample import Grid, Intrinsics
@@ -167,7 +167,7 @@ def open_hf(spec: Spec, input_size: Grid | None = None) -> HubModel:
         network.eval(),
         open_processor(folder, config.model_type),
         kind,
-        licence=licence(folder),
+        licence=licence_of(folder) or "",
         input_size=input_size,
         prompted=prompted,
     )
@@ -204,14 +204,3 @@ def _class(folder: Path, config: Any) -> Any:
             "name a depth model; 'fathom probe -e hf:...' tells what this one knows of depth",
         )
     return found
-
-
-def licence(folder: Path) -> str:
-    """The licence in the front matter of a model card; empty where there is none."""
-    card = folder / "README.md"
-    if not card.is_file():
-        return ""
-    head = card.read_text(encoding="utf-8", errors="replace")[:20_000]
-    front = re.match(r"---\s*\n(.*?)\n---", head, re.DOTALL)
-    stated = re.search(r"^license(?:_name)?:\s*(\S+)\s*$", front.group(1), re.MULTILINE) if front else None
-    return stated.group(1).strip("'\"") if stated else ""

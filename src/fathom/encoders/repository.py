@@ -103,14 +103,14 @@ def revision_of(folder: Path) -> str | None:
 
 
 def licence_of(folder: Path) -> str | None:
-    """The ``license`` that the front matter of the model's card states, None where there is no card or it says nothing."""
+    """The licence that the front matter of the model's card states, None where there is no card or it says nothing."""
     try:
         card = (folder / CARD).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
     if not card.startswith("---"):
         return None
-    found = re.search(r"^license:[ \t]*(\S.*)$", card[3:].partition("\n---")[0], re.MULTILINE)
+    found = re.search(r"^license(?:_name)?:[ \t]*(\S.*)$", card[3:].partition("\n---")[0], re.MULTILINE)
     return found[1].strip().strip("\"'") if found else None
 
 
