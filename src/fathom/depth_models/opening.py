@@ -30,7 +30,7 @@ Openable = DepthModel | Trained | nn.Module | str | Path
 
 
 def open_depth_model(
-    model: Openable | None, *, device: str = "auto", input_size: Grid | None = None, kind: str | None = None
+    model: Openable | None = None, *, device: str = "auto", input_size: Grid | None = None, kind: str | None = None
 ) -> DepthModel:
     """The depth model that a name, a path or an object means.
 
@@ -48,11 +48,9 @@ def open_depth_model(
     """
     from fathom.devices import resolve_device
 
-    if isinstance(model, nn.Module):
-        opened = of_module(model, input_size, kind)
+    if isinstance(model, DepthModel | nn.Module):
+        opened = model if isinstance(model, DepthModel) else of_module(model, input_size, kind)
         return opened if device == "auto" else opened.to(resolve_device(device))
-    if isinstance(model, DepthModel):
-        return model if device == "auto" else model.to(resolve_device(device))
     if isinstance(model, Trained):
         from fathom.depth_models.network import of_trained
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import struct
 import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from fathom import limits
 from fathom.data.formats.npy import load_npy
-from fathom.errors import DataError, UsageError
+from fathom.errors import DataError, MissingExtraError, UsageError
 from fathom.inputs import regular_file
 
 if TYPE_CHECKING:
@@ -27,7 +28,12 @@ if TYPE_CHECKING:
 
 SKIP = "replace the file or leave the frame out with --skip-bad"
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".tif", ".tiff"})
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".tif", ".tiff", ".heic", ".heif", ".avif"}
+)
+HEIF_SUFFIXES = frozenset({".heic", ".heif"})
+"""Photographs of phones, which Pillow reads with a plug-in."""
+
 DEPTH_SUFFIXES = frozenset({".png", ".npy", ".exr", ".tif", ".tiff", ".pgm"})
 
 
@@ -72,6 +78,7 @@ def decode_image(path: Path, data: bytes | None = None) -> np.ndarray:
     with _reading(path, "an image"), warnings.catch_warnings():
         # The limit is ours and is checked below, before any pixel is decoded.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        _prepare(path)
         source = BytesIO(data) if data is not None else regular_file(path)
         with Image.open(source) as picture:
             limits.check("pixels", picture.width * picture.height, path)
@@ -87,8 +94,20 @@ def read_exif(path: str | Path) -> Exif:
     from PIL import Image
 
     path = Path(path)
+    _prepare(path)
     with _reading(path, "an image"), Image.open(regular_file(path)) as picture:
         return picture.getexif()
+
+
+def _prepare(path: Path) -> None:
+    """Let Pillow read HEIC where `path` is one; one sentence where no plug-in is installed."""
+    if path.suffix.lower() not in HEIF_SUFFIXES:
+        return
+    for plugin in ("pi_heif", "pillow_heif"):
+        with suppress(ImportError):
+            importlib.import_module(plugin).register_heif_opener()
+            return
+    raise MissingExtraError(f"Reading {path}", "heif")
 
 
 def read_rgb(path: str | Path, data: bytes | None = None) -> UInt8[Tensor, "3 H W"]:
