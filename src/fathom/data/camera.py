@@ -74,8 +74,6 @@ def checked(camera: Intrinsics, size: Grid, what: str = "the image") -> Intrinsi
     A principal point outside the middle half of the image is that of a camera for another image size.
     """
     height, width = size
-    if not (camera.fx > 0 and camera.fy > 0 and math.isfinite(camera.fx + camera.fy)):
-        raise UsageError(f"Focal lengths of {camera.fx:g} and {camera.fy:g} pixels are not above 0.")
     if not (0.25 <= camera.cx / width <= 0.75 and 0.25 <= camera.cy / height <= 0.75):
         raise UsageError(
             f"The camera has its centre at ({camera.cx:g}, {camera.cy:g}), as for an image about {2 * camera.cx:.0f} wide and "
