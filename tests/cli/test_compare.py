@@ -25,7 +25,7 @@ def runs(tmp_path: Path) -> tuple[str, str]:
         for r in first.rows
     ]
     first.save(tmp_path / "a")
-    replace(first, rows=rows).save(tmp_path / "b")
+    replace(first, rows=tuple(rows)).save(tmp_path / "b")
     return str(tmp_path / "a"), str(tmp_path / "b")
 
 

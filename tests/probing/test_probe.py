@@ -194,7 +194,7 @@ def test_evidence_goes_to_json_and_back(split: tuple[Dataset, Dataset], tmp_path
         "layer",
         "feature",
         "channels",
-        "lambda",
+        "penalty",
         "test_mse",
         "test_rmse",
         "interval",

@@ -92,16 +92,16 @@ def test_each_encoder_meets_its_own_architecture_without_what_it_learned(found: 
 
 
 def test_what_was_planted_is_called_implicit(found: Evidence) -> None:
-    verdict = next(item for item in found.verdicts if item["feature"] == "depth")
-    assert verdict["verdict"] == "implicit", verdict["sentence"]
-    assert {gain["baseline"] for gain in verdict["gains"]} >= {
+    verdict = next(item for item in found.verdicts if item.feature == "depth")
+    assert verdict.verdict == "implicit", verdict.sentence
+    assert {gain.baseline for gain in verdict.gains} >= {
         "pixels",
         "mean-map",
         "random:module:net",
         "permuted:module:net",
     }
-    assert next(gain["seeds"] for gain in verdict["gains"] if gain["baseline"] == "random:module:net") == 5
-    assert verdict["share"] is None and found.verdict == "implicit"
+    assert next(gain.seeds for gain in verdict.gains if gain.baseline == "random:module:net") == 5
+    assert verdict.gap_closed is None and found.verdict == "implicit"
 
 
 def test_an_untrained_encoder_is_not_called_implicit(parts: tuple[Dataset, Dataset]) -> None:
@@ -124,24 +124,22 @@ def test_banded_concatenation_has_a_penalty_for_each_layer(found: Evidence) -> N
 
 
 def test_label_curve_ends_at_the_loss_of_the_run(found: Evidence) -> None:
-    curves = {(curve["encoder"], curve["feature"]): curve for curve in found.extra["label_curves"]}
+    curves = {(curve.encoder, curve.feature): curve for curve in found.label_curves}
     for name in ("module:net", "pixels", "position"):
         curve = curves[name, "depth"]
-        row = found.row(name, "depth", curve["layer"])
-        assert curve["mse"][-1] == pytest.approx(row.test_mse, rel=1e-6) and curve["scenes"][-1] == 18
-        assert curve["scenes"] == sorted(curve["scenes"]) and len(curve["scenes"]) > 3
+        row = found.row(name, "depth", curve.layer)
+        assert curve.mse[-1] == pytest.approx(row.test_mse, rel=1e-6) and curve.scenes[-1] == 18
+        assert list(curve.scenes) == sorted(curve.scenes) and len(curve.scenes) > 3
     mine = curves["module:net", "depth"]
-    assert mine["mse"][0] > mine["mse"][-1] and mine["scenes_to_beat_baselines"] is not None
+    assert mine.mse[0] > mine.mse[-1] and mine.scenes_to_beat_baselines is not None
 
 
 def test_bits_say_what_the_losses_say(found: Evidence) -> None:
-    entry = next(
-        item for item in found.extra["information"] if (item["encoder"], item["feature"]) == ("module:net", "depth")
-    )
+    entry = next(item for item in found.information if (item.encoder, item.feature) == ("module:net", "depth"))
     row = found.row("module:net", "depth")
-    assert entry["r2"]["estimate"] == pytest.approx(row.r2)
-    assert entry["v_information"]["estimate"] == pytest.approx(-0.5 * np.log2(1 - row.r2))
-    assert entry["beyond"]["low"] > 0 and entry["code"]["saved_per_cell"] > 0
+    assert entry.r2.estimate == pytest.approx(row.r2)
+    assert entry.v_information.estimate == pytest.approx(-0.5 * np.log2(1 - row.r2))
+    assert entry.beyond.low > 0 and entry.code.saved_per_cell > 0
     json.dumps(found.to_json(), allow_nan=False)
 
 
@@ -166,7 +164,7 @@ def test_share_of_the_gap_refers_to_the_upper_bound_if_it_beats_the_baseline(par
     evidence = probe(encoder(), "depth", *parts, size=SIZE, grid=GRID, pictures=0, controls=1, upper_bound=network)
     upper_bound = next(row for row in evidence.rows if row.role == "upper_bound")
     assert (
-        upper_bound.test_mse > evidence.verdicts[0]["baseline_mse"] and evidence.share is None
+        upper_bound.test_mse > evidence.verdicts[0].baseline_mse and evidence.gap_closed is None
     )  # untrained: no gap, no share
     rows = [
         row if row.role != "upper_bound" else replace(row, errors=tuple(e / 1e3 for e in row.errors))
@@ -174,8 +172,8 @@ def test_share_of_the_gap_refers_to_the_upper_bound_if_it_beats_the_baseline(par
     ]
     case = cases(rows, lambda row: None)[0]
     share = weigh(case).share
-    best = evidence.verdicts[0]["baseline_mse"]
-    expected = (best - evidence.verdicts[0]["encoder_mse"]) / (best - upper_bound.test_mse / 1e3)
+    best = evidence.verdicts[0].baseline_mse
+    expected = (best - evidence.verdicts[0].encoder_mse) / (best - upper_bound.test_mse / 1e3)
     assert share is not None and share.estimate == pytest.approx(expected)
 
 

@@ -9,10 +9,23 @@ from typing import Any
 import numpy as np
 import torch
 
-from fathom.probing.evidence.cases import cases
-from fathom.probing.evidence.evidence import Evidence, Row
+from fathom.probing.evidence.cases import cases, verdict_record
+from fathom.probing.evidence.evidence import Evidence
 from fathom.probing.evidence.pictures import Picture
+from fathom.probing.evidence.records import (
+    Code,
+    Cue,
+    Data,
+    DataPart,
+    EncoderRecord,
+    Estimate,
+    Information,
+    LabelCurveRecord,
+    ProtocolRecord,
+    Row,
+)
 from fathom.probing.evidence.verdict import Control, verdicts
+from fathom.probing.settings import ProbeSettings
 from fathom.sample import Intrinsics
 
 NET = "module:nets/small.py:net?width=8"
@@ -91,54 +104,75 @@ def pictures(count: int = 2, encoders: Sequence[str] = ("constant", "position", 
     return made
 
 
-def evidence(*, verdict: bool = True, drawn: bool = True, extra: dict[str, Any] | None = None) -> Evidence:
-    """A run; with `verdict` decided by the rule itself."""
-    found = rows()
-    part = {"location": "data/rooms", "kind": "folder", "frames": 48, "scenes": 24, "facts": {"depth": "z-depth"}}
-    return Evidence(
-        rows=found,
-        data={
-            "train": {**part, "part": "train", "fingerprint": "aaaa"},
-            "test": {**part, "part": "test", "fingerprint": "bbbb"},
-        },
-        test_scenes=SCENES,
-        protocol={"name": "native", "description": "all valid pixels"},
-        size=(24, 32),
-        grid=(3, 4),
-        settings={"seed": 0, "folds": 5, "penalties": [0.1, 1.0]},
-        versions={"fathom": "0.1.0", "torch": "2"},
+def part(name: str, fingerprint: str) -> DataPart:
+    return DataPart("data/rooms", "folder", name, 48, 24, fingerprint, {"depth": "z-depth"})
+
+
+def evidence(*, verdict: bool = True, drawn: bool = True, everything: bool = False) -> Evidence:
+    """A run; with `verdict` decided by the rule itself, with `everything` with cues, label curves and bits."""
+    found = tuple(rows())
+    decided = verdicts(cases(found, control_of), resamples=500) if verdict else []
+    roles = {item.encoder: item for item in found}
+    made = Evidence(
         command="fathom probe data/rooms -e net",
-        verdicts=[item.to_json() for item in verdicts(cases(found, control_of), resamples=500)] if verdict else [],
-        pictures=pictures() if drawn else [],
-        extra=extra or {},
+        versions={"fathom": "0.1.0", "torch": "2"},
+        data=Data(part("train", "aaaa"), part("test", "bbbb")),
+        protocol=ProtocolRecord("native", "all valid pixels"),
+        settings=ProbeSettings(size=(24, 32), grid=(3, 4), penalties=(0.1, 1.0), protocol="native"),
+        interval_method="of the tests",
+        encoders=tuple(
+            EncoderRecord(name, item.role, item.of, item.seed, (item.layer,), None) for name, item in roles.items()
+        ),
+        test_scenes=SCENES,
+        rows=found,
+        verdicts=tuple(verdict_record(item) for item in decided),
     )
+    if everything:
+        made.cues, made.cue_sentences = CUES, {NET: "The probe relies on place."}
+        made.label_curves, made.information = CURVES, INFORMATION
+    made.pictures = pictures() if drawn else []
+    return made
 
 
-CUES: list[dict[str, Any]] = [
-    {
-        "encoder": NET, "feature": "depth", "alteration": "grey", "words": "without colour", "group": "colour", "decides": True,
-        "base_mse": 0.5, "mse": 0.6, "change": 0.1, "low": 0.05, "high": 0.2,
-    },
-    {
-        "encoder": NET, "feature": "depth", "alteration": "flip", "words": "upside down", "group": "position", "decides": False,
-        "base_mse": 0.5, "mse": 1.5, "change": 1.0, "low": None, "high": None,
-    },
-]  # fmt: skip
+def cue(**more: Any) -> Cue:
+    """A cue of the net."""
+    known: dict[str, Any] = {
+        "encoder": NET, "layer": "all", "feature": "depth", "unit": "m", "decides": True, "exact": False, "scenes": 24,
+        "base_mse": 0.5, "relative": None, "gain": 1.0, "gain_low": 0.9, "lost": None, "sure_low": None, "sure_high": None,
+        "over_low": None, "over_high": None,
+    }  # fmt: skip
+    return Cue(**(known | more))
 
-EVERYTHING: dict[str, Any] = {
-    "cues": CUES,
-    "cue_sentences": {NET: "The probe relies on place."},
-    "label_curves": [
-        {"encoder": name, "feature": "depth", "scenes": [3.0, 6.0, 12.0], "mse": [2.0, 1.5, 1.2], "low": [1.5, 1.2, None],
-         "high": [2.6, 1.9, 1.4]}
-        for name in (NET, "position")
-    ],
-    "information": [
-        {
-            "encoder": NET, "feature": "depth", "layer": "all",
-            "v_information": {"estimate": 0.4567, "low": 0.4, "high": 0.5},
-            "beyond": {"baseline": "position", "estimate": 0.31, "low": 0.2, "high": 0.4},
-            "code": {"saved_per_cell": 0.4242, "bits_per_cell": 6.1, "resolution": 0.01, "block_bits": [1.0, 2.0]},
-        }
-    ],
-}  # fmt: skip
+
+CUES = (
+    cue(alteration="grey", words="without colour", group="colour", mse=0.6, change=0.1, low=0.05, high=0.2),
+    cue(
+        alteration="flip",
+        words="upside down",
+        group="position",
+        decides=False,
+        mse=1.5,
+        change=1.0,
+        low=None,
+        high=None,
+    ),
+)
+
+CURVES = tuple(
+    LabelCurveRecord(
+        name, "depth", "all", role, (3.0, 6.0, 12.0), (2.0, 1.5, 1.2), (1.5, 1.2, None), (2.6, 1.9, 1.4), 3, beats
+    )
+    for name, role, beats in ((NET, "encoder", 6.0), ("position", "baseline", None))
+)
+
+INFORMATION = (
+    Information(
+        NET,
+        "depth",
+        "all",
+        v_information=Estimate(0.4567, 0.4, 0.5),
+        baseline="position",
+        beyond=Estimate(0.31, 0.2, 0.4),
+        code=Code(600.0, 700.0, 100.0, (0, 2), (1.0, 2.0), 0.01, 6.1, 0.4242),
+    ),
+)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fathom.report.page import write_report
-from tests.report.material import EVERYTHING, evidence
+from tests.report.material import evidence
 
 pytestmark = pytest.mark.browser
 
@@ -34,7 +34,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_report(evidence(extra=EVERYTHING), tmp_path_factory.mktemp("report") / "report.html")
+    return write_report(evidence(everything=True), tmp_path_factory.mktemp("report") / "report.html")
 
 
 class Opened:

@@ -11,13 +11,14 @@ import plotly.graph_objects as go
 import pytest
 
 from fathom.encoders.spec import short_names
+from fathom.probing.evidence.records import GainRecord
 from fathom.report import charts
 from fathom.report.rungs import display_names, ladder
-from tests.report.material import CUES, EVERYTHING, NET, evidence, row
+from tests.report.material import CUES, NET, evidence, row
 
 
 def all_figures() -> Iterator[charts.Figure]:
-    made = evidence(extra=EVERYTHING)
+    made = evidence(everything=True)
     yield charts.ladder_chart(made, "depth")
     yield from (found for item in made.verdicts if (found := charts.gains_chart(item, display_names(made))))
     yield from (figure for _, figure in charts.layer_charts(made, "depth"))
@@ -52,7 +53,7 @@ def test_the_ladder_has_a_rung_for_each_row_in_the_colour_of_its_role() -> None:
 
 def test_losses_that_span_decades_get_a_logarithmic_axis() -> None:
     made = evidence(verdict=False)
-    made.rows.append(row("patch", 1e-9))
+    made.rows = (*made.rows, row("patch", 1e-9))
     assert charts.ladder_chart(made, "depth")["layout"]["xaxis"]["type"] == "log"
 
 
@@ -61,12 +62,12 @@ def test_seeds_of_a_control_are_one_rung_whose_interval_takes_in_their_spread() 
     assert rung.seeds == pytest.approx((1.2, 1.22, 1.24))
     assert rung.mse == pytest.approx(1.22)
     assert rung.name.endswith(" ×3")
-    alone = replace(evidence(), rows=[item for item in evidence().rows if "seed=1" in item.encoder])
+    alone = replace(evidence(), rows=tuple(item for item in evidence().rows if "seed=1" in item.encoder))
     single = next(item for item in ladder(alone, "depth") if item.role == "random")
     assert rung.interval is not None and single.interval is not None and len(single.seeds) == 1
     apart = [item for item in evidence().rows if item.role == "random" and item.chosen and item.feature == "depth"]
     wide = [replace(item, errors=tuple(np.asarray(item.errors) * (0.6 + 0.4 * i))) for i, item in enumerate(apart)]
-    other = replace(evidence(), rows=wide)
+    other = replace(evidence(), rows=tuple(wide))
     spread = next(iter(ladder(other, "depth"))).interval
     assert spread is not None
     assert spread[1] - spread[0] > 2 * (rung.interval[1] - rung.interval[0])
@@ -99,7 +100,7 @@ def test_layers_of_an_encoder_stand_beside_those_of_its_controls() -> None:
 
 def test_a_control_whose_encoder_is_not_there_has_its_own_chart() -> None:
     made = evidence(verdict=False)
-    made.rows = [item for item in made.rows if item.role != "encoder" and "seed=0" in item.encoder]
+    made.rows = tuple(item for item in made.rows if item.role != "encoder" and "seed=0" in item.encoder)
     ((encoder, figure),) = charts.layer_charts(made, "depth")
     assert encoder == f"random:{NET}&seed=0"
     assert by_name(figure, "chosen by cross-validation")["x"] == [2]
@@ -115,25 +116,25 @@ def test_the_heat_map_has_layers_across_and_features_down() -> None:
 
 
 def test_gains_are_split_by_whether_their_interval_is_above_nothing() -> None:
-    verdict = {
-        "encoder": NET, "feature": "depth", "baseline": "position", "baseline_mse": 2.0, "margin": 0.05,
-        "gains": [
-            {"baseline": "position", "seeds": 1, "estimate": 0.1, "low": -0.1, "high": 0.3},
-            {"baseline": "random:" + NET, "seeds": 5, "estimate": 0.5, "low": 0.2, "high": 0.8},
-            {"baseline": "patch", "seeds": 1, "estimate": None, "low": None, "high": None},
-        ],
-    }  # fmt: skip
+    def gain(baseline: str, seeds: int, estimate: float | None, low: float | None, high: float | None) -> GainRecord:
+        return GainRecord(baseline, seeds, estimate, low, high, None, None, None)
+
+    gains = (
+        gain("position", 1, 0.1, -0.1, 0.3),
+        gain("random:" + NET, 5, 0.5, 0.2, 0.8),
+        gain("patch", 1, None, None, None),
+    )
+    verdict = replace(evidence().verdicts[0], baseline="position", baseline_mse=2.0, margin=0.05, gains=gains)
     figure = charts.gains_chart(verdict, {})
     assert figure is not None
     assert by_name(figure, "interval holds 0 or lies below")["x"] == [0.1]
     assert by_name(figure, "95 % interval above 0")["x"] == [0.5]
     assert [shape["x0"] for shape in figure["layout"]["shapes"]] == [0, pytest.approx(0.1)]
-    assert charts.gains_chart({**verdict, "gains": []}, {}) is None
-    assert charts.gains_chart({"encoder": NET}, {}) is None
+    assert charts.gains_chart(replace(verdict, gains=()), {}) is None
 
 
 def test_cues_are_in_percent_of_the_loss_and_marked_where_they_decide_nothing() -> None:
-    ((encoder, feature, figure),) = charts.cue_charts(evidence(extra={"cues": CUES}))
+    ((encoder, feature, figure),) = charts.cue_charts(replace(evidence(), cues=CUES))
     assert (encoder, feature) == (NET, "depth")
     colour, place = by_name(figure, "colour"), by_name(figure, "position")
     assert colour["x"] == pytest.approx([20])
@@ -144,8 +145,8 @@ def test_cues_are_in_percent_of_the_loss_and_marked_where_they_decide_nothing() 
     assert labels == ["without colour", "upside down *"]
     numbers = [note["text"] for note in figure["layout"]["annotations"] if note["x"] == 1]
     assert numbers == ["20.0 (10.0 to 40.0)", "200.0"]
-    of_baseline = [{**cue, "encoder": "position"} for cue in CUES]
-    charted = charts.cue_charts(evidence(extra={"cues": of_baseline + CUES}))
+    of_baseline = tuple(replace(cue, encoder="position") for cue in CUES)
+    charted = charts.cue_charts(replace(evidence(), cues=of_baseline + CUES))
     assert [name for name, *_ in charted] == [NET, "position"]
 
 
@@ -155,11 +156,11 @@ def test_numbers_have_a_true_minus_and_nothing_no_sign() -> None:
 
 
 def test_label_curves_keep_points_whose_interval_is_unknown() -> None:
-    figure = charts.label_chart(evidence(extra=EVERYTHING), "depth")
+    figure = charts.label_chart(evidence(everything=True), "depth")
     assert figure is not None
     trace = figure["data"][0]
     assert trace["x"] == [3, 6, 12]
     assert trace["error_y"]["array"] == pytest.approx([0.6, 0.4, 0])
     assert trace["line"]["dash"] == "solid" and figure["data"][1]["line"]["dash"] == "dot"  # encoder, baseline
     assert figure["layout"]["xaxis"]["type"] == "log"
-    assert charts.label_chart(evidence(extra=EVERYTHING), "normals") is None
+    assert charts.label_chart(evidence(everything=True), "normals") is None

@@ -20,12 +20,13 @@ from fathom.data.camera import assumed
 from fathom.media.colour import DEPTH_MAP, UNKNOWN
 from fathom.media.pointcloud import unproject
 from fathom.probing.evidence.evidence import Evidence
+from fathom.probing.evidence.records import Estimate, Information, ProtocolRecord
 from fathom.report.cloud import MOST_POINTS, assumption, cloud
 from fathom.report.page import page
 from fathom.report.rungs import display_names
 from fathom.report.thumbnails import LEVELS, album
 from fathom.report.wording import conclusions, headline
-from tests.report.material import EVERYTHING, NET, evidence, pictures
+from tests.report.material import CUES, CURVES, NET, cue, evidence, pictures
 
 NAN = float("nan")
 EVIL = '</script><img src=x onerror="alert(1)">&\'"<b>'
@@ -61,7 +62,7 @@ class Parsed(HTMLParser):
 
 
 def everything() -> Evidence:
-    return evidence(extra=EVERYTHING)
+    return evidence(everything=True)
 
 
 def test_the_page_needs_nothing_from_anywhere() -> None:
@@ -81,20 +82,22 @@ def test_the_page_needs_nothing_from_anywhere() -> None:
 def test_every_name_that_was_given_is_escaped() -> None:
     made = everything()
     spec = f"module:{EVIL}"
-    made.rows = [
+    made.rows = tuple(
         replace(item, encoder=spec, layer=EVIL + item.layer) if item.encoder == NET else item for item in made.rows
-    ]
-    made.rows = [replace(item, feature=EVIL) if item.feature == "normals" else item for item in made.rows]
-    made.verdicts = [{**item, "encoder": spec, "sentence": EVIL, "baseline": EVIL} for item in made.verdicts]
-    made.notes, made.command, made.test_scenes = [EVIL], EVIL, (EVIL, *made.test_scenes[1:])
-    made.data["test"] = {**made.data["test"], "location": EVIL, "facts": {EVIL: EVIL}}
-    made.settings, made.versions, made.protocol = {EVIL: EVIL}, {EVIL: EVIL}, {"name": EVIL, "description": EVIL}
+    )
+    made.rows = tuple(replace(item, feature=EVIL) if item.feature == "normals" else item for item in made.rows)
+    made.verdicts = tuple(replace(item, encoder=spec, sentence=EVIL, baseline=EVIL) for item in made.verdicts)
+    made.notes, made.command, made.test_scenes = (EVIL,), EVIL, (EVIL, *made.test_scenes[1:])
+    made.data = replace(made.data, test=replace(made.data.test, location=EVIL, facts={EVIL: EVIL}))
+    made.settings = replace(made.settings, baselines=(EVIL,), cache=EVIL)
+    made.versions, made.protocol, made.interval_method = {EVIL: EVIL}, ProtocolRecord(EVIL, EVIL), EVIL
     made.pictures = [
         replace(item, id=EVIL, scene=EVIL, predictions={spec: item.predictions[NET]}) for item in pictures()
     ]
-    text = json.dumps(EVERYTHING).replace(json.dumps(NET)[1:-1], json.dumps(spec)[1:-1])
-    made.extra = {**json.loads(text), "cue_sentences": {spec: EVIL, EVIL: EVIL}}
-    made.extra["cues"] = [{**cue, "words": EVIL, "group": EVIL} for cue in made.extra["cues"]]
+    made.cues = tuple(replace(item, encoder=spec, words=EVIL) for item in made.cues)
+    made.cue_sentences = {spec: EVIL, EVIL: EVIL}
+    made.label_curves = tuple(replace(item, encoder=spec) for item in made.label_curves[:1]) + made.label_curves[1:]
+    made.information = tuple(replace(item, encoder=spec, layer=EVIL, baseline=EVIL) for item in made.information)
     plain, given = Parsed(page(everything())), Parsed(page(made))
     assert "alert(1)" in page(made)
     assert len(given.named("script")) == len(plain.named("script"))
@@ -116,28 +119,35 @@ def test_sections_are_there_when_their_material_is() -> None:
 
 
 @pytest.mark.parametrize(
-    "extra",
+    "changes",
     [
-        {"cues": [], "cue_sentences": {}, "label_curves": [], "information": []},
-        {"cues": None, "cue_sentences": None, "label_curves": None, "information": None},
-        {"cues": [{"encoder": NET}], "label_curves": [{"encoder": NET}], "information": [{"encoder": NET}]},
-        {"cues": [{"encoder": "gone", "feature": "depth", "cue": "grey", "change": 0.1, "base_mse": 1.0}]},
-        {"label_curves": [{"encoder": "gone", "feature": "depth", "scenes": [2], "mse": [None]}]},
         {
-            "label_curves": [
-                {"encoder": NET, "feature": "depth", "scenes": [2], "mse": [1.0], "low": [NAN], "high": [NAN]}
-            ]
+            "cues": (
+                cue(
+                    encoder="gone",
+                    alteration="grey",
+                    words="grey",
+                    group="colour",
+                    mse=1.0,
+                    change=0.1,
+                    low=None,
+                    high=None,
+                ),
+            )
         },
+        {"cues": (replace(CUES[0], base_mse=0.0),)},
+        {"label_curves": (replace(CURVES[0], encoder="gone", mse=(None, None, None)),)},
+        {"label_curves": (replace(CURVES[0], low=(None, None, None), high=(None, None, None)),)},
         {
-            "cues": [
-                {"encoder": NET, "feature": "depth", "change": NAN, "base_mse": 1.0, "low": NAN, "high": float("inf")}
-            ]
+            "information": (
+                Information(NET, "depth", "all"),
+                Information("gone", "depth", "all", r2=Estimate(None, None, None)),
+            )
         },
-        {"information": [{"encoder": NET, "r2": {"estimate": None}, "code": None, "beyond": {"estimate": 0.1}}]},
     ],
 )
-def test_what_is_missing_in_an_optional_part_is_left_out(extra: dict[str, Any]) -> None:
-    parsed = Parsed(page(evidence(extra=extra)))
+def test_what_is_not_known_in_an_optional_part_is_left_out(changes: dict[str, Any]) -> None:
+    parsed = Parsed(page(replace(evidence(), **changes)))
     assert "The ladder" in parsed.headings
     assert all(figure["layout"]["height"] for figure in parsed.blocks["figures"].values())
 
@@ -170,23 +180,23 @@ def test_the_headline_is_one_sentence_whatever_the_verdicts() -> None:
     assert headline(one, names).startswith(f"{names[NET]} carries depth that a linear probe reads out")
     assert NET not in headline(one, names)
     both = [
-        {**made.verdicts[0], "verdict": kind, "encoder": name} for kind, name in (("absent", "a"), ("implicit", "b"))
+        replace(made.verdicts[0], verdict=kind, encoder=name) for kind, name in (("absent", "a"), ("implicit", "b"))
     ]
-    third = {**made.verdicts[0], "feature": "normals", "encoder": "c", "verdict": "too few scenes"}
-    several = replace(made, verdicts=[*both, third])
+    third = replace(made.verdicts[0], feature="normals", encoder="c", verdict="too few scenes")
+    several = replace(made, verdicts=(*both, third))
     assert headline(several, {}) == (
         "Depth is implicit in b, absent in a; normals is undecided for c, with too few scenes."
     )
-    assert "no verdict" in headline(replace(made, verdicts=[]), names)
-    baselines = replace(made, verdicts=[], rows=[item for item in made.rows if item.role == "baseline"])
+    assert "no verdict" in headline(replace(made, verdicts=()), names)
+    baselines = replace(made, verdicts=(), rows=tuple(item for item in made.rows if item.role == "baseline"))
     assert "add an encoder" in headline(baselines, names)
 
 
 def test_what_may_be_concluded_follows_the_verdicts() -> None:
     def words(kind: str, *roles: str) -> tuple[str, str]:
         made = evidence()
-        made.verdicts = [{**made.verdicts[0], "verdict": kind}]
-        made.rows = [item for item in made.rows if item.role in roles]
+        made.verdicts = (replace(made.verdicts[0], verdict=kind),)
+        made.rows = tuple(item for item in made.rows if item.role in roles)
         may, not_ = conclusions(made)
         return " ".join(may), " ".join(not_)
 

@@ -49,7 +49,7 @@ def test_a_run_without_pictures_removes_those_of_the_run_before(tmp_path: Path) 
 def test_pictures_of_another_run_are_refused(tmp_path: Path) -> None:
     made = evidence()
     save_pictures(made, tmp_path)
-    other = replace(made, rows=[replace(made.rows[0], errors=made.rows[1].errors), *made.rows[1:]])
+    other = replace(made, rows=(replace(made.rows[0], errors=made.rows[1].errors), *made.rows[1:]))
     with pytest.raises(DataError, match=r"pictures\.npz: holds the pictures of another run"):
         load_pictures(other, tmp_path)
 

@@ -144,8 +144,8 @@ def probe(
     for name in evidence.features:
         screen.print(evidence.table(name, layers=layers))
     for verdict in evidence.verdicts:
-        screen.print(f"{verdict['verdict']}: {verdict['sentence']}", soft_wrap=True)
-    for encoder_name, sentence in evidence.extra.get("cue_sentences", {}).items():
+        screen.print(f"{verdict.verdict}: {verdict.sentence}", soft_wrap=True)
+    for encoder_name, sentence in evidence.cue_sentences.items():
         screen.print(f"{encoder_name}: {sentence}", soft_wrap=True)
     for line in evidence.notes:
         screen.print(f"note: {line}")

@@ -22,19 +22,21 @@ from fathom.errors import FathomError, UsageError, nearest
 from fathom.features import Feature, feature
 from fathom.metrics.protocols import PROTOCOLS, choose_protocol
 from fathom.probing.cues.measurement import choose_alterations, measure_cues
-from fathom.probing.evidence.cases import cases
+from fathom.probing.evidence.cases import cases, verdict_record
 from fathom.probing.evidence.evidence import Evidence
 from fathom.probing.evidence.information import measure_information
 from fathom.probing.evidence.label_curve import few_labels, label_curves
+from fathom.probing.evidence.records import Data, DataPart, EncoderRecord, ProtocolRecord
 from fathom.probing.evidence.rows import controls, evidence_rows
 from fathom.probing.evidence.verdict import verdicts
 from fathom.probing.fit import fit_probes
 from fathom.probing.heads.heads import check_head
+from fathom.probing.moments_cache import weights_digest
 from fathom.probing.participants import Participant, check_fair, open_participants
 from fathom.probing.passes import measuring_pass, training_pass
 from fathom.probing.plan import STRIDE, Blocks, default_grid, default_size, most_blocks, plan_blocks
 from fathom.probing.reading import Batch
-from fathom.probing.saved import SavedProbes, saved_probes
+from fathom.probing.saved import save_probes
 from fathom.probing.settings import ProbeSettings
 from fathom.probing.targets import TargetGroup, target_groups, with_control_task
 from fathom.probing.upper_bound import open_upper_bound, upper_bounds
@@ -111,44 +113,28 @@ def probe(
     cues = measure_cues(candidates, means, run.test, settings) if settings.cues else None
 
     rows = evidence_rows(candidates, depth, classes)
-    decided = verdicts(cases(rows, controls(candidates)))
-    references = {(item.findings.encoder, item.findings.feature): item.findings.reference.baseline for item in decided}
-    extra: dict[str, Any] = {
-        "information": measure_information(candidates, references, settings.seed, bool(settings.label_curve)),
-        "label_curves": label_curves(few),
-    }
-    if cues is not None:
-        extra |= {"cues": cues.to_json(), "cue_sentences": cues.sentences()}
-    return Evidence(
-        rows=rows,
-        data={"train": describe_data(run.train), "test": describe_data(run.test)},
-        test_scenes=run.test.scenes,
-        protocol={"name": protocol.name, "description": protocol.description},
-        size=settings.input_size,
-        grid=settings.cells,
-        settings={
-            "seed": settings.seed,
-            "batch_size": settings.batch_size,
-            "folds": settings.folds,
-            "penalties": list(settings.penalties),
-            "device": settings.device,
-            "interval_method": METHOD,
-            "controls": settings.controls,
-        },
-        versions=versions(),
+    decided = tuple(verdict_record(item) for item in verdicts(cases(rows, controls(candidates))))
+    references = {(item.encoder, item.feature): item.baseline for item in decided}
+    evidence = Evidence(
         command=command,
-        notes=notes,
-        verdicts=[item.to_json() for item in decided],
-        pictures=pictures.frames,
-        probes=SavedProbes(
-            settings.input_size,
-            settings.cells,
-            run.train.scenes,
-            {"location": run.train.source.location, "fingerprint": run.train.fingerprint()},
-            saved_probes(candidates),
-        ),
-        extra=extra,
+        versions=versions(),
+        data=Data(describe_data(run.train), describe_data(run.test)),
+        protocol=ProtocolRecord(protocol.name, protocol.description),
+        settings=settings,
+        interval_method=METHOD,
+        encoders=tuple(describe_encoder(participant) for participant in run.participants),
+        test_scenes=run.test.scenes,
+        rows=rows,
+        verdicts=decided,
+        information=measure_information(candidates, references, settings),
+        label_curves=label_curves(few),
+        cues=() if cues is None else cues.cues,
+        cue_sentences={} if cues is None else cues.sentences(),
+        notes=tuple(notes),
     )
+    evidence.pictures = pictures.frames
+    evidence.probes = save_probes(candidates, run.train, settings)
+    return evidence
 
 
 def plan(
@@ -235,24 +221,31 @@ def _blocks(
     return plan_blocks(train, limit, settings.folds, settings.seed)
 
 
-def describe_data(dataset: Dataset) -> dict[str, Any]:
+def describe_data(dataset: Dataset) -> DataPart:
     """One part of the data, for the evidence."""
-    return {
-        "location": dataset.source.location,
-        "kind": dataset.source.kind,
-        "part": dataset.part,
-        "frames": len(dataset),
-        "scenes": len(dataset.scenes),
-        "fingerprint": dataset.fingerprint(),
-        "facts": dict(dataset.source.facts),
-    }
+    return DataPart(
+        location=dataset.source.location,
+        kind=dataset.source.kind,
+        part=dataset.part,
+        frames=len(dataset),
+        scenes=len(dataset.scenes),
+        fingerprint=dataset.fingerprint(),
+        facts=dict(dataset.source.facts),
+    )
+
+
+def describe_encoder(participant: Participant) -> EncoderRecord:
+    """A participant, for the evidence; controls are told by their encoder and seed, and their weights are not digested."""
+    encoder, role = participant.encoder, participant.role
+    weights = weights_digest(encoder) if role.name == "encoder" else None
+    return EncoderRecord(encoder.name, role.name, role.of, role.seed, tuple(encoder.layers), weights)
 
 
 def versions() -> dict[str, str]:
     """Versions that a result may depend on."""
     return {
         "fathom": fathom.__version__,
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "numpy": np.__version__,
         "python": platform.python_version(),
     }

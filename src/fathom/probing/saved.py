@@ -24,9 +24,11 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from fathom.atomic import atomic_path, write_json
+from fathom.data.dataset import Dataset
 from fathom.errors import DataError, FathomError, UsageError, nearest
 from fathom.probing.candidates import Candidate
 from fathom.probing.linear.design import Design
+from fathom.probing.settings import ProbeSettings
 from fathom.sample import Grid
 
 RECORD, TENSORS = "probes.json", "probes.safetensors"
@@ -243,16 +245,18 @@ def _probe(entry: _Entry, tensors: Mapping[str, Tensor]) -> SavedProbe:
     )  # fmt: skip
 
 
-def saved_probes(candidates: Sequence[Candidate]) -> tuple[SavedProbe, ...]:
+def save_probes(candidates: Sequence[Candidate], train: Dataset, settings: ProbeSettings) -> SavedProbes:
     """The linear probes of encoders and baselines, a probe for each layer and feature; the control task's are left out."""
-    return tuple(
+    probes = [
         _saved(item, position, feature.name, feature.unit)
         for item in candidates
         if item.participant is not None and item.role.name in ROLES
         for feature in item.group.features
         for position, layer in enumerate(item.layers)
         if layer.probe is not None
-    )
+    ]
+    data = {"location": train.source.location, "fingerprint": train.fingerprint()}
+    return SavedProbes(settings.input_size, settings.cells, train.scenes, data, tuple(probes))
 
 
 def _saved(item: Candidate, position: int, feature: str, unit: str) -> SavedProbe:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from fathom.report.rungs import ROLES, display_names, grouped, ladder, rung
 
 if TYPE_CHECKING:
-    from fathom.probing.evidence.evidence import Evidence, Row
+    from fathom.probing.evidence.evidence import Evidence
+    from fathom.probing.evidence.records import Cue, GainRecord, Row, VerdictRecord
 
 Figure = dict[str, Any]
 
@@ -213,30 +214,25 @@ def ladder_chart(evidence: Evidence, feature: str) -> Figure:
     return dots(rows, f"test MSE, {unit(feature)}", kinds, log=log)
 
 
-def gains_chart(verdict: Mapping[str, Any], names: Mapping[str, str]) -> Figure | None:
+def gains_chart(verdict: VerdictRecord, names: Mapping[str, str]) -> Figure | None:
     """Gain of one encoder over each baseline, paired by scene; the least at the top."""
-    gains = verdict.get("gains") or []
     rows = []
-    for gain in gains:
-        if gain.get("estimate") is None:
+    for gain in verdict.gains:
+        if gain.estimate is None:
             continue
-        baseline, seeds = str(gain.get("baseline", "")), gain.get("seeds") or 1
-        label = names.get(baseline, baseline) + (f" ×{seeds}" if seeds > 1 else "")
+        label = names.get(gain.baseline, gain.baseline) + (f" ×{gain.seeds}" if gain.seeds > 1 else "")
         interval = _bounds(gain)
         clear = interval is not None and interval[0] > 0
-        rows.append(Dot(label, float(gain["estimate"]), interval, "clear" if clear else "open"))
+        rows.append(Dot(label, gain.estimate, interval, "clear" if clear else "open"))
     if not rows:
         return None
-    lines = [(0.0, "0, no gain")]
-    if verdict.get("margin") is not None and verdict.get("baseline_mse") is not None:
-        share = f"{100 * verdict['margin']:g} % of the loss of {names.get(verdict['baseline'], verdict['baseline'])}"
-        lines.append((verdict["margin"] * verdict["baseline_mse"], share))
+    margin = f"{100 * verdict.margin:g} % of the loss of {names.get(verdict.baseline, verdict.baseline)}"
+    lines = [(0.0, "0, no gain"), (verdict.margin * verdict.baseline_mse, margin)]
     kinds = {
         "clear": ("95 % interval above 0", COLOURS["encoder"], "diamond"),
         "open": ("interval holds 0 or lies below", COLOURS["baseline"], "diamond-open"),
     }
-    feature = str(verdict.get("feature", ""))
-    return dots(rows, f"loss of the baseline − loss of the encoder, {unit(feature)}", kinds, lines=lines)
+    return dots(rows, f"loss of the baseline − loss of the encoder, {unit(verdict.feature)}", kinds, lines=lines)
 
 
 def layer_charts(evidence: Evidence, feature: str) -> list[tuple[str, Figure]]:
@@ -353,53 +349,50 @@ def cue_charts(evidence: Evidence) -> list[tuple[str, str, Figure]]:
     """Change of loss under each alteration of the test images: (SPEC, feature, figure), one for each encoder and feature."""
     charts: list[tuple[str, str, Figure]] = []
     baselines = {row.encoder for row in evidence.rows if row.role == "baseline"}
-    cues = [cue for cue in evidence.extra.get("cues") or [] if cue.get("change") is not None and cue.get("base_mse")]
-    cues.sort(key=lambda cue: cue.get("encoder") in baselines)  # baselines last
-    groups = list(dict.fromkeys(str(cue.get("group") or "") for cue in cues))
-    kinds = {name: (name or "cue", LINES[index % len(LINES)], "diamond") for index, name in enumerate(groups)}
-    for encoder, feature in dict.fromkeys((str(cue.get("encoder")), str(cue.get("feature"))) for cue in cues):
-        own = [cue for cue in cues if (str(cue.get("encoder")), str(cue.get("feature"))) == (encoder, feature)]
-        rows = [_cue(cue) for kind in groups for cue in own if str(cue.get("group") or "") == kind]
+    cues = sorted(evidence.cues, key=lambda cue: cue.encoder in baselines)  # baselines last
+    cues = [cue for cue in cues if cue.base_mse]
+    groups: list[str] = list(dict.fromkeys(cue.group for cue in cues))
+    kinds = {name: (name, LINES[index % len(LINES)], "diamond") for index, name in enumerate(groups)}
+    for encoder, feature in dict.fromkeys((cue.encoder, cue.feature) for cue in cues):
+        own = [cue for cue in cues if (cue.encoder, cue.feature) == (encoder, feature)]
+        rows = [_cue(cue) for kind in groups for cue in own if cue.group == kind]
         title = "change of test loss, %; right of 0: worse"
         charts.append((encoder, feature, dots(rows, title, kinds, lines=[(0.0, "0, no change")])))
     return charts
 
 
-def _cue(cue: Mapping[str, Any]) -> Dot:
+def _cue(cue: Cue) -> Dot:
     """One alteration, its change in percent of the loss on the original frames."""
-    label = str(cue.get("words") or cue.get("cue") or cue.get("alteration"))
-    percent, bounds = 100 / float(cue["base_mse"]), _bounds(cue)
+    percent, bounds = 100 / cue.base_mse, _bounds(cue)
     return Dot(
-        label if cue.get("decides", True) else f"{label} *",
-        percent * float(cue["change"]),
+        cue.words if cue.decides else f"{cue.words} *",
+        percent * cue.change,
         None if bounds is None else (percent * bounds[0], percent * bounds[1]),
-        str(cue.get("group") or ""),
+        cue.group,
         digits=".1f",
     )
 
 
 def label_chart(evidence: Evidence, feature: str) -> Figure | None:
     """Loss against the number of training scenes, a line for each encoder; None where none was taken."""
-    curves = [
-        curve
-        for curve in evidence.extra.get("label_curves") or []
-        if curve.get("feature") == feature and curve.get("scenes") and curve.get("mse")
-    ]
+    curves = [curve for curve in evidence.label_curves if curve.feature == feature]
     if not curves:
         return None
     names = display_names(evidence)
-    roles = {row.encoder: row.role for row in evidence.rows if row.role != "head"}
     traces: list[Figure] = []
     fresh = 0
     for curve in curves:
-        spec = str(curve.get("encoder"))
-        role = roles.get(spec, "encoder")
+        spec, role = curve.encoder, curve.role
         colour = COLOURS[role]
         if role == "encoder":
             colour, fresh = LINES[fresh % len(LINES)], fresh + 1
-        kept = [index for index, value in enumerate(curve["mse"]) if value is not None]
-        scenes, values = [curve["scenes"][i] for i in kept], [curve["mse"][i] for i in kept]
-        intervals = [_curve_bounds(curve, i) for i in kept]
+        points = [
+            (scenes, mse, _ends(low, high))
+            for scenes, mse, low, high in zip(curve.scenes, curve.mse, curve.low, curve.high, strict=True)
+            if mse is not None
+        ]
+        scenes, values = [point[0] for point in points], [point[1] for point in points]
+        intervals = [point[2] for point in points]
         traces.append(
             {
                 "type": "scatter",
@@ -418,7 +411,7 @@ def label_chart(evidence: Evidence, feature: str) -> Figure | None:
                 "hoverinfo": "text",
             }
         )  # fmt: skip
-    ticks = sorted({round(count) for curve in curves for count in curve["scenes"]})
+    ticks = sorted({round(count) for curve in curves for count in curve.scenes})
     return {
         "data": traces,
         "layout": layout(
@@ -430,13 +423,9 @@ def label_chart(evidence: Evidence, feature: str) -> Figure | None:
     }
 
 
-def _bounds(record: Mapping[str, Any]) -> tuple[float, float] | None:
-    low, high = record.get("low"), record.get("high")
-    return None if low is None or high is None else (float(low), float(high))
+def _bounds(found: GainRecord | Cue) -> tuple[float, float] | None:
+    return _ends(found.low, found.high)
 
 
-def _curve_bounds(curve: Mapping[str, Any], index: int) -> tuple[float, float] | None:
-    low, high = curve.get("low") or [], curve.get("high") or []
-    if index >= len(low) or index >= len(high):
-        return None
-    return _bounds({"low": low[index], "high": high[index]})
+def _ends(low: float | None, high: float | None) -> tuple[float, float] | None:
+    return None if low is None or high is None else (low, high)

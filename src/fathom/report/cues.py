@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fathom.encoders.spec import short_name
 from fathom.errors import UsageError
@@ -12,6 +12,8 @@ from fathom.report.figures import save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from fathom.probing.evidence.records import Cue
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#999999")
 """Okabe & Ito's (2008), told apart by colour-blind readers too."""
@@ -24,11 +26,11 @@ MOST = len(COLOURS)
 GROUPS = ("colour", "light", "texture", "shape", "position")
 
 
-def draw_cues(cues: Sequence[Mapping[str, Any]], path: str | Path, feature: str | None = None) -> Path:
+def draw_cues(cues: Sequence[Cue], path: str | Path, feature: str | None = None) -> Path:
     """One panel: a line for each alteration, gathered by the cue that it takes away, a mark with interval for each encoder.
 
     Args:
-        cues: records of `fathom.probing.cues.measurement.Cues.to_json`.
+        cues: of the evidence.
         path: of the PNG.
         feature: which of the features measured; the first by default.
     """
@@ -36,23 +38,23 @@ def draw_cues(cues: Sequence[Mapping[str, Any]], path: str | Path, feature: str 
 
     if not cues:
         raise UsageError("There is no cue to draw: measure some first.")
-    chosen = feature or cues[0]["feature"]
-    records = [record for record in cues if record["feature"] == chosen]
+    chosen = feature or cues[0].feature
+    records = [record for record in cues if record.feature == chosen]
     if not records:
         raise UsageError(f"No cue of the feature '{chosen}' was measured.")
-    encoders = list(dict.fromkeys(record["encoder"] for record in records))[:MOST]
-    groups = sorted({record["group"] for record in records}, key=GROUPS.index)
+    encoders = list(dict.fromkeys(record.encoder for record in records))[:MOST]
+    groups = sorted({record.group for record in records}, key=GROUPS.index)
     lines: list[tuple[str, str]] = []
     for group in groups:
         # What decides first, then what was rendered anew, then what takes several cues at once.
-        own = [record for record in records if record["group"] == group]
-        own.sort(key=lambda record: (not record["decides"], record["exact"]))
-        lines += [(group, name) for name in dict.fromkeys(record["alteration"] for record in own)]
-    words = {record["alteration"]: _label(record) for record in records}
+        own = [record for record in records if record.group == group]
+        own.sort(key=lambda record: (not record.decides, record.exact))
+        lines += [(group, name) for name in dict.fromkeys(record.alteration for record in own)]
+    words = {record.alteration: _label(record) for record in records}
     figure = Figure(figsize=(9.0, 1.5 + len(lines) * max(0.3, 0.09 * len(encoders))), layout="constrained")
     axes = figure.subplots()
     places = _places(lines)
-    by_key = {(record["encoder"], record["alteration"]): record for record in records}
+    by_key = {(record.encoder, record.alteration): record for record in records}
     for rank, encoder in enumerate(encoders):
         offset = (rank - (len(encoders) - 1) / 2) * 0.75 / len(encoders)
         found = [(places[name] + offset, by_key.get((encoder, name))) for _, name in lines]
@@ -67,15 +69,15 @@ def draw_cues(cues: Sequence[Mapping[str, Any]], path: str | Path, feature: str 
     axes.set_title(
         f"What a fixed probe of {chosen} loses when a cue is taken out of unseen frames", fontsize=10, loc="left"
     )
-    if any(not record["decides"] for record in records):
+    if any(not record.decides for record in records):
         axes.annotate("* several cues change at once", (1.0, 1.0), xycoords="axes fraction", xytext=(0, 3),
                       textcoords="offset points", ha="right", va="bottom", fontsize=7, color="0.35")  # fmt: skip
     figure.legend(loc="outside lower center", ncols=min(len(encoders), 4), fontsize=8, frameon=False)
     return save(figure, path, dpi=130)
 
 
-def _label(record: Mapping[str, Any]) -> str:
-    return f"{record['words']}{'' if record['decides'] else ' *'}"
+def _label(record: Cue) -> str:
+    return f"{record.words}{'' if record.decides else ' *'}"
 
 
 def _places(lines: Sequence[tuple[str, str]]) -> dict[str, float]:
@@ -89,17 +91,17 @@ def _places(lines: Sequence[tuple[str, str]]) -> dict[str, float]:
     return places
 
 
-def _marks(axes: Axes, found: Sequence[tuple[float, Mapping[str, Any]]], rank: int, label: str) -> None:
+def _marks(axes: Axes, found: Sequence[tuple[float, Cue]], rank: int, label: str) -> None:
     """One encoder's changes; without an interval the mark stands alone."""
     x, y, below, above = [], [], [], []
     for at, record in found:
-        unit = 100 / record["base_mse"] if record["base_mse"] else 0.0
-        low = record["change"] if record["low"] is None else record["low"]
-        high = record["change"] if record["high"] is None else record["high"]
-        x.append(record["change"] * unit)
+        unit = 100 / record.base_mse if record.base_mse else 0.0
+        low = record.change if record.low is None else record.low
+        high = record.change if record.high is None else record.high
+        x.append(record.change * unit)
         y.append(at)
-        below.append(max(record["change"] - low, 0) * unit)
-        above.append(max(high - record["change"], 0) * unit)
+        below.append(max(record.change - low, 0) * unit)
+        above.append(max(high - record.change, 0) * unit)
     axes.errorbar(
         x, y, xerr=[below, above], label=label, color=COLOURS[rank], fmt=MARKERS[rank], markersize=4, elinewidth=1.2
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,10 +31,6 @@ def write_report(evidence: Evidence, path: str | Path) -> Path:
 
 def page(evidence: Evidence) -> str:
     """The report as HTML."""
-    # As its JSON has it, so that a run and its folder give one page: what is not finite is unknown.
-    record = evidence.to_json()
-    known = {key: record[key] for key in evidence.extra}
-    evidence = replace(evidence, verdicts=record["verdicts"], extra=known)
     builder = _Page(evidence)
     body = "".join(
         (
@@ -91,7 +86,7 @@ class _Page:
         parts = [f'<p class="headline">{escape(headline(self.evidence, self.names))}</p>\n']
         if len(verdicts) > 1:
             for item in verdicts:
-                kind = str(item["verdict"])
+                kind = item.verdict
                 parts.append(
                     f'<div class="verdict {escape(kind.replace(" ", "-"))}"><p><span class="badge">{escape(kind)}</span>'
                     f"{escape(sentence(item, self.names))}</p></div>\n"
@@ -118,7 +113,7 @@ class _Page:
         for item in self.evidence.verdicts:
             figure = charts.gains_chart(item, self.names)
             if figure is not None:
-                title = f"{self.name(item.get('encoder'))}, {escape(str(item.get('feature')))}"
+                title = f"{self.name(item.encoder)}, {escape(item.feature)}"
                 parts.append(f"<div><h3>{title}</h3>\n{self.chart(figure, 'Gain over each baseline')}</div>\n")
         if not parts:
             return ""
@@ -156,20 +151,16 @@ class _Page:
             f"<div><h3>{self.name(encoder)}, {escape(feature)}</h3>\n{self.chart(figure, 'Change of loss by cue')}</div>\n"
             for encoder, feature, figure in charts.cue_charts(self.evidence)
         ]
-        cues, said = self.evidence.extra.get("cues") or [], self.evidence.extra.get("cue_sentences") or {}
+        cues, said = self.evidence.cues, self.evidence.cue_sentences
         baselines = {row.encoder for row in self.evidence.rows if row.role == "baseline"}
         ordered = sorted(said, key=lambda spec: spec in baselines)
-        words = [f"<p><b>{self.name(spec)}</b>: {escape(str(said[spec]))}</p>\n" for spec in ordered]
+        words = [f"<p><b>{self.name(spec)}</b>: {escape(said[spec])}</p>\n" for spec in ordered]
         if not parts and not words:
             return ""
         return (
             "<h2>Cues</h2>\n<p>What the probe relies on: it was fitted on images as they are and tested on altered ones.</p>\n"
             f'{"".join(words)}<div class="pair">{"".join(parts)}</div>\n'
-            + (
-                '<p class="muted">* several cues change at once.</p>\n'
-                if any(not cue.get("decides", True) for cue in cues)
-                else ""
-            )
+            + ('<p class="muted">* several cues change at once.</p>\n' if any(not cue.decides for cue in cues) else "")
         )
 
     def labels(self) -> str:
@@ -189,15 +180,11 @@ class _Page:
     def _from_how_many(self, feature: str) -> list[str]:
         """From how many training scenes on each encoder beats every baseline, where the run says so."""
         said = []
-        for curve in self.evidence.extra.get("label_curves") or []:
-            if (
-                curve.get("feature") == feature
-                and curve.get("role") == "encoder"
-                and "scenes_to_beat_baselines" in curve
-            ):
-                count = curve["scenes_to_beat_baselines"]
+        for curve in self.evidence.label_curves:
+            if curve.feature == feature and curve.role == "encoder":
+                count = curve.scenes_to_beat_baselines
                 words = "at no number of scenes tried" if count is None else f"from {count:.0f} training scenes on"
-                said.append(f"<p>{self.name(curve.get('encoder'))} beats every baseline {words}.</p>\n")
+                said.append(f"<p>{self.name(curve.encoder)} beats every baseline {words}.</p>\n")
         return said
 
     def information(self) -> str:
@@ -314,5 +301,5 @@ def _listed(items: Sequence[str]) -> str:
 
 
 def _data_name(evidence: Evidence) -> str:
-    test = evidence.data.get("test", {})
-    return f"{Path(str(test.get('location', 'unknown data'))).name}, {test.get('frames', '?')} test frames"
+    test = evidence.data.test
+    return f"{Path(test.location).name}, {test.frames} test frames"

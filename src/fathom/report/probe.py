@@ -26,11 +26,11 @@ def draw(evidence: Evidence, out: str | Path) -> list[Path]:
     if saved is None:
         picture.unlink(missing_ok=True)  # of an earlier run in this folder
     drawn = [] if saved is None else [draw_predictions(evidence, picture), saved]
-    if evidence.extra.get("cues"):
+    if evidence.cues:
         from fathom.report.cues import draw_cues
 
         roles = {row.encoder: row.role for row in evidence.rows}
-        ordered = sorted(evidence.extra["cues"], key=lambda cue: roles.get(cue["encoder"]) not in MAIN)
+        ordered = sorted(evidence.cues, key=lambda cue: roles.get(cue.encoder) not in MAIN)
         drawn.append(draw_cues(ordered, Path(out) / "cues.png"))
     return [write_report(evidence, Path(out) / REPORT), *drawn]
 

@@ -12,7 +12,8 @@ from fathom.encoders.spec import short_names
 from fathom.probing.evidence.pictures import prediction_name
 
 if TYPE_CHECKING:
-    from fathom.probing.evidence.evidence import Evidence, Row
+    from fathom.probing.evidence.evidence import Evidence
+    from fathom.probing.evidence.records import Row
 
 ROLES = {
     "baseline": "baseline",

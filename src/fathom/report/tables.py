@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fathom.probing.evidence.evidence import Evidence, Row
+    from fathom.probing.evidence.evidence import Evidence
+    from fathom.probing.evidence.records import Estimate, Row
 
 Names = Mapping[str, str]
 
@@ -43,21 +45,21 @@ def verdicts_table(evidence: Evidence, names: Names) -> str:
         (
             "encoder",
             [
-                _named(str(item.get("encoder")), names),
-                escape(str(item.get("feature"))),
-                escape(str(item.get("verdict"))),
-                _named(str(item.get("baseline")), names),
-                _percent(item.get("relative_gain"), item.get("relative_gain_interval")),
-                _percent(item.get("share"), item.get("share_interval")),
-                _interval(item.get("selectivity"), item.get("selectivity_interval")),
-                _p(item.get("p_implicit")),
-                _p(item.get("p_absent")),
+                _named(item.encoder, names),
+                escape(item.feature),
+                escape(item.verdict),
+                _named(item.baseline, names),
+                _percent(item.relative_gain),
+                _percent(item.gap_closed),
+                _interval(item.selectivity),
+                _p(item.p_implicit),
+                _p(item.p_absent),
             ],
         )
         for item in evidence.verdicts
     ]
     heads = (
-        "encoder", "feature", "verdict", "reference baseline", "loss removed", "share of the gap to the upper bound",
+        "encoder", "feature", "verdict", "reference baseline", "loss removed", "fraction of the gap closed",
         "selectivity", "p implicit", "p absent",
     )  # fmt: skip
     return table(heads, lines) if lines else ""
@@ -66,20 +68,18 @@ def verdicts_table(evidence: Evidence, names: Names) -> str:
 def information_table(evidence: Evidence, names: Names) -> str:
     """What the run says in bits; empty where it says nothing."""
     lines = []
-    for item in evidence.extra.get("information") or []:
-        code, beyond = item.get("code") or {}, item.get("beyond") or {}
+    for item in evidence.information:
         cells = [
-            _found(item.get("r2")),
-            _found(item.get("v_information")),
-            _found(beyond),
-            _named(str(beyond["baseline"]), names) if beyond.get("baseline") else "",
-            _number(code.get("saved_per_cell"), ".3f"),
-            _number(code.get("bits_per_cell"), ".3f"),
-            _number(code.get("resolution"), "g"),
+            _interval(item.r2),
+            _interval(item.v_information),
+            _interval(item.beyond),
+            _named(item.baseline, names) if item.baseline else "",
+            _number(item.code.saved_per_cell, ".3f") if item.code else "",
+            _number(item.code.bits_per_cell, ".3f") if item.code else "",
+            _number(item.code.resolution, "g") if item.code else "",
         ]
         if any(cells):
-            about = [escape(str(item.get(key, ""))) for key in ("feature", "layer")]
-            lines.append(("", [_named(str(item.get("encoder", "")), names), *about, *cells]))
+            lines.append(("", [_named(item.encoder, names), escape(item.feature), escape(item.layer), *cells]))
     heads = (
         "encoder", "feature", "layer", "R²", "V-information", "beyond the baseline", "which baseline", "saved by the code",
         "code a cell", "noted to",
@@ -90,21 +90,23 @@ def information_table(evidence: Evidence, names: Names) -> str:
 def facts_list(evidence: Evidence, names: Names) -> str:
     """Protocol, data with fingerprints, settings, versions and the command."""
     facts: list[tuple[str, str]] = [
-        ("protocol", f"{evidence.protocol.get('name', '')}: {evidence.protocol.get('description', '')}"),
+        ("protocol", f"{evidence.protocol.name}: {evidence.protocol.description}"),
         ("input, grid", f"{_size(evidence.size)} pixels, {_size(evidence.grid)} cells (height x width)"),
     ]
-    for part in ("train", "test"):
-        data = evidence.data.get(part, {})
+    for part, data in (("train", evidence.data.train), ("test", evidence.data.test)):
         facts.append(
             (
                 f"{part} data",
-                f"{data.get('location', '?')} ({data.get('kind', '?')}, {data.get('part', '?')}): {data.get('frames', '?')} "
-                f"frames of {data.get('scenes', '?')} scenes, fingerprint {data.get('fingerprint', '?')}",
+                f"{data.location} ({data.kind}, {data.part}): {data.frames} frames of {data.scenes} scenes, "
+                f"fingerprint {data.fingerprint}",
             )
         )
-    for key, value in evidence.data.get("test", {}).get("facts", {}).items():
-        facts.append((f"source: {key}", str(value)))
-    facts += [(key.replace("_", " "), _shown(value)) for key, value in evidence.settings.items()]
+    facts += [(f"source: {key}", value) for key, value in evidence.data.test.facts.items()]
+    settings = {
+        key: value for key, value in asdict(evidence.settings).items() if key not in ("size", "grid", "protocol")
+    }
+    facts += [(key.replace("_", " "), _shown(value)) for key, value in settings.items()]
+    facts.append(("intervals", evidence.interval_method))
     facts.append(("versions", ", ".join(f"{key} {value}" for key, value in evidence.versions.items())))
     items = "".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>\n" for key, value in facts)
     long = [spec for spec in dict.fromkeys(row.encoder for row in evidence.rows) if names[spec] != spec]
@@ -147,37 +149,28 @@ _CELLS: tuple[tuple[str, Callable[[Row], str]], ...] = (
 """(head, what of a row) in the order of columns."""
 
 
-def _percent(value: Any, bounds: Any) -> str:
-    if value is None:
+def _percent(found: Estimate | None) -> str:
+    if found is None or found.estimate is None:
         return ""
-    words = f"{_share(value)} %"
-    return words + (f" ({_share(bounds[0])} to {_share(bounds[1])})" if _pair(bounds) else "")
+    words = f"{_hundredths(found.estimate)} %"
+    if found.low is None or found.high is None:
+        return words
+    return f"{words} ({_hundredths(found.low)} to {_hundredths(found.high)})"
 
 
-def _share(value: float) -> str:
+def _hundredths(value: float) -> str:
     return f"{100 * value:.1f}" if abs(value) < 100 else f"{100 * value:.2g}"
 
 
-def _interval(value: Any, bounds: Any) -> str:
-    if value is None:
+def _interval(found: Estimate | None) -> str:
+    if found is None or found.estimate is None:
         return ""
-    return f"{value:.3f}" + (f" ({bounds[0]:.3f} to {bounds[1]:.3f})" if _pair(bounds) else "")
+    words = f"{found.estimate:.3f}"
+    return words if found.low is None or found.high is None else f"{words} ({found.low:.3f} to {found.high:.3f})"
 
 
-def _p(value: Any) -> str:
+def _p(value: float | None) -> str:
     return "" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def _found(value: Any) -> str:
-    """An interval as `fathom.statistics.Interval` is saved."""
-    if not isinstance(value, Mapping) or value.get("estimate") is None:
-        return ""
-    return _interval(value["estimate"], [value.get("low"), value.get("high")])
-
-
-def _pair(value: Any) -> bool:
-    """Whether a value is an interval: two numbers, both known."""
-    return isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(item, int | float) for item in value)
 
 
 def _shown(value: Any) -> str:

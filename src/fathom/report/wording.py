@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fathom.probing.evidence.verdict import LEAST_SCENES
 
 if TYPE_CHECKING:
     from fathom.probing.evidence.evidence import Evidence
+    from fathom.probing.evidence.records import VerdictRecord
 
 KINDS = {
     "implicit": "implicit in {}",
@@ -29,11 +30,11 @@ def headline(evidence: Evidence, names: Mapping[str, str]) -> str:
     if len(verdicts) == 1:
         return sentence(verdicts[0], names)
     parts = []
-    for feature in dict.fromkeys(str(verdict["feature"]) for verdict in verdicts):
-        found = [verdict for verdict in verdicts if verdict["feature"] == feature]
+    for feature in dict.fromkeys(verdict.feature for verdict in verdicts):
+        found = [verdict for verdict in verdicts if verdict.feature == feature]
         words = []
         for kind, form in KINDS.items():
-            who = [names.get(verdict["encoder"], verdict["encoder"]) for verdict in found if verdict["verdict"] == kind]
+            who = [names.get(verdict.encoder, verdict.encoder) for verdict in found if verdict.verdict == kind]
             if who:
                 words.append(form.format(_listed(who)))
         parts.append(f"{feature} is {', '.join(words)}")
@@ -41,11 +42,9 @@ def headline(evidence: Evidence, names: Mapping[str, str]) -> str:
     return f"{text[:1].upper()}{text[1:]}."
 
 
-def sentence(verdict: Mapping[str, Any], names: Mapping[str, str]) -> str:
+def sentence(verdict: VerdictRecord, names: Mapping[str, str]) -> str:
     """A verdict's own sentence, with encoders and baselines by the names that the charts use."""
-    text = str(
-        verdict.get("sentence") or f"{verdict.get('encoder')}, {verdict.get('feature')}: {verdict.get('verdict')}."
-    )
+    text = verdict.sentence
     for spec in sorted(names, key=len, reverse=True):
         if len(spec) > len(names[spec]):
             text = text.replace(spec, names[spec])
@@ -54,7 +53,7 @@ def sentence(verdict: Mapping[str, Any], names: Mapping[str, str]) -> str:
 
 def conclusions(evidence: Evidence) -> tuple[list[str], list[str]]:
     """What may be concluded, and what may not: the rules of docs/method.md that bear on this run."""
-    kinds = {str(verdict["verdict"]) for verdict in evidence.verdicts}
+    kinds = {verdict.verdict for verdict in evidence.verdicts}
     may: list[str] = []
     not_: list[str] = []
     if "implicit" in kinds:

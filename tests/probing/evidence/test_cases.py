@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fathom.probing.evidence.cases import cases
-from fathom.probing.evidence.evidence import Row
+from fathom.probing.evidence.records import Row
 from fathom.probing.evidence.verdict import Control
 
 

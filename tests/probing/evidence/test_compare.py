@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,12 +26,17 @@ def run(**changes: float) -> Evidence:
             errors = tuple(e + extra * n for e, n in zip(item.errors, item.cells, strict=True))
             item = replace(item, errors=errors, test_mse=item.test_mse + extra)
         rows.append(item)
-    return replace(made, rows=rows)
+    return replace(made, rows=tuple(rows))
+
+
+def with_settings(**changes: Any) -> Evidence:
+    """The run at other settings."""
+    return replace(run(), settings=replace(run().settings, **changes))
 
 
 def pair(found: Comparison, encoder: str, number: int, feature: str = "depth", same: bool = False) -> Pair:
     pairs = found.same_name if same else found.to_reference
-    return next(p for p in pairs if (p.entrant.name, p.entrant.run, p.feature) == (encoder, number, feature))
+    return next(p for p in pairs if (p.measurement.name, p.measurement.run, p.feature) == (encoder, number, feature))
 
 
 def test_a_known_difference_is_found_exactly() -> None:
@@ -63,8 +69,14 @@ def test_the_difference_is_the_paired_one_by_an_independent_computation() -> Non
 
 def test_the_same_run_twice_has_no_difference() -> None:
     found = compare([run(), run()], ["a", "a"])
-    pairs = [*found.same_name, *(item for item in found.to_reference if item.entrant.name == NET)]
-    assert {item.entrant.role for item in found.same_name} == {"baseline", "encoder", "head", "random", "upper_bound"}
+    pairs = [*found.same_name, *(item for item in found.to_reference if item.measurement.name == NET)]
+    assert {item.measurement.role for item in found.same_name} == {
+        "baseline",
+        "encoder",
+        "head",
+        "random",
+        "upper_bound",
+    }
     for item in pairs:
         assert (item.difference.estimate, item.difference.low, item.difference.high) == (0, 0, 0)
         assert (item.finding, item.p, item.p_holm) == ("the same", None, None)
@@ -75,7 +87,7 @@ def test_rounding_is_no_difference() -> None:
         replace(r, errors=tuple(e * (1 + 2e-5 * (i % 2)) for i, e in enumerate(r.errors))) if r.role == "encoder" else r
         for r in run().rows
     ]
-    assert pair(compare([run(), replace(run(), rows=rows)], ["a", "b"]), NET, 2).finding == "the same"
+    assert pair(compare([run(), replace(run(), rows=tuple(rows))], ["a", "b"]), NET, 2).finding == "the same"
     assert pair(compare([run(), run(net=0.001)], ["a", "b"]), NET, 2).finding == "more loss"
 
 
@@ -86,12 +98,12 @@ def test_scenes_in_another_order_are_put_in_order() -> None:
         replace(item, errors=tuple(np.asarray(item.errors)[order]), cells=tuple(np.asarray(item.cells)[order]))
         for item in made.rows
     ]
-    shuffled = replace(made, rows=rows, test_scenes=tuple(SCENES[i] for i in order))
+    shuffled = replace(made, rows=tuple(rows), test_scenes=tuple(SCENES[i] for i in order))
     assert compare([run(), shuffled], ["a", "b"]).to_json() == compare([run(), made], ["a", "b"]).to_json()
 
 
 def with_test(made: Evidence, fingerprint: str) -> Evidence:
-    return replace(made, data={**made.data, "test": {**made.data["test"], "fingerprint": fingerprint}})
+    return replace(made, data=replace(made.data, test=replace(made.data.test, fingerprint=fingerprint)))
 
 
 @pytest.mark.parametrize(
@@ -99,13 +111,15 @@ def with_test(made: Evidence, fingerprint: str) -> Evidence:
     [
         (with_test(run(), "cccc"), "test frames (fingerprints bbbb and cccc)"),
         (replace(run(), test_scenes=(*SCENES[:-1], "attic")), "24 and 24, 23 in both; 'attic' is in the second alone"),
-        (replace(run(), grid=(30, 40)), "grid (3x4 and 30x40)"),
+        (with_settings(grid=(30, 40)), "grid (3x4 and 30x40)"),
         (
-            replace(run(), rows=[replace(r, feature="edges") for r in run().rows if r.feature == "depth"]),
+            replace(run(), rows=tuple(replace(r, feature="edges") for r in run().rows if r.feature == "depth")),
             "feature (depth, normals and edges)",
         ),
         (
-            replace(run(), size=(48, 64), rows=[replace(r, cells=(7.0, 8.0, *r.cells[2:])) for r in run().rows]),
+            replace(
+                with_settings(size=(48, 64)), rows=tuple(replace(r, cells=(7.0, 8.0, *r.cells[2:])) for r in run().rows)
+            ),
             "valid cells of depth (2 scenes differ; input sizes 24x32 and 48x64)",
         ),
     ],
@@ -118,14 +132,14 @@ def test_runs_on_other_test_data_are_refused_by_what_differs(other: Evidence, sa
 
 
 def test_everything_that_differs_is_named() -> None:
-    other = with_test(replace(run(), grid=(1, 1), test_scenes=SCENES[::2]), "dddd")
+    other = with_test(replace(with_settings(grid=(1, 1)), test_scenes=SCENES[::2]), "dddd")
     assert len(differences(run(), other)) == 3
 
 
 def test_only_encoders_and_upper_bounds_are_tested_and_holm_counts_each_pair_once() -> None:
     found = compare([run(), run(net=0.0001, upper_bound=0.6)], ["a", "b"])
     tested = {
-        (p.feature, p.entrant.run, p.entrant.name, p.against.run, p.against.name): p
+        (p.feature, p.measurement.run, p.measurement.name, p.against.run, p.against.name): p
         for p in (*found.to_reference, *found.same_name)
         if p.p is not None
     }
@@ -135,7 +149,7 @@ def test_only_encoders_and_upper_bounds_are_tested_and_holm_counts_each_pair_onc
     expected = dict(zip(tested, holm([p.p or 0.0 for p in tested.values()]), strict=True))
     assert {key: p.p_holm for key, p in tested.items()} == expected
     for item in (*found.to_reference, *found.same_name):
-        if item.entrant.role in ("baseline", "random"):
+        if item.measurement.role in ("baseline", "random"):
             assert item.p is None and item.p_holm is None and item.finding in ("", "the same")
         elif item.p_holm is not None:
             assert (item.finding == "no difference shown") == (item.p_holm > LEVEL)
@@ -151,13 +165,15 @@ def test_noise_alone_is_called_no_difference() -> None:
         else r
         for r in made.rows
     ]
-    assert pair(compare([made, replace(made, rows=rows)], ["a", "b"]), NET, 2).finding == "no difference shown"
+    assert pair(compare([made, replace(made, rows=tuple(rows))], ["a", "b"]), NET, 2).finding == "no difference shown"
 
 
 def test_with_few_scenes_nothing_is_tested() -> None:
     few = [
         replace(
-            item, test_scenes=SCENES[:9], rows=[replace(r, errors=r.errors[:9], cells=r.cells[:9]) for r in item.rows]
+            item,
+            test_scenes=SCENES[:9],
+            rows=tuple(replace(r, errors=r.errors[:9], cells=r.cells[:9]) for r in item.rows),
         )
         for item in (run(), run(net=0.3))
     ]
@@ -168,10 +184,10 @@ def test_with_few_scenes_nothing_is_tested() -> None:
 
 def test_seeds_of_a_control_stand_together_and_widen_the_interval() -> None:
     one = pair(compare([run()], ["a"]), f"random:{NET}", 1)
-    assert len(one.entrant.seeds) == 3
+    assert len(one.measurement.seeds) == 3
     assert one.difference.estimate == pytest.approx(1.22 - 0.9)
     made = run()
-    single = replace(made, rows=[r for r in made.rows if r.role != "random" or "seed=1" in r.encoder])
+    single = replace(made, rows=tuple(r for r in made.rows if r.role != "random" or "seed=1" in r.encoder))
     alone = pair(compare([single], ["a"]), f"random:{NET}&seed=1", 1)
     spread = stats.t.ppf(0.975, 2) * np.std([1.2, 1.22, 1.24], ddof=1) * np.sqrt(1 + 1 / 3)
     low = one.difference.estimate - one.difference.low
@@ -183,14 +199,17 @@ def test_the_reference_can_be_named_and_is_never_chosen_by_test_loss() -> None:
     with pytest.raises(UsageError, match=r"No run has an encoder 'postion' \(did you mean 'position'\?\)"):
         compare([run()], ["a"], against="postion")
     made = run()
-    baselines = [replace(r, cv_mse=9.0 if r.encoder == "position" else 1.0) for r in made.rows if r.role == "baseline"]
+    baselines = tuple(
+        replace(r, cv_mse=9.0 if r.encoder == "position" else 1.0) for r in made.rows if r.role == "baseline"
+    )
     assert compare([replace(made, rows=baselines)], ["a"]).references["depth"].encoder == "constant"
     with pytest.raises(UsageError, match="nothing to compare"):
         compare([replace(made, rows=baselines[:1])], ["a"])
 
 
 def test_other_circumstances_are_noted() -> None:
-    other = replace(run(), size=(48, 64), data={**run().data, "train": {**run().data["train"], "fingerprint": "eeee"}})
+    data = run().data
+    other = replace(with_settings(size=(48, 64)), data=replace(data, train=replace(data.train, fingerprint="eeee")))
     notes = compare([run(), other], ["a", "b"]).notes
     assert [note.split(";")[0] for note in notes] == [
         "The runs have different training data",

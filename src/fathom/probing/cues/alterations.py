@@ -23,13 +23,13 @@ from torch import Tensor
 from fathom.data.transforms import crop, fit
 from fathom.grids import area_sum
 from fathom.probing.cues import recolour
+from fathom.probing.evidence.records import Group
 from fathom.sample import Grid, Sample
 from fathom.seeding import number
 
 if TYPE_CHECKING:
     from fathom.data.dataset import Dataset
 
-Group = Literal["colour", "light", "texture", "shape", "position"]
 GROUPS: tuple[Group, ...] = ("colour", "light", "texture", "shape", "position")
 """What an alteration takes away, in the order of the chart."""
 

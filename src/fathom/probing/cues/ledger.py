@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fathom.probing.candidates import Candidate
-from fathom.probing.cues.alterations import Alteration, Altered, Group
+from fathom.probing.cues.alterations import Alteration, Altered
+from fathom.probing.evidence.records import Cue, finite
 from fathom.probing.reading import Batch
 from fathom.progress import track
 from fathom.statistics import LEAST_SCENES, scene_interval
@@ -30,67 +30,6 @@ LEVEL = 0.95
 
 MARGIN = 0.1
 """A loss of less than a tenth of what the probe knows counts as none, and as little staying in place."""
-
-
-@dataclass(frozen=True)
-class Cue:
-    """What one alteration does to one probe. Losses and `change` are in the square of the feature's unit, shifts in its unit.
-
-    Attributes:
-        encoder, layer, feature, unit: of the probe.
-        alteration, words, group: what was done, and the cue that it takes away; see `fathom.probing.cues.alterations`.
-        decides: whether the sentence may rest on it. exact: whether the frames were rendered anew.
-        scenes: test scenes measured.
-        base_mse, mse: loss on the original and on the altered frames, over the same points of the scenes.
-        change: mse − base_mse. low, high: its 95 % interval over scenes. None with too few scenes, here and below.
-        relative: change / base_mse.
-        gain: loss of the training mean − base_mse: what the probe knows. gain_low: lower end of its 95 % interval.
-        lost: change / gain, None where the gain, here or on whole frames, is not above zero by its interval.
-        sure_low, sure_high: interval of `change`, widened to hold for all statements of a sentence at once.
-        over_low, over_high: interval of change − `MARGIN` · gain, widened likewise; None where `lost` is.
-        shift: mean change of the prediction where the image is the same; one-channel features only.
-        shift_low, shift_high: its interval, widened likewise.
-        in_place, in_place_low, in_place_high: the same against the prediction at the same cell of the frame.
-        moves: how far predictions move with the image. moves_low, moves_high: its interval, widened likewise; for alterations that
-            move it, here and below.
-        stays, stays_low, stays_high: how far they stay in their place in the frame.
-    """
-
-    encoder: str
-    layer: str
-    feature: str
-    unit: str
-    alteration: str
-    words: str
-    group: Group
-    decides: bool
-    exact: bool
-    scenes: int
-    base_mse: float
-    mse: float
-    change: float
-    low: float | None
-    high: float | None
-    relative: float | None
-    gain: float
-    gain_low: float | None
-    lost: float | None
-    sure_low: float | None
-    sure_high: float | None
-    over_low: float | None
-    over_high: float | None
-    shift: float | None = None
-    shift_low: float | None = None
-    shift_high: float | None = None
-    in_place: float | None = None
-    in_place_low: float | None = None
-    in_place_high: float | None = None
-    moves: float | None = None
-    moves_low: float | None = None
-    moves_high: float | None = None
-    stays: float | None = None
-    stays_low: float | None = None
-    stays_high: float | None = None
 
 
 Key = tuple[int, str]
@@ -278,16 +217,16 @@ def _cue(
         base_mse=base_mse,
         mse=mse,
         change=difference.estimate,
-        low=_known(difference.low),
-        high=_known(difference.high),
+        low=finite(difference.low),
+        high=finite(difference.high),
         relative=difference.estimate / base_mse if base_mse > 0 else None,
         gain=gain.estimate,
-        gain_low=_known(gain.low),
+        gain_low=finite(gain.low),
         lost=difference.estimate / gain.estimate if over else None,
-        sure_low=_known(sure.low),
-        sure_high=_known(sure.high),
-        over_low=_known(over.low) if over else None,
-        over_high=_known(over.high) if over else None,
+        sure_low=finite(sure.low),
+        sure_high=finite(sure.high),
+        over_low=finite(over.low) if over else None,
+        over_high=finite(over.high) if over else None,
         **numbers,
     )
 
@@ -318,8 +257,4 @@ def place_of(products: Mapping[str, Array], level: float) -> dict[str, tuple[flo
 
 
 def _three(name: str, estimate: float, low: float, high: float) -> dict[str, float | None]:
-    return {name: _known(estimate), f"{name}_low": _known(low), f"{name}_high": _known(high)}
-
-
-def _known(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
+    return {name: finite(estimate), f"{name}_low": finite(low), f"{name}_high": finite(high)}

@@ -20,8 +20,7 @@ disturbed (moves below 1, stays 0).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 from jaxtyping import Float
 from torch import Tensor
@@ -33,8 +32,9 @@ from fathom.data.transforms import fit
 from fathom.errors import DataError, UsageError, nearest
 from fathom.probing.candidates import Candidate
 from fathom.probing.cues.alterations import ALTERATIONS, Alteration, Altered, Draw, rendered
-from fathom.probing.cues.ledger import Cue, Ledger, View
+from fathom.probing.cues.ledger import Ledger, View
 from fathom.probing.cues.rule import sentence
+from fathom.probing.evidence.records import Cue
 from fathom.probing.reading import Batch, read_batches
 from fathom.probing.settings import ProbeSettings
 from fathom.probing.targets import frames_of_scenes
@@ -52,16 +52,6 @@ class Cues:
     """Every probe's cue profile, in the order measured."""
 
     cues: tuple[Cue, ...]
-
-    def to_json(self) -> list[dict[str, Any]]:
-        """One record for each probe and alteration; keys are those of `Cue`, documented in docs/cues.md."""
-        return [asdict(cue) for cue in self.cues]
-
-    @staticmethod
-    def from_json(records: Sequence[Mapping[str, Any]]) -> Cues:
-        """What `to_json` gave; keys that this version does not know are left out."""
-        known = {item.name for item in fields(Cue)}
-        return Cues(tuple(Cue(**{key: record[key] for key in record if key in known}) for record in records))
 
     def sentences(self, feature: str | None = None) -> dict[str, str]:
         """For each encoder one sentence on what its probe of `feature` (the first one measured) relies on; see docs/cues.md."""

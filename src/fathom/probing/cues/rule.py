@@ -22,8 +22,9 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from fathom.probing.cues.alterations import GROUPS, Group
-from fathom.probing.cues.ledger import MARGIN, Cue
+from fathom.probing.cues.alterations import GROUPS
+from fathom.probing.cues.ledger import MARGIN
+from fathom.probing.evidence.records import Cue, Group
 from fathom.probing.evidence.verdict import LEAST_SCENES
 
 

@@ -1,4 +1,4 @@
-"""From the rows of a run to the cases that are decided: which rows each encoder is compared with."""
+"""From the rows of a run to the cases that are decided, and from the decisions to the records of the evidence."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from fathom.probing.evidence.evidence import Row
-from fathom.probing.evidence.verdict import Baseline, Case, Control
+from fathom.probing.evidence.records import Estimate, GainRecord, Row, VerdictRecord, finite
+from fathom.probing.evidence.verdict import Baseline, Case, Control, Gain, Verdict
 
 ControlOf = Callable[[Row], Control | None]
 """The control task of a row on the test scenes, or None where it had none."""
@@ -55,4 +55,41 @@ def _baseline(group: Sequence[Row], control_of: ControlOf) -> Baseline:
         errors=tuple(np.asarray(peer.errors, dtype=np.float64) for peer in group),
         cv_mse=float(np.mean(cv)) if len(cv) == len(group) else None,
         control=np.mean(np.stack(controls), axis=0) if len(controls) == len(group) else None,
+    )
+
+
+def verdict_record(verdict: Verdict) -> VerdictRecord:
+    """A verdict as the evidence has it."""
+    found = verdict.findings
+    return VerdictRecord(
+        encoder=found.encoder,
+        feature=found.feature,
+        verdict=verdict.kind,
+        sentence=verdict.sentence,
+        scenes=found.scenes,
+        baseline=found.reference.baseline,
+        baseline_mse=found.baseline_loss,
+        encoder_mse=found.encoder_loss,
+        gap_closed=None if found.share is None else Estimate.of(found.share),
+        relative_gain=Estimate.of(found.relative),
+        selectivity=None if found.selectivity is None else Estimate.of(found.selectivity),
+        p_selectivity=finite(found.p_selectivity),
+        p_implicit=verdict.p_implicit,
+        p_absent=verdict.p_absent,
+        margin=found.margin,
+        gains=tuple(_gain(gain) for gain in sorted(found.gains, key=lambda gain: gain.interval.estimate)),
+    )
+
+
+def _gain(gain: Gain) -> GainRecord:
+    found = gain.interval
+    return GainRecord(
+        baseline=gain.baseline,
+        seeds=gain.seeds,
+        estimate=finite(found.estimate),
+        low=finite(found.low),
+        high=finite(found.high),
+        se=finite(found.se),
+        p_above=finite(found.p_above),
+        p_below=finite(found.p_below),
     )

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from fathom.encoders.spec import short_name, short_names
 from fathom.errors import UsageError, nearest
-from fathom.probing.evidence.evidence import Evidence, Row
+from fathom.probing.evidence.evidence import Evidence
 from fathom.probing.evidence.pictures import prediction_name
+from fathom.probing.evidence.records import Row
 from fathom.probing.evidence.verdict import LEAST_SCENES, LEVEL, Baseline
 from fathom.statistics import METHOD, Interval, holm, scene_interval
 
@@ -36,7 +37,7 @@ ROUNDING = 1e-4
 
 
 @dataclass(frozen=True)
-class Entrant:
+class Measurement:
     """One encoder of one run at its chosen layer, or all seeds of one control.
 
     Attributes:
@@ -70,12 +71,12 @@ class Entrant:
 
 @dataclass(frozen=True)
 class Pair:
-    """The loss of one entrant less that of another, on the same scenes.
+    """The loss of one measurement less that of another, on the same scenes.
 
     Attributes:
         feature: of both.
-        entrant, against: which.
-        difference: below 0 where `entrant` has the smaller loss.
+        measurement, against: which.
+        difference: below 0 where `measurement` has the smaller loss.
         relative: the difference as a share of the loss of `against`.
         p: two-sided, of "no difference"; None where nothing is tested (baselines, controls, too few scenes, equal up to rounding).
         p_holm: the same after Holm over all pairs tested.
@@ -83,8 +84,8 @@ class Pair:
     """
 
     feature: str
-    entrant: Entrant
-    against: Entrant
+    measurement: Measurement
+    against: Measurement
     difference: Interval
     relative: float | None
     p: float | None
@@ -95,11 +96,11 @@ class Pair:
         known = np.isfinite([self.difference.low, self.difference.high]).all()
         return {
             "feature": self.feature,
-            "run": self.entrant.run,
-            "encoder": self.entrant.encoder,
-            "layer": self.entrant.layer,
-            "role": self.entrant.role,
-            "mse": self.entrant.mse,
+            "run": self.measurement.run,
+            "encoder": self.measurement.encoder,
+            "layer": self.measurement.layer,
+            "role": self.measurement.role,
+            "mse": self.measurement.mse,
             "against_run": self.against.run,
             "against": self.against.encoder,
             "against_layer": self.against.layer,
@@ -122,16 +123,16 @@ class Comparison:
         scenes: test scenes.
         test: fingerprint, frames, scenes and grid, the same in all runs.
         references: for each feature, what everything is compared with.
-        entrants: for each feature, all of all runs.
-        to_reference: each entrant against the reference of its feature.
-        same_name: each entrant of a later run against the same encoder in the first run that has it.
+        measurements: for each feature, all of all runs.
+        to_reference: each measurement against the reference of its feature.
+        same_name: each measurement of a later run against the same encoder in the first run that has it.
         notes: what a reader should know, such as runs trained on different data.
     """
 
     names: tuple[str, ...]
     test: dict[str, Any]
-    references: dict[str, Entrant]
-    entrants: dict[str, tuple[Entrant, ...]]
+    references: dict[str, Measurement]
+    measurements: dict[str, tuple[Measurement, ...]]
     to_reference: tuple[Pair, ...]
     same_name: tuple[Pair, ...]
     notes: tuple[str, ...]
@@ -157,14 +158,14 @@ class Comparison:
 
         Baselines and controls of a later run that equal those of an earlier one up to rounding are left out.
         """
-        names = short_names({item.encoder for items in self.entrants.values() for item in items}, 32)
+        names = short_names({item.encoder for items in self.measurements.values() for item in items}, 32)
         again = {
-            (pair.feature, pair.entrant.run, pair.entrant.name)
+            (pair.feature, pair.measurement.run, pair.measurement.name)
             for pair in self.same_name
-            if pair.finding == "the same" and pair.entrant.role not in TESTED
+            if pair.finding == "the same" and pair.measurement.role not in TESTED
         }
         fresh = [
-            [pair for pair in pairs if (pair.feature, pair.entrant.run, pair.entrant.name) not in again]
+            [pair for pair in pairs if (pair.feature, pair.measurement.run, pair.measurement.name) not in again]
             for pairs in (self.to_reference, self.same_name)
         ]
         tables = []
@@ -173,7 +174,7 @@ class Comparison:
             shared = [pair for pair in shared if pair.against is not reference]  # stands in the first table
             who = f"{names[reference.encoder]} at {reference.layer} (run {reference.run})"
             title = f"{feature}, {self.test['scenes']} test scenes: difference from {who}, MSE {reference.mse:.4g}"
-            tables.append(_table(title, sorted(own, key=lambda pair: -pair.entrant.mse), names, named=False))
+            tables.append(_table(title, sorted(own, key=lambda pair: -pair.measurement.mse), names, named=False))
             if shared:
                 tables.append(_table(f"{feature}: the same encoder in several runs", shared, names, named=True))
         return tables
@@ -202,37 +203,39 @@ def compare(runs: Sequence[Evidence], names: Sequence[str], *, against: str | No
             )
     features = [name for name in first.features if all(name in run.features for run in runs)]
     order = first.test_scenes
-    entrants = {
-        feature: tuple(item for number, run in enumerate(runs, 1) for item in _entrants(run, number, feature, order))
+    measurements = {
+        feature: tuple(
+            item for number, run in enumerate(runs, 1) for item in _measurements(run, number, feature, order)
+        )
         for feature in features
     }
-    if all(len(items) < 2 for items in entrants.values()):
+    if all(len(items) < 2 for items in measurements.values()):
         raise UsageError("There is nothing to compare: the runs hold one encoder and no baseline.")
-    references = {feature: _reference(items, against) for feature, items in entrants.items()}
+    references = {feature: _reference(items, against) for feature, items in measurements.items()}
     to_reference = [
         _pair(feature, item, references[feature])
-        for feature, items in entrants.items()
+        for feature, items in measurements.items()
         for item in items
         if item is not references[feature]
     ]
     same_name = [
         _pair(feature, item, earlier)
-        for feature, items in entrants.items()
+        for feature, items in measurements.items()
         for item in items
         if (earlier := _earlier(item, items)) is not None
     ]
     to_reference, same_name = _decide(to_reference, same_name)
-    test = first.data.get("test", {})
+    test = first.data.test
     return Comparison(
         tuple(names),
         {
-            "fingerprint": test.get("fingerprint"),
-            "frames": test.get("frames"),
+            "fingerprint": test.fingerprint,
+            "frames": test.frames,
             "scenes": len(order),
             "grid": list(first.grid),
         },
         references,
-        entrants,
+        measurements,
         tuple(to_reference),
         tuple(same_name),
         tuple(_notes(runs, len(order))),
@@ -242,7 +245,7 @@ def compare(runs: Sequence[Evidence], names: Sequence[str], *, against: str | No
 def differences(first: Evidence, second: Evidence) -> list[str]:
     """In what the test data of two runs differ, in words; empty where their errors can be paired."""
     found = []
-    ours, theirs = (run.data.get("test", {}).get("fingerprint") for run in (first, second))
+    ours, theirs = (run.data.test.fingerprint for run in (first, second))
     if ours != theirs:
         found.append(f"test frames (fingerprints {ours} and {theirs})")
     here, there = set(first.test_scenes), set(second.test_scenes)
@@ -279,7 +282,7 @@ def _ordered(values: Sequence[float], scenes: Sequence[str], order: Sequence[str
     return np.asarray(values, dtype=np.float64)[[place[scene] for scene in order]]
 
 
-def _entrants(run: Evidence, number: int, feature: str, order: Sequence[str]) -> list[Entrant]:
+def _measurements(run: Evidence, number: int, feature: str, order: Sequence[str]) -> list[Measurement]:
     groups: dict[tuple[str, str, str], list[Row]] = {}
     for row in run.rows:
         if row.feature == feature and row.chosen:
@@ -288,13 +291,13 @@ def _entrants(run: Evidence, number: int, feature: str, order: Sequence[str]) ->
                 (row.role, f"{row.role}:{row.of}" if seeded else row.encoder, row.layer if row.role == "head" else ""),
                 [],
             ).append(row)
-    return [_entrant(name, group, run, number, order) for (_, name, _), group in groups.items()]
+    return [_measurement(name, group, run, number, order) for (_, name, _), group in groups.items()]
 
 
-def _entrant(name: str, group: Sequence[Row], run: Evidence, number: int, order: Sequence[str]) -> Entrant:
+def _measurement(name: str, group: Sequence[Row], run: Evidence, number: int, order: Sequence[str]) -> Measurement:
     first = group[0]
     cv = [row.cv_mse for row in group if row.cv_mse is not None]
-    return Entrant(
+    return Measurement(
         run=number,
         encoder=name if len(group) > 1 else first.encoder,
         layer=first.layer,
@@ -306,59 +309,61 @@ def _entrant(name: str, group: Sequence[Row], run: Evidence, number: int, order:
     )
 
 
-def _reference(entrants: Sequence[Entrant], against: str | None) -> Entrant:
+def _reference(measurements: Sequence[Measurement], against: str | None) -> Measurement:
     if against is not None:
-        for item in entrants:
+        for item in measurements:
             if against in (item.encoder, short_name(item.encoder)):
                 return item
-        raise UsageError(f"No run has an encoder '{against}'{nearest(against, {item.encoder for item in entrants})}.")
+        raise UsageError(
+            f"No run has an encoder '{against}'{nearest(against, {item.encoder for item in measurements})}."
+        )
     for role in TESTED:
-        for item in entrants:
+        for item in measurements:
             if item.role == role:
                 return item
-    first = [item for item in entrants if item.run == 1]
+    first = [item for item in measurements if item.run == 1]
     return min(first, key=lambda item: float("inf") if item.cv_mse is None else item.cv_mse)
 
 
-def _earlier(item: Entrant, entrants: Sequence[Entrant]) -> Entrant | None:
+def _earlier(item: Measurement, measurements: Sequence[Measurement]) -> Measurement | None:
     """The same encoder in the first run that has it, if that is an earlier one."""
-    return next((other for other in entrants if other.name == item.name and other.run < item.run), None)
+    return next((other for other in measurements if other.name == item.name and other.run < item.run), None)
 
 
-def _pair(feature: str, entrant: Entrant, against: Entrant) -> Pair:
-    difference = _difference(entrant, against)
+def _pair(feature: str, measurement: Measurement, against: Measurement) -> Pair:
+    difference = _difference(measurement, against)
     base = against.mse
     tested = (
-        entrant.role in TESTED
+        measurement.role in TESTED
         and against.role in TESTED
-        and int((entrant.cells > 0).sum()) >= LEAST_SCENES
-        and not _same(entrant, against)
+        and int((measurement.cells > 0).sum()) >= LEAST_SCENES
+        and not _same(measurement, against)
     )
     p = min(1.0, 2 * min(difference.p_above, difference.p_below)) if tested else None
-    return Pair(feature, entrant, against, difference, difference.estimate / base if base > 0 else None, p)
+    return Pair(feature, measurement, against, difference, difference.estimate / base if base > 0 else None, p)
 
 
-def _same(first: Entrant, second: Entrant) -> bool:
+def _same(first: Measurement, second: Measurement) -> bool:
     """Equal in every scene up to rounding: the same probe twice, which is no comparison."""
     return len(first.errors) == len(second.errors) and all(
         np.allclose(a, b, rtol=ROUNDING, atol=0) for a, b in zip(first.errors, second.errors, strict=True)
     )
 
 
-def _difference(entrant: Entrant, against: Entrant) -> Interval:
+def _difference(measurement: Measurement, against: Measurement) -> Interval:
     """Interval of the difference of losses; seeds of a control vary as in the verdict, by one further draw."""
-    cells = entrant.cells
-    if entrant.seeds == against.seeds and len(entrant.seeds) > 1:
+    cells = measurement.cells
+    if measurement.seeds == against.seeds and len(measurement.seeds) > 1:
         # The same seeds on both sides: what varies is the difference of each.
-        draws = tuple(a - b for a, b in zip(entrant.errors, against.errors, strict=True))
+        draws = tuple(a - b for a, b in zip(measurement.errors, against.errors, strict=True))
         variance, df = Baseline("", draws).draw_variance(cells)
     else:
-        parts = [Baseline("", item.errors).draw_variance(cells) for item in (entrant, against)]
+        parts = [Baseline("", item.errors).draw_variance(cells) for item in (measurement, against)]
         variance = sum(part for part, _ in parts)
         # Satterthwaite: degrees of freedom of a sum of two variances.
         spread = sum(part**2 / df for part, df in parts if df)
         df = max(1, round(variance**2 / spread)) if spread > 0 else 0
-    mean = np.mean(np.stack(entrant.errors), axis=0) - np.mean(np.stack(against.errors), axis=0)
+    mean = np.mean(np.stack(measurement.errors), axis=0) - np.mean(np.stack(against.errors), axis=0)
     return scene_interval(mean, cells, seed_variance=variance, seed_df=df)
 
 
@@ -377,12 +382,12 @@ def _decide(to_reference: Sequence[Pair], same_name: Sequence[Pair]) -> tuple[li
 
 
 def _key(pair: Pair) -> tuple[str, int, str, int, str]:
-    return pair.feature, pair.entrant.run, pair.entrant.name, pair.against.run, pair.against.name
+    return pair.feature, pair.measurement.run, pair.measurement.name, pair.against.run, pair.against.name
 
 
 def _found(pair: Pair, p_holm: float | None) -> Pair:
     finding: Finding = ""
-    if _same(pair.entrant, pair.against):
+    if _same(pair.measurement, pair.against):
         finding = "the same"
     elif p_holm is not None:
         clear = p_holm <= LEVEL
@@ -393,9 +398,9 @@ def _found(pair: Pair, p_holm: float | None) -> Pair:
 def _notes(runs: Sequence[Evidence], scenes: int) -> list[str]:
     notes = []
     facts: dict[str, list[Any]] = {
-        "training data": [run.data.get("train", {}).get("fingerprint") for run in runs],
+        "training data": [run.data.train.fingerprint for run in runs],
         "input sizes": [run.size for run in runs],
-        "seeds": [run.settings.get("seed") for run in runs],
+        "seeds": [run.settings.seed for run in runs],
         "versions of fathom": [run.versions.get("fathom") for run in runs],
     }
     for what, values in facts.items():
@@ -416,7 +421,7 @@ def _table(title: str, pairs: Sequence[Pair], names: Mapping[str, str], *, named
         left = head in ("encoder", "layer", "finding")
         table.add_column(head, justify="left" if left else "right", overflow="fold")
     for pair in pairs:
-        item, other = pair.entrant, pair.against
+        item, other = pair.measurement, pair.against
         low, high = pair.difference.low, pair.difference.high
         seeds = f", {len(item.seeds)} seeds" if len(item.seeds) > 1 else ""
         cells = [

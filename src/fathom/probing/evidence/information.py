@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,8 +22,10 @@ from torch import Tensor
 
 from fathom.errors import FathomError
 from fathom.probing.candidates import Candidate
+from fathom.probing.evidence.records import Code, Estimate, Information
 from fathom.probing.linear.moments import Moments
 from fathom.probing.linear.ridge import PATH, decompose, path_losses
+from fathom.probing.settings import ProbeSettings
 from fathom.statistics import RESAMPLES, Interval, scene_interval
 
 Array = NDArray[np.float64]
@@ -77,37 +78,6 @@ def v_information(without: Array, errors: Array, *, outputs: int = 1, resamples:
     )
 
 
-@dataclass(frozen=True)
-class Code:
-    """Length of an online code of the target given an encoder.
-
-    Attributes:
-        bits: total, for targets noted to `resolution`.
-        constant_bits: the same for a code that knows no input: the constant. Their difference does not depend on the
-            resolution.
-        cells: target values coded (cells times outputs).
-        schedule: scenes (groups) known before each block, 0 first.
-        block_bits: bits of each block.
-        resolution: in units of the target.
-    """
-
-    bits: float
-    constant_bits: float
-    cells: float
-    schedule: tuple[int, ...]
-    block_bits: tuple[float, ...]
-    resolution: float
-
-    @property
-    def bits_per_cell(self) -> float:
-        return self.bits / self.cells
-
-    @property
-    def saved_per_cell(self) -> float:
-        """Bits a cell that the encoder saves over the constant, the cost of learning the probe counted."""
-        return (self.constant_bits - self.bits) / self.cells
-
-
 def doubling(groups: int, least: int = 2) -> tuple[int, ...]:
     """Group counts that double up to `groups`, from the first that is at least `least`: 80 gives 2, 3, 5, 10, 20, 40, 80."""
     counts, count = [groups], groups
@@ -147,13 +117,16 @@ def online_code(
     schedule = doubling(moments.groups)
     lengths = _blocks(moments, order, schedule, penalties, resolution)
     without = _blocks(moments.select(slice(0, 0)), order, schedule, penalties[:1], resolution)
+    bits, constant, cells = sum(lengths), sum(without), float(moments.n.sum()) * moments.y.shape[1]
     return Code(
-        bits=sum(lengths),
-        constant_bits=sum(without),
-        cells=float(moments.n.sum()) * moments.y.shape[1],
+        bits=bits,
+        constant_bits=constant,
+        cells=cells,
         schedule=(0, *schedule[:-1]),
         block_bits=tuple(lengths),
         resolution=resolution,
+        bits_per_cell=bits / cells,
+        saved_per_cell=(constant - bits) / cells,
     )
 
 
@@ -198,47 +171,52 @@ def _bits(squares: Float[Tensor, "q"], variance: Float[Tensor, "q"], cells: floa
 
 
 def measure_information(
-    candidates: Sequence[Candidate], baselines: Mapping[tuple[str, str], str], seed: int, all_widths: bool
-) -> list[dict[str, Any]]:
-    """The entries of ``information`` in the evidence: documented in docs/evidence.md.
+    candidates: Sequence[Candidate],
+    baselines: Mapping[tuple[str, str], str],
+    settings: ProbeSettings,
+) -> tuple[Information, ...]:
+    """Bits of each baseline, encoder and upper bound at its chosen layer.
 
     Args:
         candidates: after the test pass.
         baselines: the reference baseline of each encoder and feature that a verdict is on: bits beyond it are given too.
-        seed: of the order in which scenes are sent.
-        all_widths: compute description lengths of layers of any width, not of up to `WIDE` channels alone.
+        settings: of the run. The description length of a layer beyond `WIDE` channels is computed where label curves are asked for.
     """
     seeds: dict[tuple[str, str], list[Array]] = {}
     for item in candidates:
         for one in item.group.features:
             seeds.setdefault((item.encoder, one.name), []).append(_chosen_errors(item, one.name))
     losses = {key: np.mean(np.stack(errors), axis=0) for key, errors in seeds.items()}
-    entries = []
-    for item in candidates:
-        if item.role.name not in ("baseline", "encoder", "upper_bound"):
-            continue
-        for one in item.group.features:
-            outputs = item.group.outputs[one.name]
-            around = item.sums.target[:, outputs].sum(1).numpy()
-            errors = losses[item.encoder, one.name]
-            entry: dict[str, Any] = {
-                "encoder": item.encoder,
-                "feature": one.name,
-                "layer": item.best_layer(one.name).name,
-            }
-            if around.sum() > 0 and errors.sum() > 0:
-                entry["r2"] = asdict(r_squared(errors, around))
-                entry["v_information"] = asdict(v_information(around, errors, outputs=one.channels))
-                beyond = baselines.get((item.encoder, one.name))
-                if beyond is not None and (beyond, one.name) in losses:
-                    without = losses[beyond, one.name]
-                    entry["beyond"] = {
-                        "baseline": beyond,
-                        **asdict(v_information(without, errors, outputs=one.channels)),
-                    }
-            entry |= _code(item, one.name, seed, all_widths)
-            entries.append(entry)
-    return entries
+    return tuple(
+        _information(item, one.name, losses, baselines.get((item.encoder, one.name)), settings)
+        for item in candidates
+        if item.role.name in ("baseline", "encoder", "upper_bound")
+        for one in item.group.features
+    )
+
+
+def _information(
+    item: Candidate,
+    feature: str,
+    losses: Mapping[tuple[str, str], Array],
+    baseline: str | None,
+    settings: ProbeSettings,
+) -> Information:
+    outputs = item.group.outputs[feature]
+    channels = outputs.stop - outputs.start
+    around, errors = item.sums.target[:, outputs].sum(1).numpy(), losses[item.encoder, feature]
+    found = Information(item.encoder, feature, item.best_layer(feature).name, code=_code(item, feature, settings))
+    if not (around.sum() > 0 and errors.sum() > 0):
+        return found
+    found = replace(
+        found,
+        r2=Estimate.of(r_squared(errors, around)),
+        v_information=Estimate.of(v_information(around, errors, outputs=channels)),
+    )
+    if baseline is None or (baseline, feature) not in losses:
+        return found
+    beyond = v_information(losses[baseline, feature], errors, outputs=channels)
+    return replace(found, baseline=baseline, beyond=Estimate.of(beyond))
 
 
 def _chosen_errors(item: Candidate, feature: str) -> Array:
@@ -247,13 +225,13 @@ def _chosen_errors(item: Candidate, feature: str) -> Array:
     return errors
 
 
-def _code(item: Candidate, feature: str, seed: int, all_widths: bool) -> dict[str, Any]:
+def _code(item: Candidate, feature: str, settings: ProbeSettings) -> Code | None:
     """The description length, where the candidate is a linear probe and it takes seconds."""
     layer = item.best_layer(feature)
     if item.participant is None or layer.columns is None:
-        return {}
+        return None
     moments = item.participant.moments[item.group.name]
-    if int((moments.n > 0).sum()) < LEAST_GROUPS or (layer.channels > WIDE and not all_widths):
-        return {}
-    code = online_code(moments.select(layer.columns, item.group.outputs[feature]), seed=seed)
-    return {"code": {**asdict(code), "bits_per_cell": code.bits_per_cell, "saved_per_cell": code.saved_per_cell}}
+    if int((moments.n > 0).sum()) < LEAST_GROUPS or (layer.channels > WIDE and not settings.label_curve):
+        return None
+    inside = moments.select(layer.columns, item.group.outputs[feature])
+    return online_code(inside, penalties=settings.penalties, seed=settings.seed)

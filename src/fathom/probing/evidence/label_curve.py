@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from fathom.errors import FathomError
 from fathom.probing.candidates import Candidate, Layer, linear_probes
 from fathom.probing.evidence.information import WIDE, doubling
+from fathom.probing.evidence.records import LabelCurveRecord, finite
 from fathom.probing.linear.banded import BANDED
 from fathom.probing.linear.moments import Moments
 from fathom.probing.linear.ridge import Probe, cross_validate
@@ -214,31 +214,32 @@ def scenes_to_beat(
     return curve.scenes[int(steady.argmax())] if steady.any() else None
 
 
-def label_curves(measured: Sequence[FewLabels]) -> list[dict[str, Any]]:
-    """The entries of ``label_curves`` in the evidence: documented in docs/evidence.md."""
+def label_curves(measured: Sequence[FewLabels]) -> tuple[LabelCurveRecord, ...]:
+    """The curves of the evidence, one for each encoder, baseline and feature."""
     curves = {(item.candidate.encoder, name): (item, item.curve(name)) for item in measured for name in item.features}
-    return [_entry(item, feature, curve, curves) for (_, feature), (item, curve) in curves.items()]
+    return tuple(_record(item, feature, curve, curves) for (_, feature), (item, curve) in curves.items())
 
 
-def _entry(
+def _record(
     item: FewLabels, feature: str, curve: LabelCurve, curves: Mapping[tuple[str, str], tuple[FewLabels, LabelCurve]]
-) -> dict[str, Any]:
-    intervals = curve.intervals()
+) -> LabelCurveRecord:
+    intervals, candidate = curve.intervals(), item.candidate
     baselines = [
         other
         for (_, name), (peer, other) in curves.items()
         if name == feature and peer.candidate.role.name == "baseline" and other.counts == curve.counts
     ]
-    beats = scenes_to_beat(curve, baselines) if item.candidate.role.name == "encoder" and baselines else None
-    return {
-        "encoder": item.candidate.encoder,
-        "feature": feature,
-        "layer": item.layer,
-        "role": item.candidate.role.name,
-        "scenes": list(curve.scenes),
-        "mse": [interval.estimate for interval in intervals],
-        "low": [interval.low for interval in intervals],
-        "high": [interval.high for interval in intervals],
-        "draws": DRAWS,
-        "scenes_to_beat_baselines": beats,
-    }
+    return LabelCurveRecord(
+        encoder=candidate.encoder,
+        feature=feature,
+        layer=item.layer,
+        role=candidate.role.name,
+        scenes=curve.scenes,
+        mse=tuple(finite(interval.estimate) for interval in intervals),
+        low=tuple(finite(interval.low) for interval in intervals),
+        high=tuple(finite(interval.high) for interval in intervals),
+        draws=DRAWS,
+        scenes_to_beat_baselines=scenes_to_beat(curve, baselines)
+        if candidate.role.name == "encoder" and baselines
+        else None,
+    )

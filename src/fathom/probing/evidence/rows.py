@@ -10,7 +10,7 @@ import numpy as np
 
 from fathom.errors import FathomError
 from fathom.probing.candidates import Candidate, SceneErrors
-from fathom.probing.evidence.evidence import Row
+from fathom.probing.evidence.records import Row, finite
 from fathom.probing.evidence.scores import ClassScores, DepthScores
 from fathom.probing.evidence.verdict import Control
 from fathom.statistics import loss_interval
@@ -19,7 +19,7 @@ PERFECT = 1 - 1e-9
 """R² from which on what is left is rounding."""
 
 
-def evidence_rows(candidates: Sequence[Candidate], depth: DepthScores, classes: ClassScores) -> list[Row]:
+def evidence_rows(candidates: Sequence[Candidate], depth: DepthScores, classes: ClassScores) -> tuple[Row, ...]:
     """A row for each candidate, layer and feature."""
     rows: list[Row] = []
     for item in candidates:
@@ -35,10 +35,10 @@ def evidence_rows(candidates: Sequence[Candidate], depth: DepthScores, classes: 
         for row in rows
         if row.encoder == "pixels" and (row.r2 is None or row.r2 < PERFECT)  # a ratio to rounding says nothing
     }
-    return [
+    return tuple(
         replace(row, ratio_to_pixels=row.test_mse / pixels[row.feature]) if pixels.get(row.feature) else row
         for row in rows
-    ]
+    )
 
 
 def controls(candidates: Sequence[Candidate]) -> Callable[[Row], Control | None]:
@@ -78,8 +78,8 @@ def _row(item: Candidate, feature: str, position: int, chosen: bool, scores: Map
         of=item.role.of,
         seed=item.role.seed,
         chosen=chosen,
-        cv_mse=_known(float(layer.cv_mse[outputs].sum())),
-        train_mse=_known(float(layer.train_mse[outputs].sum())),
+        cv_mse=finite(float(layer.cv_mse[outputs].sum())),
+        train_mse=finite(float(layer.train_mse[outputs].sum())),
         test_mse=mse,
         test_rmse=mse**0.5,
         interval=bounds if np.isfinite(bounds).all() else None,
@@ -99,7 +99,3 @@ def _row(item: Candidate, feature: str, position: int, chosen: bool, scores: Map
 def _r2(sums: SceneErrors, position: int, outputs: slice) -> float | None:
     around = float(sums.target[:, outputs].sum())
     return 1 - float(sums.squared[:, position, outputs].sum()) / around if around > 0 else None
-
-
-def _known(value: float) -> float | None:
-    return value if np.isfinite(value) else None

@@ -1,0 +1,86 @@
+"""The ladder of a run as a table for the terminal: one line for each encoder and baseline, the worst first."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from fathom.encoders.spec import short_name
+from fathom.probing.evidence.records import Row
+
+if TYPE_CHECKING:
+    from fathom.probing.evidence.evidence import Evidence
+
+STYLES = {"baseline": "dim", "random": "dim", "permuted": "dim", "upper_bound": "green"}
+"""How a row of each role is printed; the encoders stand out."""
+
+
+def ladder_table(evidence: Evidence, feature: str, layers: bool) -> Table:
+    """The ladder: one line an encoder at its chosen layer (or one a layer), worst first."""
+    rows = [row for row in evidence.rows if row.feature == feature and (layers or row.chosen)]
+    depth = any(row.abs_rel is not None for row in rows)
+    classes = any(row.miou is not None for row in rows)
+    unit = f" ({rows[0].unit})" if rows and rows[0].unit else ""
+    title = f"{feature}{unit}: test loss on a {evidence.grid[0]}x{evidence.grid[1]} grid, {len(evidence.test_scenes)} unseen scenes"
+    table = Table(title=title, title_justify="left", caption=_caption(evidence, depth), caption_justify="left")
+    table.add_column("encoder", overflow="fold")
+    table.add_column("layer")
+    heads = ["channels", "λ", "MSE", "95 % interval", "RMSE", "/ pixels", "R²"]
+    for head in heads + (["AbsRel", "δ1"] if depth else []) + (["accuracy", "mIoU"] if classes else []):
+        table.add_column(head, justify="right")
+    for group in _by_seed(sorted(rows, key=lambda row: -row.test_mse)):
+        table.add_row(*_cells(group, layers, depth, classes), style=STYLES.get(group[0].role))
+    return table
+
+
+def _caption(evidence: Evidence, depth: bool) -> str:
+    method = evidence.interval_method
+    words = f"λ and layer chosen by cross-validation over training scenes; intervals over test scenes ({method})."
+    if depth:
+        words += f" AbsRel and δ1 at full resolution, protocol {evidence.protocol.name}."
+    return words
+
+
+def _by_seed(rows: Sequence[Row]) -> list[list[Row]]:
+    """Rows of the same control that differ in the seed of the weights alone, together, where the first of them stands."""
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        alone = () if row.role == "random" and row.chosen else (row.layer, str(row.seed))
+        groups.setdefault((row.encoder, *alone), []).append(row)
+    return list(groups.values())
+
+
+def _cells(group: Sequence[Row], layers: bool, depth: bool, classes: bool) -> list[str]:
+    """One line of the table; of several seeds the means, and their range in place of the interval."""
+    row, seeds = group[0], len(group)
+
+    def mean(name: str) -> float | None:
+        values = [getattr(item, name) for item in group]
+        return None if None in values else math.fsum(values) / seeds
+
+    mse = [item.test_mse for item in group]
+    interval = f"{row.interval[0]:.4g} – {row.interval[1]:.4g}" if row.interval else "too few scenes"
+    if seeds > 1:
+        interval = f"{seeds} seeds: {min(mse):.4g} – {max(mse):.4g}"
+    chosen = list(dict.fromkeys(item.layer for item in group))
+    loss = math.fsum(mse) / seeds
+    cells = [
+        short_name(row.encoder, 32),
+        "/".join(chosen) + ("*" if layers and row.chosen else ""),
+        str(row.channels),
+        f"{row.penalty:.0e}" if row.channels and row.penalty and seeds == 1 else "",
+        f"{loss:.4g}",
+        interval,
+        f"{loss**0.5:.4g}",
+        _number(mean("ratio_to_pixels"), 3),
+        _number(mean("r2"), 3),
+    ]
+    cells += [_number(mean("abs_rel"), 3), _number(mean("delta1"), 3)] if depth else []
+    return cells + ([_number(mean("accuracy"), 3), _number(mean("miou"), 3)] if classes else [])
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
