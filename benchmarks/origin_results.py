@@ -234,7 +234,7 @@ class Results:
             return {}
         names = {spec: name for name, spec in self.plan.encoders(0).items()}
         found = Evidence.load(folders[0] / "evidence.json").verdicts
-        return {names[item["encoder"]]: item["verdict"] for item in found}
+        return {names[item.encoder]: item.verdict for item in found}
 
     def sweep(self) -> list[dict[str, Any]]:
         """The runs of the sweep, with their score on the test rooms."""

@@ -121,7 +121,7 @@ def evidence(*, verdict: bool = True, drawn: bool = True, everything: bool = Fal
         settings=ProbeSettings(size=(24, 32), grid=(3, 4), penalties=(0.1, 1.0), protocol="native"),
         interval_method="of the tests",
         encoders=tuple(
-            EncoderRecord(name, item.role, item.of, item.seed, (item.layer,), None) for name, item in roles.items()
+            EncoderRecord(name, item.role, item.of, item.seed, (item.layer,)) for name, item in roles.items()
         ),
         test_scenes=SCENES,
         rows=found,

@@ -17,7 +17,7 @@ from fathom.data.loading import first_frame
 from fathom.data.transforms import fit
 from fathom.depth_models.model import DepthModel
 from fathom.depth_models.opening import Openable
-from fathom.encoders.base import Encoder
+from fathom.encoders.base import Encoder, Provenance
 from fathom.errors import FathomError, UsageError, nearest
 from fathom.features import Feature, feature
 from fathom.metrics.protocols import PROTOCOLS, choose_protocol
@@ -31,7 +31,6 @@ from fathom.probing.evidence.rows import controls, evidence_rows
 from fathom.probing.evidence.verdict import verdicts
 from fathom.probing.fit import fit_probes
 from fathom.probing.heads.heads import check_head
-from fathom.probing.moments_cache import weights_digest
 from fathom.probing.participants import Participant, check_fair, open_participants
 from fathom.probing.passes import measuring_pass, training_pass
 from fathom.probing.plan import STRIDE, Blocks, default_grid, default_size, most_blocks, plan_blocks
@@ -235,10 +234,22 @@ def describe_data(dataset: Dataset) -> DataPart:
 
 
 def describe_encoder(participant: Participant) -> EncoderRecord:
-    """A participant, for the evidence; controls are told by their encoder and seed, and their weights are not digested."""
+    """A participant, for the evidence."""
     encoder, role = participant.encoder, participant.role
-    weights = weights_digest(encoder) if role.name == "encoder" else None
-    return EncoderRecord(encoder.name, role.name, role.of, role.seed, tuple(encoder.layers), weights)
+    # What a control is made of is what its encoder is made of.
+    known = encoder.provenance() if role.name == "encoder" else Provenance()
+    return EncoderRecord(
+        encoder=encoder.name,
+        role=role.name,
+        of=role.of,
+        seed=role.seed,
+        layers=tuple(encoder.layers),
+        spec=known.spec,
+        weights=known.weights,
+        code=known.code,
+        revision=known.revision,
+        licence=known.licence,
+    )
 
 
 def versions() -> dict[str, str]:

@@ -59,9 +59,11 @@ class EncoderRecord:
     """A participant of the run.
 
     Attributes:
-        encoder: its SPEC. role, of, seed: as in `Row`.
+        encoder: its name, by default the SPEC. role, of, seed: as in `Row`.
         layers: that were read.
-        weights: SHA-256 of its parameters and buffers; None where it has none or nothing shows them.
+        spec: the SPEC it was opened by; None for one that was given in memory.
+        weights: SHA-256 of its parameters and buffers. code: SHA-256 of the Python files of a module of the user's.
+        revision: commit of a repository of the hub. licence: as the model's own files state it.
     """
 
     encoder: str
@@ -69,7 +71,11 @@ class EncoderRecord:
     of: str | None
     seed: int | None
     layers: tuple[str, ...]
-    weights: str | None
+    spec: str | None = None
+    weights: str | None = None
+    code: str | None = None
+    revision: str | None = None
+    licence: str | None = None
 
 
 @dataclass(frozen=True)
