@@ -206,7 +206,7 @@ def read_evidence(content: bytes, path: Path) -> Evidence:
     except msgspec.ValidationError as error:
         raise DataError(path, f"is no evidence of a probe run ({error})", again) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DataError(path, f"is not readable JSON ({error})", again) from error
+        raise DataError(path, f"is not readable evidence ({error})", again) from error
     except FathomError as error:
         raise DataError(path, f"has settings that cannot be ({error})", again) from error
     for row in found.rows:
