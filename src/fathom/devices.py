@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import sys
 
 import torch
@@ -27,6 +28,8 @@ def resolve_device(name: str) -> str:
         if torch.cuda.is_available():
             return "cuda"
         return "mps" if torch.backends.mps.is_available() else "cpu"
+    if not re.fullmatch(r"(cpu|cuda|mps|xpu)(:[0-9]{1,3})?", name):
+        raise UsageError(f"There is no device '{name}'; use cpu, cuda, cuda:1, mps or auto.")
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise UsageError(f"Device '{name}': this PyTorch sees no GPU; use cpu.")
     try:

@@ -34,12 +34,13 @@ LIMITS: dict[str, Limit] = {
     "member-bytes": Limit(64 << 20, "bytes of one archive member, unpacked"),
     "members": Limit(1_000_000, "members of one archive"),
     "header-bytes": Limit(16_384, "bytes of the header of a NumPy array"),
-    "json-bytes": Limit(32 << 20, "bytes of one JSON or TOML file"),
+    "json-bytes": Limit(32 << 20, "bytes of one JSON file"),
+    "toml-bytes": Limit(1 << 20, "bytes of one TOML file"),
     "index-bytes": Limit(512 << 20, "bytes of a table of frames: index of packed data, rendered rooms, CSV, split"),
     "nesting": Limit(64, "levels of lists and objects in JSON and TOML"),
     "frames": Limit(20_000_000, "frames that one file lists"),
     "parameters": Limit(2_000_000_000, "parameters of a network that a file or recipe describes"),
-    "layers": Limit(1024, "layers, groups or blocks of a network that a file or recipe describes"),
+    "layers": Limit(5000, "layers (modules) of a network that a file or recipe describes"),
 }
 
 

@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from fathom.errors import DataError, UsageError, nearest
+from fathom.inputs import expand
 
 _NEIGHBOURS: dict[str, ModuleType] = {}
 """Modules that files of the user's imported from their own folders, by the name they were imported under."""
@@ -36,10 +37,11 @@ class UserFunction:
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         """Call it; imports that it makes only now find its neighbours too."""
-        if not self.script or self.file is None:
-            return self.function(*arguments, **options)
-        with neighbours(self.file.parent):
-            return self.function(*arguments, **options)
+        with _kept_running(self.function.__name__ if hasattr(self.function, "__name__") else "the function"):
+            if not self.script or self.file is None:
+                return self.function(*arguments, **options)
+            with neighbours(self.file.parent):
+                return self.function(*arguments, **options)
 
     def digest(self) -> str | None:
         """See `code_digest`."""
@@ -69,10 +71,11 @@ def load_code(where: str) -> Any:
     """The module `where`: a name that Python can import, or a file, which may import what lies in its folder."""
     if not where.endswith(".py"):
         try:
-            return importlib.import_module(where)
+            with _kept_running(where):
+                return importlib.import_module(where)
         except ImportError as error:
             raise UsageError(f"Module '{where}' cannot be imported ({error}); is it installed?") from error
-    path = Path(where).expanduser().resolve()
+    path = expand(where).resolve()
     if not path.is_file():
         raise DataError(where, "does not exist", "name the Python file that holds the function")
     tag = hashlib.sha256(str(path).encode("utf-8", "surrogateescape")).hexdigest()[:8]
@@ -82,11 +85,22 @@ def load_code(where: str) -> Any:
     module = importlib.util.module_from_spec(unit)
     sys.modules[unit.name] = module
     try:
-        with neighbours(path.parent, anew=True):
+        with _kept_running(where), neighbours(path.parent, anew=True):
             unit.loader.exec_module(module)
     except (ImportError, SyntaxError, NameError, AttributeError, TypeError, ValueError) as error:
         raise DataError(path, f"cannot be imported ({type(error).__name__}: {error})") from error
     return module
+
+
+@contextmanager
+def _kept_running(what: str) -> Iterator[None]:
+    """Turn a user's ``sys.exit()``, which would end the command as if it had succeeded, into an error."""
+    try:
+        yield
+    except SystemExit as error:
+        if type(error) is not SystemExit:  # ours, after a signal
+            raise
+        raise UsageError(f"{what} ends the program (sys.exit); name a function that returns a model.") from error
 
 
 @contextmanager

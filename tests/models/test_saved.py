@@ -6,16 +6,18 @@ import errno
 import json
 import pickle
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from fathom.errors import CheckpointError
+from fathom.errors import CheckpointError, UsageError
+from fathom.models import build
 from fathom.models import saved as checkpoint
 from fathom.models.hub import save_pretrained
-from fathom.models.saved import load_model, verify, write_checkpoint
+from fathom.models.saved import load_model, verify, write_checkpoint, write_manifest
 from fathom.training.recipe import from_table
 from fathom.training.train import train
 from tests.training import painted
@@ -145,11 +147,40 @@ def test_a_run_a_checkpoint_and_a_model_folder_load(run: Path, tmp_path: Path) -
     assert not torch.equal(old.model(image), whole.model(image))
 
 
+def rewrite_manifest(folder: Path) -> None:
+    """Make the manifest fit what the folder holds, as somebody who means harm would."""
+    write_manifest(folder, [path.name for path in folder.iterdir() if path.name != "manifest.json"], 6)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_one_changed_bit_is_found_on_every_way_to_a_checkpoint(run: Path, tmp_path: Path, name: str) -> None:
+    exported = save_pretrained(load_model(run), tmp_path / "model")
+    for folder in (run / "checkpoints" / "6", exported):
+        whole = (folder / name).read_bytes()
+        (folder / name).write_bytes(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])
+        for path in (folder, folder / "model.safetensors"):
+            with pytest.raises(CheckpointError, match=r"is not what was saved \(its checksum differs\)"):
+                load_model(path)
+    assert load_model(run).info["step"] == 3, "a run has another checkpoint"
+
+
+@pytest.mark.parametrize(
+    "config",
+    [{"groups": 1_000_000}, {"width": 1_000_000}, {"blocks": 10**7}, {"groups": 64}, {"bottleneck": 2**62}],
+    ids=str,
+)
+def test_a_network_of_too_many_layers_or_parameters_is_refused_at_once(config: dict[str, int]) -> None:
+    before = time.monotonic()
+    with pytest.raises(UsageError, match=r"more than .* (layers|parameters)|cannot be built"):
+        build("autoencoder", config)
+    assert time.monotonic() - before < 20
+
+
 def test_a_truncated_model_file_is_refused_by_name(run: Path) -> None:
     for step in (3, 6):
         file = run / "checkpoints" / str(step) / "model.safetensors"
         file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(CheckpointError, match=r"model\.safetensors: is no whole safetensors file"):
+    with pytest.raises(CheckpointError, match=r"model\.safetensors: is cut short or altered"):
         load_model(run / "checkpoints" / "6")
     with pytest.raises(CheckpointError, match="holds no whole checkpoint"):
         load_model(run)
@@ -170,11 +201,15 @@ def test_weights_of_another_model_are_refused(run: Path, tmp_path: Path) -> None
     train(from_table(table), painted.painted(), out=other, device="cpu")
     folder = run / "checkpoints" / "6"
     shutil.copy(other / "checkpoints" / "3" / "model.safetensors", folder)
+    with pytest.raises(CheckpointError, match=r"model\.safetensors: is cut short or altered"):
+        load_model(folder)
+    rewrite_manifest(folder)
     with pytest.raises(CheckpointError, match="holds the weights of another model than UNet: it has another shape of"):
         load_model(folder)
     from safetensors.torch import save_file
 
     save_file(TENSORS, folder / "model.safetensors")
+    rewrite_manifest(folder)
     with pytest.raises(CheckpointError, match="it lacks"):
         load_model(folder)
 
@@ -185,14 +220,20 @@ def test_weights_of_another_model_are_refused(run: Path, tmp_path: Path) -> None
         ({"schema_version": 99}, "schema_version 99"),
         ({"model": "nerf"}, "which this Fathom does not know"),
         ({"model": "plain_cnn"}, "names the model 'plain_cnn'"),
-        ({"recipe": {"model": {"name": "unet", "depth": 3}}}, "does not describe a model"),
-        ({"recipe": None}, "does not describe a model"),
-        ({"input_size": 5}, "does not describe a model"),
+        ({"recipe": {"name": "a", "model": {"name": "unet", "depth": 3}}}, "is not a description of a model"),
+        ({"recipe": None}, "is not a description of a model"),
+        ({"input_size": 5}, "is not a description of a model"),
+        ({"input_size": [5, -1]}, "is not a description of a model"),
+        ({"train_scenes": [1]}, "is not a description of a model"),
+        ({"model": ["unet"]}, "which this Fathom does not know"),
     ],
 )
 def test_a_foreign_config_is_refused(run: Path, change: dict[str, Any], message: str) -> None:
     file = run / "checkpoints" / "6" / "config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
+    with pytest.raises(CheckpointError, match=r"config\.json: is cut short or altered|checksum differs"):
+        load_model(run / "checkpoints" / "6")
+    rewrite_manifest(run / "checkpoints" / "6")
     with pytest.raises(CheckpointError, match=message):
         load_model(run / "checkpoints" / "6")
 
@@ -222,5 +263,5 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path, content: bytes | None)
         path.write_bytes(content)
     with pytest.raises(CheckpointError, match="does not exist" if content is None else "is no checkpoint"):
         load_model(path)
-    with pytest.raises(CheckpointError, match=r"config\.json: is missing"):
+    with pytest.raises(CheckpointError, match=r"manifest\.json: is missing"):
         load_model(tmp_path)

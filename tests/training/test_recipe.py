@@ -97,7 +97,7 @@ def test_a_recipe_file_of_the_wrong_type_or_form_is_named(tmp_path: Path) -> Non
     wrong.write_text("[model\n")
     with pytest.raises(DataError, match="is not a TOML file"):
         load_recipe(wrong)
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="does not exist"):
         load_recipe(tmp_path / "missing.toml")
     wrong.write_text("[optim]\nlr = 1.0\n")
     with pytest.raises(UsageError, match=r"\[model\] needs a name"):

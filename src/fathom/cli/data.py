@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -36,10 +35,9 @@ def _open(data: str, depth_scale: str | None, skip_bad: bool = False) -> Dataset
 
 
 def _write_json(path: Path, record: dict[str, object]) -> None:
-    """As ASCII, so that a name that is not UTF-8 is an escape of JSON and comes back as it was."""
-    from fathom.atomic import write_text
+    from fathom.atomic import write_json
 
-    write_text(path, jsonlib.dumps({"schema_version": 1, **record}, indent=2, allow_nan=False) + "\n")
+    write_json(path, {"schema_version": 1, **record})
 
 
 def _shown(sample: Sample) -> Sample:
@@ -244,6 +242,7 @@ def export(
     data: Data,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for rgb/, depth/ and index.csv.")],
     depth_scale: Scale = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an export that --out holds.")] = False,
     skip_bad: SkipBad = False,
     quiet: Quiet = False,
 ) -> None:
@@ -255,7 +254,7 @@ def export(
     set_quiet(quiet)
     skipped = Skipped() if skip_bad else None
     dataset = _open(data, depth_scale, skip_bad)
-    written = write(dataset, out, skipped=skipped)
+    written = write(dataset, out, skipped=skipped, overwrite=overwrite)
     _report(dataset, skipped)
     typer.echo(f"Written: {written} frames to {out} (read it as 'folder:{out}?depth-scale=1000')")
 

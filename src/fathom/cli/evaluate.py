@@ -32,6 +32,7 @@ class Part(StrEnum):
 
 
 def evaluate(
+    ctx: typer.Context,
     checkpoint: Annotated[Path, typer.Argument(help="Run, checkpoint or model folder of a depth network.")],
     data: Annotated[str, typer.Argument(help="DATA: rooms, KIND:PATH, or a path whose kind is recognised.")],
     protocol: Annotated[
@@ -65,10 +66,12 @@ def evaluate(
 
     from fathom.atomic import write_json
     from fathom.evaluation.evaluate import evaluate as run
+    from fathom.lock import output_lock
     from fathom.progress import console, set_quiet
     from fathom.report.evaluation import draw
 
     set_quiet(quiet)
+    ctx.with_resource(output_lock(out, "an evaluation"))
     found = run(
         checkpoint,
         data,

@@ -104,13 +104,17 @@ def _limits(arguments: list[str]) -> list[str]:
     return rest
 
 
+class Terminated(SystemExit):
+    """The end of the program by SIGTERM."""
+
+
 def _end_on_sigterm() -> None:
     """Let SIGTERM unwind the program as Ctrl-C does, so that temporary files are removed; training saves first."""
     if threading.current_thread() is threading.main_thread():
 
         def end(number: int, frame: FrameType | None) -> None:
             signal.signal(number, signal.SIG_DFL)
-            raise SystemExit(TERMINATED)
+            raise Terminated(TERMINATED)
 
         signal.signal(signal.SIGTERM, end)
 

@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from fathom.data.dataset import Dataset, Source
+from fathom.data.formats.exported import refuse_unfinished
 from fathom.errors import DataError, UsageError, nearest
 from fathom.inputs import exists, expand
 
@@ -228,6 +229,8 @@ def load(spec: str | Path, *, skip_bad: bool = False, **options: Any) -> Dataset
     if kind is None:
         assert path is not None
         kind = recognise(path)
+    if path is not None:
+        refuse_unfinished(path)
     opener = SOURCES[kind].load()
     wanted = {**given, **{key: value for key, value in options.items() if value is not None}}
     arguments = convert_options(kind, opener, wanted)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fathom.errors import CheckpointError, DataError, FathomError, UsageError
+from fathom.inputs import expand, read_json
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
@@ -29,7 +30,7 @@ def find_folder(kind: str, name: str, revision: str | None = None) -> Path:
     Raises:
         FathomError: it is neither, or the hub cannot be reached and the cache does not hold it.
     """
-    path = Path(name).expanduser()
+    path = expand(name)
     if path.is_dir():
         return path
     if path.exists():
@@ -86,15 +87,7 @@ def check_weights(folder: Path) -> None:
 
 def read_object(path: Path) -> dict[str, Any]:
     """The JSON object in `path`."""
-    import json
-
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:  # ValueError: JSON and UTF-8 alike
-        raise DataError(path, "cannot be read as JSON", "use another copy") from error
-    if not isinstance(value, dict):
-        raise DataError(path, "holds no JSON object", "use another copy")
-    return value
+    return read_json(path, dict[str, Any], what="a JSON object", fix="use another copy")
 
 
 def revision_of(folder: Path) -> str | None:

@@ -32,6 +32,7 @@ from fathom.encoders.repository import (
 from fathom.encoders.spec import Spec
 from fathom.encoders.states import Maps, StateEncoder
 from fathom.errors import DataError, FathomError, MissingExtraError, UsageError, nearest
+from fathom.inputs import expand
 from fathom.sample import Grid
 
 OPTIONS = ("mean", "std", "seed")
@@ -86,7 +87,7 @@ class _Intermediates:
 
 def _source(timm: Any, spec: Spec) -> tuple[str, Mapping[str, Any], Path]:
     """Architecture, its arguments, and the folder of its weights."""
-    path = Path(spec.body).expanduser()
+    path = expand(spec.body)
     if path.is_dir() or "/" in spec.body:
         folder = find_folder("timm", spec.body)
         if not (folder / CONFIG).is_file():

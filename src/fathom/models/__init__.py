@@ -8,7 +8,7 @@ from typing import Any
 from fathom.errors import UsageError, nearest
 from fathom.models.autoencoder import Autoencoder
 from fathom.models.edge_guided import FinetuneNetwork, GradientNetwork, PlainCNN
-from fathom.models.network import Network, config_from
+from fathom.models.network import Network, check_size, config_from
 from fathom.models.pretrained_unet import PretrainedUNet
 from fathom.models.residual_cnn import ResidualCNN
 from fathom.models.unet import UNet
@@ -37,6 +37,7 @@ def build(name: str, config: Network.Config | Mapping[str, Any] | None = None) -
         config = config_from(model.Config, config or {})
     if not isinstance(config, model.Config):
         raise UsageError(f"The configuration given for '{name}' belongs to another network.")
+    check_size(model, config)
     return model(config)
 
 

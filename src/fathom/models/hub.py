@@ -16,7 +16,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from fathom.atomic import write_text
 from fathom.errors import CheckpointError
-from fathom.models.saved import CONFIG, MODEL, Trained, load_model
+from fathom.models.saved import CONFIG, MANIFEST, MODEL, Trained, load_model, write_manifest
 
 # What its client raises without a network is a sibling of the Hub's own error, of a package that differs by version.
 UNREACHABLE = cast("tuple[type[Exception], ...]", (*HfHubHTTPError.__bases__, HFValidationError, OSError))
@@ -32,6 +32,7 @@ class HubModel(ModelHubMixin):
         save_directory.mkdir(parents=True, exist_ok=True)
         for name in (MODEL, CONFIG):
             shutil.copyfile(self.trained.path / name, save_directory / name)
+        write_manifest(save_directory, (MODEL, CONFIG), int(self.trained.info.get("step", 0)))
         write_text(save_directory / "README.md", card(self.trained))
 
     @classmethod
@@ -55,7 +56,7 @@ class HubModel(ModelHubMixin):
             force_download=force_download,
             local_files_only=local_files_only,
             token=token,
-            allow_patterns=[MODEL, CONFIG],
+            allow_patterns=[MODEL, CONFIG, MANIFEST],
         )
         return cls(load_model(folder))
 

@@ -11,9 +11,14 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.modules.module import (
+    register_module_module_registration_hook,
+    register_module_parameter_registration_hook,
+)
 from torch.utils.checkpoint import checkpoint
 
 from fathom.errors import UsageError, nearest
+from fathom.limits import most
 from fathom.models.receptive_field import Step, receptive_field
 from fathom.sample import Grid
 
@@ -137,6 +142,45 @@ def pad_to_multiple(image: Float[Tensor, "B C H W"], stride: int) -> Float[Tenso
         )
     bottom, right = -height % stride, -width % stride
     return F.pad(image, (0, right, 0, bottom), mode="replicate") if bottom or right else image
+
+
+def check_size(model: type[Network], config: Network.Config) -> None:
+    """Refuse a configuration of too many modules or parameters before it takes any memory.
+
+    The network is built once without storage (PyTorch's `meta` device), where each module and parameter is counted as it comes.
+    """
+    modules = parameters = 0
+
+    def count_module(*_: Any) -> None:
+        nonlocal modules
+        modules += 1
+        if modules > most("layers"):
+            raise UsageError(
+                f"This network has more than {most('layers'):,} layers; where that is meant, raise the limit "
+                f"with --limit layers={10 * most('layers')}."
+            )
+
+    def count_parameter(_: nn.Module, __: str, parameter: nn.Parameter) -> None:
+        nonlocal parameters
+        parameters += parameter.numel()
+        if parameters > most("parameters"):
+            raise UsageError(
+                f"This network has more than {most('parameters'):,} parameters; where that is meant, raise the limit "
+                f"with --limit parameters={10 * most('parameters')}."
+            )
+
+    hooks = (
+        register_module_module_registration_hook(count_module),
+        register_module_parameter_registration_hook(count_parameter),
+    )
+    try:
+        with torch.device("meta"):
+            model(config)
+    except (RuntimeError, OverflowError, MemoryError) as error:
+        raise UsageError(f"A network of this configuration cannot be built ({str(error).splitlines()[0]}).") from error
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def config_from(config_type: type[Network.Config], values: Mapping[str, Any]) -> Network.Config:

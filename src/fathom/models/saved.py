@@ -10,21 +10,25 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
+import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
+import msgspec
 from torch import Tensor, nn
 
-from fathom.atomic import json_text
+from fathom.atomic import json_text, write_json
 from fathom.errors import CheckpointError, UsageError
+from fathom.inputs import convert, exists, inside, plain_name, regular_file
+from fathom.inputs import read_json as read
 from fathom.models.shipped import shipped, shipped_folder
 from fathom.sample import Grid
 
+T = TypeVar("T")
 SCHEMA_VERSION = 1
 MODEL, CONFIG, MANIFEST = "model.safetensors", "config.json", "manifest.json"
 _PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle")
@@ -63,8 +67,7 @@ class Trained:
 
     def summary(self) -> dict[str, Any]:
         """The run's `summary.json`, empty while there is none."""
-        path = self.run / "summary.json"
-        return read_json(path) if path.is_file() else {}
+        return read_summary(self.run)
 
 
 def write_checkpoint(folder: Path, content: Content, step: int) -> None:
@@ -78,7 +81,7 @@ def write_checkpoint(folder: Path, content: Content, step: int) -> None:
     try:
         temporary.mkdir(parents=True)
         files = {name: _write_file(temporary / name, values) for name, values in content.items()}
-        _write_file(temporary / MANIFEST, {"schema_version": SCHEMA_VERSION, "step": step, "files": files})
+        _write_file(temporary / MANIFEST, _manifest(step, files))
         _sync_folder(temporary)
         if folder.exists():  # saved twice at one step, or torn before: the new one takes its place
             _discard(folder)
@@ -127,29 +130,63 @@ def _discard(folder: Path) -> None:
     shutil.rmtree(doomed, ignore_errors=True)
 
 
-def verify(folder: Path) -> None:
-    """Check every file of a checkpoint against its manifest; raises `CheckpointError` naming what is torn."""
-    manifest = read_json(folder / MANIFEST)
-    try:
-        files = manifest["files"].items()
-        for name, expected in files:
-            path = folder / name
-            if not path.is_file():
-                raise CheckpointError(path, "is missing", "use an older checkpoint")
-            if path.stat().st_size != expected["bytes"]:
-                problem = f"is cut short or altered ({path.stat().st_size} bytes of {expected['bytes']})"
-                raise CheckpointError(path, problem, "use an older checkpoint")
-            with path.open("rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != expected["sha256"]:
-                    raise CheckpointError(path, "is not what was saved (its checksum differs)", "use an older one")
-    except (KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(folder / MANIFEST, "is no manifest of a checkpoint") from error
+class _Written(msgspec.Struct):
+    """A file in a manifest."""
+
+    bytes: int
+    sha256: str
+
+
+class _Manifest(msgspec.Struct):
+    """`manifest.json`."""
+
+    step: int
+    files: dict[str, _Written]
+
+
+def _manifest(step: int, files: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    return {"schema_version": SCHEMA_VERSION, "step": step, "files": dict(files)}
+
+
+def write_manifest(folder: Path, names: Sequence[str], step: int) -> None:
+    """Write the manifest of a folder whose files `names` stand there already."""
+    files = {name: {"bytes": (folder / name).stat().st_size, "sha256": _sha256(folder / name)} for name in names}
+    write_json(folder / MANIFEST, _manifest(step, files))
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def verify(folder: Path) -> frozenset[str]:
+    """Check every file of a checkpoint against its manifest; raises `CheckpointError` naming what is torn.
+
+    Returns:
+        The names of the files.
+    """
+    table = folder / MANIFEST
+    manifest = _read(table, _Manifest, "a manifest of a checkpoint", version=SCHEMA_VERSION)
+    for name, expected in manifest.files.items():
+        path = folder / plain_name(name, table)
+        if not path.is_file():
+            raise CheckpointError(path, "is missing", "use an older checkpoint")
+        if path.stat().st_size != expected.bytes:
+            problem = f"is cut short or altered ({path.stat().st_size} bytes of {expected.bytes})"
+            raise CheckpointError(path, problem, "use an older checkpoint")
+        if _sha256(path) != expected.sha256:
+            raise CheckpointError(path, "is not what was saved (its checksum differs)", "use an older one")
+    return frozenset(manifest.files)
 
 
 def saved_steps(run: Path) -> list[int]:
     """Steps of which `run` holds a checkpoint folder, in order; whether they are whole is not looked at."""
     folder = run / "checkpoints"
-    return sorted(int(entry.name) for entry in folder.iterdir() if entry.name.isdigit()) if folder.is_dir() else []
+    return (
+        sorted(int(entry.name) for entry in folder.iterdir() if re.fullmatch("0|[1-9][0-9]{0,17}", entry.name))
+        if folder.is_dir()
+        else []
+    )
 
 
 def latest(run: Path) -> tuple[Path | None, list[str]]:
@@ -189,7 +226,7 @@ def find_checkpoint(path: str | Path) -> tuple[Path, list[str]]:
     last), of an unfinished run the newest whole one.
     """
     path = shipped_folder(path) or Path(path)
-    if not path.exists():
+    if not exists(path):
         known = f", or {' or '.join(shipped())}, which come with the package" if shipped() else ""
         raise CheckpointError(path, "does not exist", f"name a run folder or a checkpoint folder{known}")
     _refuse_pickle(path)
@@ -198,13 +235,16 @@ def find_checkpoint(path: str | Path) -> tuple[Path, list[str]]:
     if not (path / "checkpoints").is_dir():
         return path, []
     summary = path / "summary.json"
+    notes: list[str] = []
     if summary.is_file():
-        chosen = path / str(read_json(summary).get("checkpoint", ""))
-        with contextlib.suppress(CheckpointError):
-            if chosen != path:
-                verify(chosen)
-                return chosen, []
-    found, notes = latest(path)
+        try:
+            chosen = inside(path, str(read_summary(path).get("checkpoint", "")), summary)
+            verify(chosen)
+            return chosen, []
+        except CheckpointError as error:
+            notes.append(f"The checkpoint that the summary names is passed over: {error}")
+    found, torn = latest(path)
+    notes += torn
     if found is None:
         raise CheckpointError(path, "holds no whole checkpoint" + "".join(f" ({note.rstrip('.')})" for note in notes))
     return found, notes
@@ -226,14 +266,7 @@ def _refuse_pickle(path: Path) -> None:
 
 def read_config(folder: Path) -> dict[str, Any]:
     """`config.json` of a model folder, its schema checked."""
-    config = read_json(folder / CONFIG)
-    if config.get("schema_version") != SCHEMA_VERSION:
-        raise CheckpointError(
-            folder / CONFIG,
-            f"has schema_version {config.get('schema_version')!r}, and this Fathom reads {SCHEMA_VERSION}",
-            "use the version that wrote it",
-        )
-    return config
+    return _read(folder / CONFIG, dict, "a JSON object", version=SCHEMA_VERSION)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -241,25 +274,31 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    if not path.is_file():
+    if not exists(path):
         raise CheckpointError(path, "is missing", "name a folder that holds it")
     try:
-        return load_file(path)
+        return load_file(regular_file(path, CheckpointError))
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(path, "is no whole safetensors file (cut short?)", "use another copy") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object; raises `CheckpointError` where the file is missing or holds something else."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointError(path, "is missing", "name a folder that Fathom saved") from error
-    except (OSError, ValueError) as error:  # ValueError: JSON and UTF-8 alike
-        raise CheckpointError(path, "cannot be read as JSON") from error
-    if not isinstance(value, dict):
-        raise CheckpointError(path, "does not hold what it should")
-    return value
+    return _read(path, dict, "a JSON object")
+
+
+def read_summary(run: Path) -> dict[str, Any]:
+    """A run's `summary.json`, verified by the checksum that it carries; empty while there is none."""
+    path = run / "summary.json"
+    return _read(path, dict, "a summary of a training", checksum=True) if path.exists() else {}
+
+
+def _read(path: Path, kind: type[T], what: str, *, version: int | None = None, checksum: bool = False) -> T:
+    if not path.exists():
+        raise CheckpointError(path, "is missing", "name a folder that Fathom saved")
+    return read(
+        path, kind, what=what, fix="use another copy", version=version, checksum=checksum, error=CheckpointError
+    )
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
@@ -290,20 +329,45 @@ def load_model(path: str | Path) -> Trained:
     folder, notes = find_checkpoint(path)
     for line in notes:
         note(line)
+    if missing := {MODEL, CONFIG} - verify(folder):
+        raise CheckpointError(folder / MANIFEST, f"does not list {min(missing)}", "use another copy")
     config = read_config(folder)
     name = config.get("model")
-    if name not in MODELS:
+    if not isinstance(name, str) or name not in MODELS:
         raise CheckpointError(folder / CONFIG, f"is of the model {name!r}, which this Fathom does not know")
+    what = "a description of a model of this Fathom"
+    described = convert(config, folder / CONFIG, _Config, what=what, fix="use another copy", error=CheckpointError)
+    section = dict(described.recipe.model)
+    if section.pop("name", None) != name:
+        problem = f"names the model {name!r} and a recipe of {described.recipe.model.get('name')!r}"
+        raise CheckpointError(folder / CONFIG, problem)
     try:
-        recipe = dict(config["recipe"])
-        section = dict(recipe["model"])
-        if section.pop("name") != name:
-            problem = f"names the model {name!r} and a recipe of {recipe['model']['name']!r}"
-            raise CheckpointError(folder / CONFIG, problem)
         model = build(name, section)
-        size = (int(config["input_size"][0]), int(config["input_size"][1]))
-        scenes = tuple(str(scene) for scene in config["train_scenes"])
     except (UsageError, KeyError, TypeError, ValueError, IndexError) as error:
-        raise CheckpointError(folder / CONFIG, f"does not describe a model of this Fathom ({error})") from error
+        raise CheckpointError(folder / CONFIG, f"is not {what} ({str(error).rstrip('.')})") from error
     load_weights(model, folder / MODEL)
-    return Trained(model.eval(), name, recipe, size, scenes, config, folder)
+    scenes, recipe = tuple(described.train_scenes), dict(config["recipe"])
+    return Trained(model.eval(), name, recipe, described.input_size, scenes, config, folder)
+
+
+class _RecipeTable(msgspec.Struct):
+    """The recipe in `config.json`."""
+
+    model: dict[str, Any]
+    name: str
+
+
+Side = Annotated[int, msgspec.Meta(gt=0, le=65_536)]
+
+
+class _Config(msgspec.Struct):
+    """What is needed of `config.json`; the rest is for people."""
+
+    model: str
+    recipe: _RecipeTable
+    input_size: tuple[Side, Side]
+    train_scenes: list[str]
+    versions: dict[str, str | None] = {}
+    target: str = ""
+    step: int = 0
+    parameters: int = 0

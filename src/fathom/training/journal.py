@@ -47,12 +47,14 @@ def read(run: Path) -> list[dict[str, Any]]:
     """The whole lines of a run's `metrics.jsonl`, without a last one that a killed process left torn."""
     path = run / NAME
     lines = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+    # A damaged byte costs its line, not the run.
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    for line in text.split("\n"):
         try:
             value = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
-        if isinstance(value, dict) and "step" in value:
+        if isinstance(value, dict) and isinstance(value.get("step"), int) and "\ufffd" not in line:
             lines.append(value)
     return lines
 

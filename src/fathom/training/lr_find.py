@@ -17,6 +17,7 @@ from fathom.atomic import write_json
 from fathom.data.dataset import Dataset
 from fathom.devices import resolve_device, world_size
 from fathom.errors import UsageError
+from fathom.lock import output_lock
 from fathom.progress import track
 from fathom.sample import Batch
 from fathom.training.devices import explained, resolve_precision
@@ -62,7 +63,7 @@ def find_rate(
     resolved = resolve_precision(resolved, device)
     whole, _ = open_data(data, None)
     out = Path(out) / "lr_find"
-    with explained(resolved):
+    with output_lock(out, "a search for the learning rate"), explained(resolved):
         session = Session.open(resolved, whole, None, out, False, device, workers)
         rates, raw = ramp(session, steps)
     losses = smooth(raw)

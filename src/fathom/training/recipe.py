@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -17,6 +16,8 @@ from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
 from fathom.errors import DataError, UsageError, nearest
+from fathom.inputs import exists, parse_toml, read_bytes
+from fathom.limits import most
 from fathom.training.augment import AugmentConfig
 from fathom.training.typed import build
 
@@ -72,6 +73,8 @@ class LossSection:
         """The terms with a weight, by name."""
         return {name: weight for name in LOSS_TERMS if (weight := getattr(self, name))}
 
+
+MOST_RATE, MOST_SEED = 1e6, 2**32 - 1
 
 LOSS_TERMS = ("mae", "mse", "gradient", "ssim", "silog", "berhu")
 
@@ -303,21 +306,15 @@ def load_recipe(recipe: str | Path | Recipe, settings: Sequence[str] = ()) -> Re
 
 def _read_table(recipe: str | Path) -> tuple[dict[str, Any], str]:
     path = Path(recipe)
-    if path.suffix == ".toml" or path.is_file():
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(path, "cannot be read as a recipe", "name a TOML file") from error
+    if path.suffix == ".toml" or exists(path):
+        data = read_bytes(path, "toml-bytes")
         origin: str = str(path)
     elif str(recipe) in (names := recipe_names()):
-        text = resources.files("fathom.training").joinpath("recipes", f"{recipe}.toml").read_text(encoding="utf-8")
+        data = resources.files("fathom.training").joinpath("recipes", f"{recipe}.toml").read_bytes()
         origin = f"recipe '{recipe}'"
     else:
         raise UsageError(f"There is no recipe '{recipe}'{nearest(str(recipe), names)}.")
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise DataError(path, f"is not a TOML file ({error})", "see the shipped recipes for the form") from error
+    table = parse_toml(data, path)
     table.setdefault("name", path.stem)
     return table, origin
 
@@ -329,8 +326,8 @@ def _set(table: dict[str, Any], setting: str) -> None:
     if not equals or not dot or not name:
         raise UsageError(f"'{setting}' is not a setting; write section.key=value, such as optim.lr=1e-3.")
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        value = parse_toml(f"value = {text}".encode("utf-8", "surrogateescape"), "--set")["value"]
+    except DataError:
         value = text.strip()
     inner = table.setdefault(section, {})
     if not isinstance(inner, dict):
@@ -353,7 +350,7 @@ def from_table(table: Mapping[str, Any], origin: str = "recipe") -> Recipe:
     if not isinstance(model, Mapping) or "name" not in model:
         raise UsageError(f"{origin}: [model] needs a name (known: {', '.join(sorted(MODELS))}).")
     model_name = model["name"]
-    if model_name not in MODELS:
+    if not isinstance(model_name, str) or model_name not in MODELS:
         raise UsageError(f"{origin}: there is no model '{model_name}'{nearest(str(model_name), MODELS)}.")
     options = {key: value for key, value in model.items() if key != "name"}
     config = build(MODELS[model_name].Config, options, f"{origin}: model")
@@ -382,7 +379,18 @@ def _check(recipe: Recipe, origin: str) -> None:
         (recipe.train.keep > 0, "train.keep should be at least 1"),
         (recipe.train.save_every > 0, "train.save_every should be at least 1"),
         (recipe.train.log_every > 0, "train.log_every should be at least 1"),
-        (recipe.optim.lr > 0, "optim.lr should be above 0"),
+        (0 < recipe.optim.lr <= MOST_RATE, f"optim.lr should be above 0 and at most {MOST_RATE:g}"),
+        (recipe.optim.weight_decay >= 0, "optim.weight_decay should be at least 0"),
+        (all(0 <= beta < 1 for beta in recipe.optim.betas), "optim.betas should be at least 0 and below 1"),
+        (0 <= recipe.optim.momentum < 1, "optim.momentum should be at least 0 and below 1"),
+        (recipe.optim.clip >= 0, "optim.clip should be at least 0"),
+        (all(0 <= rate <= MOST_RATE for rate in recipe.optim.rates.values()), "optim.rates should be at least 0"),
+        (0 <= recipe.train.seed <= MOST_SEED, f"train.seed should be from 0 to {MOST_SEED}"),
+        (0 <= recipe.validation.seed <= MOST_SEED, f"validation.seed should be from 0 to {MOST_SEED}"),
+        (
+            recipe.data.size[0] * recipe.data.size[1] <= most("pixels"),
+            f"data.size should be at most {most('pixels'):,} pixels",
+        ),
         (0 < recipe.validation.scenes < 1, "validation.scenes should be between 0 and 1"),
         (0 <= recipe.validation.frames < 1, "validation.frames should be at least 0 and below 1"),
         (min(recipe.data.size) > 0, "data.size should be height and width in pixels"),

@@ -18,7 +18,7 @@ from torch.func import functional_call
 from fathom.atomic import atomic_path, write_json, write_text
 from fathom.data.dataset import Dataset
 from fathom.errors import CheckpointError, DataError, UsageError
-from fathom.models import MODELS
+from fathom.models import build
 from fathom.models import saved as checkpoints
 from fathom.models.network import Network
 from fathom.models.pretrained_unet import PretrainedUNet
@@ -246,7 +246,7 @@ class Session:
         if self.fabric.is_global_zero:
             examples = self._keep_examples()
             summary = summarise(self, chosen, early, seconds, steps, scores) | {"examples": examples}
-            write_json(self.run / "summary.json", summary)
+            write_json(self.run / "summary.json", summary, checksum=True)
         self.fabric.barrier()
         return load_model(chosen)
 
@@ -291,7 +291,7 @@ class Session:
 def build_network(recipe: Recipe) -> Network:
     """The recipe's network with fresh weights, a function of the recipe's seed."""
     torch.manual_seed(recipe.train.seed)
-    network = MODELS[recipe.model.name](recipe.model.config)
+    network = build(recipe.model.name, recipe.model.config)
     if min(recipe.data.size) < network.stride:
         size = "x".join(map(str, recipe.data.size))
         raise UsageError(

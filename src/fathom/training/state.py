@@ -10,14 +10,16 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from fathom.errors import CheckpointError, UsageError
-from fathom.models.saved import CONFIG, MODEL, Content, load_weights, read_json, read_tensors
+from fathom.inputs import convert
+from fathom.models.saved import CONFIG, MODEL, Content, load_weights, read_json, read_tensors, verify
 from fathom.training.ema import Average
 from fathom.training.recipe import OptimSection
 from fathom.training.schedule import Schedule
@@ -108,20 +110,59 @@ class State:
 
     def restore(self, folder: Path) -> None:
         """Take up the checkpoint `folder`."""
-        state = read_json(folder / STATE)
+        verify(folder)
+        what = "the state of a training by this recipe"
+        state = convert(read_json(folder / STATE), folder / STATE, _State, what=what, error=CheckpointError)
         load_weights(self.model, folder / (MODEL if self.average is None else RAW))
         try:
-            self.optimiser.load_state_dict(join_optimiser(read_tensors(folder / OPTIMISER), state["optimiser"]))
+            self.optimiser.load_state_dict(
+                join_optimiser(read_tensors(folder / OPTIMISER), state.optimiser, self.optimiser.state_dict())
+            )
             lay_out_as_parameters(self.optimiser)
-            self.schedule.restore(state["schedule"])
-            self.stopping.restore(state["stopping"])
-            self.step, self.scaler = int(state["step"]), dict(state["scaler"])
-            self.sums = {name: torch.tensor(value) for name, value in state["sums"].items()}
-            self.summed = int(state["summed"])
+            self.schedule.restore(msgspec.to_builtins(state.schedule))
+            self.stopping.restore(msgspec.to_builtins(state.stopping))
+            self.step, self.scaler = state.step, state.scaler
+            self.sums = {name: torch.tensor(value) for name, value in state.sums.items()}
+            self.summed = state.summed
             if self.average is not None:
-                self.average.restore(read_tensors(folder / MODEL), int(state["average_updates"]))
-        except (KeyError, TypeError, ValueError) as error:
+                self.average.restore(read_tensors(folder / MODEL), state.average_updates)
+        except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
             raise CheckpointError(folder / STATE, f"does not fit this recipe ({error})") from error
+
+
+Count = Annotated[int, msgspec.Meta(ge=0, lt=2**62)]
+
+
+class _Schedule(msgspec.Struct):
+    reduced: Annotated[float, msgspec.Meta(ge=0, le=1)]
+    best: float | None
+    bad: Count
+
+
+class _Stopping(msgspec.Struct):
+    best: float | None
+    best_step: Annotated[int, msgspec.Meta(ge=-1, lt=2**62)]
+    since: Count
+
+
+class _Optimiser(msgspec.Struct):
+    """The optimiser's values that are no tensors: of each group, and by ``parameter.name``."""
+
+    groups: list[dict[str, Any]]
+    state: dict[str, int | float | bool]
+
+
+class _State(msgspec.Struct):
+    """`state.json`."""
+
+    step: Count
+    schedule: _Schedule
+    stopping: _Stopping
+    average_updates: Count
+    optimiser: _Optimiser
+    scaler: dict[str, float | int]
+    sums: dict[str, float]
+    summed: Count
 
 
 def split_optimiser(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -137,13 +178,21 @@ def split_optimiser(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[s
     return tensors, {"groups": state["param_groups"], "state": scalars}
 
 
-def join_optimiser(tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse of `split_optimiser`."""
+def join_optimiser(tensors: Mapping[str, Tensor], scalars: _Optimiser, fresh: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of `split_optimiser`.
+
+    The settings of the groups are those of `fresh`, the new optimiser's state: the recipe decides them, not a file.
+    """
+    if [group.get("params") for group in scalars.groups] != [group["params"] for group in fresh["param_groups"]]:
+        raise ValueError("its optimiser has other groups of parameters")
     state: dict[int, dict[str, Any]] = {}
-    for key, value in [*tensors.items(), *scalars["state"].items()]:
+    for key, value in [*tensors.items(), *scalars.state.items()]:
         parameter, _, name = key.partition(".")
         state.setdefault(int(parameter), {})[name] = value
-    return {"state": state, "param_groups": scalars["groups"]}
+    known = {number for group in fresh["param_groups"] for number in group["params"]}
+    if not state.keys() <= known:
+        raise ValueError("its optimiser has other parameters")
+    return {"state": state, "param_groups": fresh["param_groups"]}
 
 
 def lay_out_as_parameters(optimiser: Optimizer) -> None:

@@ -13,7 +13,7 @@ from fathom.atomic import write_json
 from fathom.data.dataset import Dataset
 from fathom.devices import rank
 from fathom.errors import UsageError
-from fathom.models.saved import read_json
+from fathom.models.saved import read_summary
 from fathom.progress import note
 from fathom.training.loop import DivergedError
 from fathom.training.recipe import Recipe, load_recipe
@@ -112,7 +112,7 @@ def _one(
             "over_mean_map": None,
             "seen": None,
         }
-    summary = read_json(folder / "summary.json")
+    summary = read_summary(folder)
     baseline, scores = summary["unseen_over_mean_map"], summary["scores"]
     return row | {
         "metric": baseline["metric"],

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from fathom.data.dataset import Dataset
 from fathom.devices import rank, resolve_device
+from fathom.errors import UsageError
+from fathom.lock import output_lock
 from fathom.models.saved import Trained
 from fathom.progress import note, set_quiet
 from fathom.training.devices import explained, resolve_precision
 from fathom.training.recipe import Recipe, load_recipe
 from fathom.training.session import Session
 from fathom.training.signals import stop_requests
-
-if TYPE_CHECKING:
-    pass
 
 
 def train(
@@ -48,7 +47,7 @@ def train(
         The network of the chosen checkpoint: the best one after an early stop, else the last.
 
     Raises:
-        UsageError, DataError, CheckpointError: input that cannot be used.
+        UsageError, DataError, CheckpointError: input that cannot be used, or a run folder that another process writes.
         DivergedError: NaN in the loss.
         StoppedError: SIGTERM or Ctrl-C; saved.
     """
@@ -56,13 +55,14 @@ def train(
     resolved = resolve_precision(load_recipe(recipe, settings), device)
     data, test = open_data(data, test)
     run = Path(out) if out is not None else Path("runs") / resolved.name
-    resolved = _with_first(resolved, data, run, resume, device, workers)
     if rank() > 0:
         set_quiet(True)
-    with explained(resolved):
-        session = Session.open(resolved, data, test, run, resume, device, workers)
-        with stop_requests() as request:
-            return session.train(request)
+    with output_lock(run, "a training") if rank() == 0 else nullcontext():
+        resolved = _with_first(resolved, data, run, resume, device, workers)
+        with explained(resolved):
+            session = Session.open(resolved, data, test, run, resume, device, workers)
+            with stop_requests() as request:
+                return session.train(request)
 
 
 def open_data(data: Dataset | str, test: Dataset | str | None) -> tuple[Dataset, Dataset | None]:
@@ -91,6 +91,11 @@ def _with_first(recipe: Recipe, data: Dataset, run: Path, resume: bool, device: 
     if not first.recipe or first.checkpoint:
         return recipe
     inner = load_recipe(first.recipe)
+    if inner.first.recipe and not inner.first.checkpoint:
+        raise UsageError(
+            f"Recipe '{recipe.name}' is built upon '{inner.name}', which is built upon '{inner.first.recipe}' itself; "
+            "train that one first and name its run as first.checkpoint."
+        )
     validation = replace(inner.validation, scenes=recipe.validation.scenes, frames=recipe.validation.frames)
     inner = replace(
         inner,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+import sys
 import types
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -28,6 +30,7 @@ def build(kind: Any, table: Any, where: str) -> Any:
         raise UsageError(f"{where}: {error}.") from error
 
 
+FLOAT_MAX = sys.float_info.max
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
 
@@ -54,8 +57,12 @@ def convert(kind: Any, value: Any, where: str) -> Any:
         return value
     if dataclasses.is_dataclass(kind):
         return build(kind, value, where)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        if not -FLOAT_MAX <= value <= FLOAT_MAX:  # NaN too, and integers of any length
+            raise UsageError(f"{where} should be a finite number.")
         return float(value)
+    if kind is int and isinstance(value, int) and not -(2**62) < value < 2**62:
+        raise UsageError(f"{where} should be a whole number of at most 18 digits.")
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise UsageError(f"{where} should be {_WORDS.get(kind, kind.__name__)}, not {value!r}.")
     return value
@@ -73,7 +80,7 @@ def _any_of(kinds: Sequence[Any], value: Any, where: str) -> Any:
 def _convert_tuple(arguments: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
     if isinstance(value, str) and arguments == (int, int) and "x" in value:
         # HxW, as on the command line
-        value = [int(part) if part.strip().isdigit() else part for part in value.split("x")]
+        value = [int(part) if re.fullmatch("[0-9]{1,6}", part.strip()) else part for part in value.split("x")]
     if not isinstance(value, list | tuple):
         raise UsageError(f"{where} should be a list, not {value!r}.")
     if len(arguments) == 2 and arguments[1] is Ellipsis:

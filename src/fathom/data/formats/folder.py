@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from fathom.data.dataset import Frame
+from fathom.data.formats.exported import checksums, compare
 from fathom.data.formats.files import (
     clean_depth,
     decode_image,
@@ -83,6 +84,7 @@ class FolderSource:
     kind: str = "folder"
     left_out: Sequence[str] = ()
     official: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    checksums: Mapping[Path, int] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         self.frames = tuple(Frame(pair.id, pair.scene, pair.files) for pair in self.pairs)
@@ -90,6 +92,8 @@ class FolderSource:
     def read(self, index: int) -> Sample:
         """One frame."""
         pair = self.pairs[index]
+        for file in pair.files:
+            compare(file, self.checksums)
         image = read_rgb(pair.image)
         size = int(image.shape[-2]), int(image.shape[-1])
         depth, valid = self._depth(pair, size)
@@ -163,6 +167,7 @@ def open_folder(
         raise DataError(path, "is not a folder", "name the folder that holds images and depth maps")
     given = {"image": images, "depth": depths, "target": targets}
     patterns = {kind: pattern for kind, pattern in given.items() if pattern}
+    sums = checksums(path)
     found = find_pairs(path, patterns, csv, scene, skip_bad, outside)
     scale = None if depth_scale is None else metres_per_count(depth_scale)
     if invalid is None and depth_offset == 0:
@@ -198,6 +203,7 @@ def open_folder(
         border,
         facts,
         left_out=found.skipped,
+        checksums=sums,
     )
 
 
