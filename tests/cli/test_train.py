@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from fathom.cli.main import run
+from fathom.models.saved import read_summary
 
 TINY = [
     "--set", "model.widths=[8, 16]", "--set", "model.head_width=8", "--set", "data.size=16x24", "--set", "train.steps=4",
@@ -49,7 +50,7 @@ def test_a_training_prints_seen_and_unseen_rooms_and_writes_its_json(
     shown = capsys.readouterr().out
     for words in ("seen rooms", "unseen rooms", "mean map", "RMSE", "Unseen rooms over seen rooms"):
         assert words in shown
-    assert json.loads(report.read_text()) == json.loads((out / "summary.json").read_text())
+    assert json.loads(report.read_text()) == read_summary(out)
     assert (out / "checkpoints" / "4" / "model.safetensors").is_file()
     assert (out / "pictures" / "unseen.png").is_file()
     assert fathom(data, "--recipe", "tiny-unet", *TINY, "--out", str(out)) == 2

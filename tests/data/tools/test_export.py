@@ -36,7 +36,7 @@ def test_an_export_never_writes_where_it_reads(tmp_path: Path) -> None:
     source = pairs(tmp_path / "d", 2)
     before = {path: path.read_bytes() for path in source.rglob("*.png")}
     for out in (source, source / "rgb", source / "new", tmp_path / "d" / ".." / "d"):
-        with pytest.raises(UsageError, match="is where .* is read from"):
+        with pytest.raises(UsageError, match=r"is where .* is read from"):
             export(load(f"{source}?depth-scale=1000"), out, overwrite=True)
     assert {path: path.read_bytes() for path in source.rglob("*") if path.is_file()} == before
 
