@@ -8,12 +8,15 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from fathom.cli.main import main
+from fathom.probing.evidence.evidence import Evidence
+from fathom.probing.settings import ProbeSettings
 from tests.data.files import pairs
 
 FACTORY = """
@@ -116,3 +119,71 @@ def test_interrupt_leaves_no_half_written_file(tmp_path: Path) -> None:
     assert process.returncode == 130
     assert "interrupted" in said and "Traceback" not in said
     assert not out.exists() or not [path for path in out.rglob("*") if path.name.startswith(".")]
+
+
+def test_describe_prints_every_setting_and_runs_nothing(
+    data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "net.py").write_text(FACTORY)
+    out = tmp_path / "out"
+    arguments = ["probe", data, "-e", f"mine=module:{tmp_path / 'net.py'}:factory@0,2", "--grid", "3x4", "-o", str(out)]
+    assert main([*arguments, "--penalties", "0.5,2", "--controls", "2", "--describe", "-q"]) == 0
+    said = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
+    assert not out.exists()
+    assert {item.name for item in fields(ProbeSettings)} <= set(said)
+    assert said["penalties"] == "(0.5, 2.0)" and said["grid"] == "(3, 4)" and said["size"] == "(24, 32)"
+    assert said["encoder"] == "mine; layers (channels): 0 (4), 2 (6), all (10)"
+    assert said["random, seed 1"].startswith("random:mine") and "18 frames of 9 scenes" in said["training data"]
+
+
+def test_a_run_is_repeated_like_another(data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "net.py").write_text(FACTORY)
+    first, again, other = tmp_path / "first", tmp_path / "again", tmp_path / "other"
+    arguments = [
+        "probe",
+        data,
+        "-e",
+        f"mine=module:{tmp_path / 'net.py'}:factory@0,2",
+        "--grid",
+        "3x4",
+        "-f",
+        "log_depth",
+    ]
+    assert main([*arguments, "--controls", "1", "--fraction", "0.5", "--seed", "3", "-q", "-o", str(first)]) == 0
+    assert main(["probe", data, "--like", str(first), "-q", "-o", str(again)]) == 0
+    one, two = Evidence.load(first), Evidence.load(again)
+    assert [row.test_mse for row in one.rows] == [row.test_mse for row in two.rows]
+    assert one.settings == two.settings and two.features == ("log_depth",) and two.notes == one.notes
+    capsys.readouterr()
+    assert main(["probe", data, "--like", str(first), "--penalties", "0.5", "-q", "-o", str(other)]) == 0
+    assert {row.penalty for row in Evidence.load(other).rows if row.layer == "0"} == {0.5}
+    assert f"Unlike {first}, this run has other settings: penalties" in capsys.readouterr().out.replace("\n", " ")
+
+
+def test_a_run_is_not_replaced_unless_asked(data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["probe", data, "--grid", "3x4", "--baselines", "constant", "-q", "-o", str(tmp_path / "out")]
+    assert main(arguments) == 0
+    before = (tmp_path / "out" / "evidence.json").read_bytes()
+    assert main(arguments) == 2
+    assert "holds a run already; choose another --out, or add --overwrite" in capsys.readouterr().err
+    assert (tmp_path / "out" / "evidence.json").read_bytes() == before
+    assert main([*arguments, "--overwrite", "--seed", "2"]) == 0
+    assert (tmp_path / "out" / "evidence.json").read_bytes() != before
+
+
+def test_a_folder_that_cannot_be_written_is_said_before_the_work(
+    data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("x")
+    monkeypatch.setattr("fathom.probing.probe.training_pass", lambda *given: pytest.fail("work was done"))
+    assert main(["probe", data, "--grid", "3x4", "-q", "-o", str(tmp_path / "file" / "out")]) == 1
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_too_few_test_scenes_are_said_before_the_work(data: str, tmp_path: Path) -> None:
+    process = subprocess.run(
+        [sys.executable, "-m", "fathom", "probe", data, "--grid", "3x4", "--baselines", "constant", "-o", str(tmp_path / "out")],
+        capture_output=True, text=True, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    said = process.stderr.splitlines()
+    assert "3 test scenes are too few for a verdict" in said[1] and "probing" in said[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,8 +20,10 @@ from fathom.errors import DataError
 from fathom.features import FEATURES, Feature
 from fathom.metrics.protocols import PROTOCOLS, Protocol
 from fathom.models import MODELS, build
+from fathom.report.page import SECTIONS, page
 from fathom.training.losses import LOSSES, WeightedSum
 from tests.data.files import pairs
+from tests.report.material import NET, evidence
 
 PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
 BLOCKS = dict(re.findall(r"```python\n# (in \w+|\S+)[^\n]*\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL))
@@ -109,3 +112,14 @@ def test_protocol(tmp_path: Path) -> None:
     sample = load(f"{pairs(tmp_path, 1)}?depth-scale=1000")[0]
     region = protocol.apply(torch.full((24, 32), 9.0), sample)
     assert torch.equal(region.valid, sample.valid[0] & (sample.depth[0] < 3)) and float(region.predictions.max()) == 3
+
+
+def test_section_of_the_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    section = module("src/fathom/report/training_losses.py", monkeypatch).training_losses
+    monkeypatch.setattr("fathom.report.page.SECTIONS", [*SECTIONS, entry("SECTIONS", training_losses=section)])
+    made = evidence()
+    html = page(made)
+    assert html.count("<h2>Memorised rooms?</h2>") == 1 and "Training loss over test loss" in html
+    row = made.row(NET)
+    assert f"{row.train_mse / row.test_mse:.3g}" in html
+    assert "Memorised" not in page(replace(made, rows=tuple(row for row in made.rows if row.role == "baseline")))

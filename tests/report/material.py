@@ -112,7 +112,7 @@ def evidence(*, verdict: bool = True, drawn: bool = True, everything: bool = Fal
     """A run; with `verdict` decided by the rule itself, with `everything` with cues, label curves and bits."""
     found = tuple(rows())
     decided = verdicts(cases(found, control_of), resamples=500) if verdict else []
-    roles = {item.encoder: item for item in found}
+    roles = {item.encoder: item for item in found if item.role != "head"}
     made = Evidence(
         command="fathom probe data/rooms -e net",
         versions={"fathom": "0.1.0", "torch": "2"},

@@ -2,68 +2,129 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fathom.atomic import write_json
 from fathom.cli.options import Device, Json, Out, Quiet, Seed, SkipBad, Workers, parse_size
+from fathom.errors import DataError, UsageError
+from fathom.lock import output_lock
+
+if TYPE_CHECKING:
+    from fathom.data.dataset import Dataset
+    from fathom.probing.evidence.evidence import Evidence
+
+CONTROLS = 5
+"""As in `fathom.probing.settings`, which is heavy to import for a help text."""
 
 WIDTH = 140
 """Of tables where no terminal says how wide it is."""
 
 
 def probe(
-    data: Annotated[str, typer.Argument(help="DATA: rooms, KIND:PATH, or a path whose kind is recognised.")],
+    context: typer.Context,
+    data: Annotated[
+        str, typer.Argument(help="Data to probe on: rooms, KIND:PATH, or a path whose kind is recognised.")
+    ],
     encoder: Annotated[
-        list[str] | None, typer.Option("--encoder", "-e", help="Encoder SPEC; repeat for several.")
+        list[str] | None,
+        typer.Option("--encoder", "-e", help="Encoder to probe, as SPEC or NAME=SPEC; repeat for several."),
     ] = None,
-    feature: Annotated[list[str] | None, typer.Option("--feature", "-f", help="Feature; repeat for several.")] = None,
+    feature: Annotated[
+        list[str] | None,
+        typer.Option("--feature", "-f", help="Feature to probe for; repeat for several. Default: depth."),
+    ] = None,
     test: Annotated[
-        str | None, typer.Option("--test", help="DATA to test on; default: official or a scene split.")
+        str | None,
+        typer.Option("--test", help="Data to test on. Default: the official test part, else a split of the scenes."),
     ] = None,
     fraction: Annotated[
-        float, typer.Option("--fraction", help="Share of frames to test on, where scenes are split.")
+        float, typer.Option("--fraction", help="Fraction of the frames to test on, where scenes are split.")
     ] = 0.25,
     split: Annotated[
-        Path | None, typer.Option("--split", help="Saved split (fathom data split) instead of --fraction.")
+        Path | None, typer.Option("--split", help="Saved split to use (see 'fathom data split') instead of --fraction.")
     ] = None,
+    like: Annotated[
+        Path | None,
+        typer.Option(
+            "--like",
+            metavar="RUN",
+            help="Repeat the run in this folder: its encoders, features, settings and split, except for options given here.",
+        ),
+    ] = None,
+    describe: Annotated[
+        bool, typer.Option("--describe", help="Print what would be run, with every setting, and run nothing.")
+    ] = False,
     baselines: Annotated[
-        str | None, typer.Option("--baselines", help="Comma-separated baselines instead of the default ones.")
+        str | None, typer.Option("--baselines", help="Baselines to compare with, separated by commas.")
     ] = None,
     controls: Annotated[
-        int, typer.Option("--controls", min=0, help="Random-weight seeds each encoder is compared with; 0: none.")
-    ] = 5,
+        int,
+        typer.Option(
+            "--controls", min=0, help="Number of random-weight copies to compare each encoder with; 0 for none."
+        ),
+    ] = CONTROLS,
     upper_bound: Annotated[
-        str | None, typer.Option("--upper-bound", help="Supervised checkpoint: the share of the gap refers to it.")
+        str | None,
+        typer.Option("--upper-bound", help="Supervised depth model that the fraction of the gap closed refers to."),
     ] = None,
     head: Annotated[
-        list[str] | None, typer.Option("--head", help="mlp or bins, trained beside the linear probes.")
+        list[str] | None,
+        typer.Option("--head", help="Type of non-linear head (mlp or bins) to train as well; repeat for several."),
     ] = None,
-    cues: Annotated[bool, typer.Option("--cues", help="Test the probes on altered test images too.")] = False,
+    penalties: Annotated[
+        str | None,
+        typer.Option("--penalties", help="Values of the ridge penalty λ to choose from, separated by commas."),
+    ] = None,
+    cues: Annotated[bool, typer.Option("--cues", help="Also test the probes on altered test images.")] = False,
     label_curve: Annotated[
         bool | None,
         typer.Option(
-            "--label-curve/--no-label-curve", help="Loss against training scenes; default: up to 512 channels."
+            "--label-curve/--no-label-curve",
+            help="Measure the loss against the number of training scenes. Default: for layers of up to 512 channels.",
         ),
     ] = None,
     banded: Annotated[
         bool | None,
         typer.Option(
-            "--banded/--no-banded", help="A penalty for each layer of the concatenation; default: up to 512 channels."
+            "--banded/--no-banded",
+            help="Fit the concatenation of layers with a penalty for each. Default: for up to 512 channels.",
         ),
     ] = None,
     cache: Annotated[
-        Path | None, typer.Option("--cache", help="Folder that keeps moments and features for the next run.")
+        Path | None,
+        typer.Option(
+            "--cache",
+            help="Folder that keeps moments and features, so that the next run need not read the training frames.",
+        ),
     ] = None,
-    size: Annotated[str | None, typer.Option("--size", help="Input height x width, such as 240x320.")] = None,
-    grid: Annotated[str | None, typer.Option("--grid", help="Grid of the probe; default: input divided by 8.")] = None,
-    protocol: Annotated[str | None, typer.Option("--protocol", help="Of AbsRel and δ1 at full resolution.")] = None,
-    depth_scale: Annotated[str | None, typer.Option("--depth-scale", help="Metres a count, or counts a metre.")] = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Frames encoded at once.")] = 16,
-    folds: Annotated[int, typer.Option("--folds", min=2, help="Cross-validation folds over training scenes.")] = 5,
-    pictures: Annotated[int, typer.Option("--pictures", min=0, help="Test frames in the picture.")] = 4,
-    layers: Annotated[bool, typer.Option("--layers", help="Print every layer, not the chosen one alone.")] = False,
+    size: Annotated[
+        str | None, typer.Option("--size", help="Size that images are brought to, height x width, such as 240x320.")
+    ] = None,
+    grid: Annotated[
+        str | None, typer.Option("--grid", help="Grid of the probe, height x width. Default: the size divided by 8.")
+    ] = None,
+    protocol: Annotated[
+        str | None, typer.Option("--protocol", help="Protocol of AbsRel and δ1 at full resolution.")
+    ] = None,
+    depth_scale: Annotated[
+        str | None,
+        typer.Option(
+            "--depth-scale",
+            help="Depth unit of the files: metres per count (below 1) or counts per metre (1 and above).",
+        ),
+    ] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Number of frames encoded at once.")] = 16,
+    folds: Annotated[
+        int, typer.Option("--folds", min=2, help="Number of cross-validation folds over training scenes.")
+    ] = 5,
+    pictures: Annotated[int, typer.Option("--pictures", min=0, help="Number of test frames in the picture.")] = 4,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run that --out holds already.")] = False,
+    layers: Annotated[bool, typer.Option("--layers", help="Print every layer, not only the chosen one.")] = False,
     out: Out = Path("fathom-probe"),
     json: Json = None,
     seed: Seed = 0,
@@ -72,75 +133,71 @@ def probe(
     skip_bad: SkipBad = False,
     quiet: Quiet = False,
 ) -> None:
-    """Fit exact linear probes from frozen encoders to features of DATA, and hold them against honest baselines.
+    """Fit linear probes from frozen encoders to features of DATA and compare them with baselines on unseen scenes.
 
-    Writes evidence.json, report.html, predictions.png and split.json into --out; prints the table and the verdicts.
+    Writes evidence.json, report.html, predictions.png, split.json and the fitted probes into --out; prints the table and the
+    verdicts.
     """
-    import shlex
-    import sys
-
-    from fathom.atomic import write_json
-    from fathom.data.sources import load
-    from fathom.data.splits import load_split, save_split
     from fathom.devices import resolve_device
-    from fathom.errors import DataError, UsageError
+    from fathom.probing.evidence.compare import why_different
+    from fathom.probing.evidence.evidence import FILE, Evidence
+    from fathom.probing.probe import plan
     from fathom.probing.probe import probe as run
-    from fathom.probing.settings import BASELINES
+    from fathom.probing.settings import ProbeSettings
     from fathom.progress import console, note, set_quiet
-    from fathom.report.probe import draw
 
     set_quiet(quiet)
-    options = {"depth_scale": depth_scale} if depth_scale is not None else {}
-    train = load(data, skip_bad=skip_bad, **options)
-    held_out = load(test, skip_bad=skip_bad, **options) if test else None
-    if split is not None:
-        if held_out is not None:
-            raise UsageError("--split and --test both name the test frames; give one.")
-        parts = load_split(split, train)
-        if not {"train", "test"} <= set(parts):
-            raise DataError(
-                split, f"has parts {', '.join(parts)}, not train and test", "make it with 'fathom data split'"
-            )
-        train, held_out = parts["train"], parts["test"]
-    elif held_out is None:
-        train, held_out = train.official_split() if train.has_official_split else train.split(fraction, seed)
-    chosen_baselines = (
-        tuple(name.strip() for name in baselines.split(",") if name.strip()) if baselines is not None else BASELINES
-    )
-    note(f"{train.source.location} is {train.source.kind}; probing {', '.join(feature or ['depth'])} with "
-         f"{len(encoder or [])} encoders and {len(chosen_baselines)} baselines.")  # fmt: skip
-    evidence = run(
-        encoder or [],
-        feature or ["depth"],
-        train,
-        held_out,
-        baselines=chosen_baselines,
-        size=parse_size(size) if size else None,
-        grid=parse_size(grid) if grid else None,
-        protocol=protocol,
-        seed=seed,
-        batch_size=batch_size,
-        folds=folds,
-        device=resolve_device(device),
-        workers=workers,
-        skip_bad=skip_bad,
-        pictures=pictures,
-        controls=controls,
-        upper_bound=upper_bound,
-        label_curve=label_curve,
-        banded=banded,
-        heads=tuple(head or ()),
-        cues=cues,
-        cache=str(cache) if cache else None,
-        command=shlex.join(["fathom", *sys.argv[1:]]),
-    )
-    path = evidence.save(out)
-    if held_out.source is train.source:
-        save_split(out / "split.json", {"train": train, "test": held_out}, seed)
-    drawn = draw(evidence, out)
+    earlier = Evidence.load(like) if like is not None else None
+    if not (describe or overwrite) and (out / FILE).exists():
+        raise UsageError(f"{out} holds a run already; choose another --out, or add --overwrite to replace it.")
+    given = {name for name in context.params if str(context.get_parameter_source(name)).endswith("COMMANDLINE")}
+    values = {
+        "baselines": _words(baselines),
+        "size": parse_size(size) if size else None,
+        "grid": parse_size(grid) if grid else None,
+        "penalties": _numbers(penalties),
+        "heads": tuple(head or ()),
+        "cache": str(cache) if cache else None,
+        "device": resolve_device(device),
+    } | {
+        name: context.params[name]
+        for name in (
+            "controls", "protocol", "seed", "folds", "banded", "label_curve", "cues", "skip_bad", "pictures", "batch_size",
+            "workers",
+        )
+    }  # fmt: skip
+    option_of = {"heads": "head"}
+    # What is not given on the command line has its default, or stays as it was in the run that is repeated.
+    changes = {
+        name: value
+        for name, value in values.items()
+        if option_of.get(name, name) in given or name == "device" or (earlier is None and value is not None)
+    }
+    settings = (earlier.settings if earlier else ProbeSettings()).changed(changes)
+    encoders, features = list(encoder or ()), list(feature or ())
+    if earlier is not None:
+        encoders, features = encoders or earlier.specs(), features or list(earlier.features)
+        upper_bound = upper_bound or earlier.upper_bound
+        saved = (like if like is not None and like.is_dir() else out) / "split.json"
+        if not given & {"split", "test", "fraction"} and saved.is_file():
+            split = saved
+    train, held_out = _parts(data, test, split, fraction, settings.seed, skip_bad, depth_scale)
+    features = features or ["depth"]
+    screen = console(WIDTH)
+    if describe:
+        for key, value in plan(encoders, features, train, held_out, upper_bound, settings).describe():
+            screen.print(f"{key}: {value}", soft_wrap=True, markup=False)
+        return
+    note(f"{train.source.location} is {train.source.kind}; probing {', '.join(features)} with "
+         f"{len(encoders)} encoders and {len(settings.baselines)} baselines.")  # fmt: skip
+    command = shlex.join(["fathom", *sys.argv[1:]])
+    with output_lock(out, "a probe run"):
+        evidence = run(encoders, features, train, held_out, upper_bound=upper_bound, settings=settings, command=command)
+        if earlier is not None:
+            evidence.notes += tuple(f"Unlike {like}, this run has {text}" for text in why_different(earlier, evidence))
+        written = _write(evidence, out, train, held_out, settings.seed)
     if json:
         write_json(json, evidence.to_json())
-    screen = console(WIDTH)
     for name in evidence.features:
         screen.print(evidence.table(name, layers=layers))
     for verdict in evidence.verdicts:
@@ -149,4 +206,55 @@ def probe(
         screen.print(f"{encoder_name}: {sentence}", soft_wrap=True)
     for line in evidence.notes:
         screen.print(f"note: {line}")
-    screen.print(f"Written: {path}" + "".join(f", {item}" for item in drawn), soft_wrap=True)
+    screen.print(f"Written: {', '.join(map(str, written))}", soft_wrap=True)
+
+
+def _parts(
+    data: str,
+    test: str | None,
+    split: Path | None,
+    fraction: float,
+    seed: int,
+    skip_bad: bool,
+    depth_scale: str | None,
+) -> tuple[Dataset, Dataset]:
+    """The training and the test frames that the options name."""
+    from fathom.data.sources import load
+    from fathom.data.splits import load_split
+
+    options = {"depth_scale": depth_scale} if depth_scale is not None else {}
+    whole = load(data, skip_bad=skip_bad, **options)
+    if split is not None:
+        if test is not None:
+            raise UsageError("--split and --test both name the test frames; give one.")
+        parts = load_split(split, whole)
+        if not {"train", "test"} <= set(parts):
+            raise DataError(
+                split, f"has parts {', '.join(parts)}, not train and test", "make it with 'fathom data split'"
+            )
+        return parts["train"], parts["test"]
+    if test is not None:
+        return whole, load(test, skip_bad=skip_bad, **options)
+    return whole.official_split() if whole.has_official_split else whole.split(fraction, seed)
+
+
+def _write(evidence: Evidence, out: Path, train: Dataset, test: Dataset, seed: int) -> list[Path]:
+    """Everything that a run leaves in its folder; returns the files to name."""
+    from fathom.data.splits import save_split
+    from fathom.report.probe import draw
+
+    path = evidence.save(out)
+    if test.source is train.source:
+        save_split(out / "split.json", {"train": train, "test": test}, seed)
+    return [path, *draw(evidence, out)]
+
+
+def _words(text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _numbers(text: str | None) -> tuple[float, ...] | None:
+    try:
+        return None if text is None else tuple(float(word) for word in _words(text) or ())
+    except ValueError:
+        raise UsageError(f"--penalties {text}: wanted numbers separated by commas, such as 0.01,0.1,1.") from None

@@ -32,6 +32,7 @@ class Feature:
         unit: of the values, for tables; empty if they have none.
         to_depth: turns predicted values into metres, where that makes sense; full-resolution depth metrics need it.
         classes: whether the channels are shares of classes, so that accuracy and mIoU are meaningful.
+        from_depth: whether the target is made of the depth map (and the camera) alone, so that a predicted depth map gives it too.
         support: features of equal support are valid in the same cells of every frame, and share their moments; empty
             for a support of its own.
     """
@@ -43,6 +44,7 @@ class Feature:
     to_depth: ToDepth | None = None
     classes: bool = False
     support: str = ""
+    from_depth: bool = False
 
     def __post_init__(self) -> None:
         if not self.name.strip():
@@ -54,7 +56,12 @@ class Feature:
 
     @staticmethod
     def from_function(
-        name: str, function: TargetFunction, channels: int = 1, unit: str = "", classes: bool = False
+        name: str,
+        function: TargetFunction,
+        channels: int = 1,
+        unit: str = "",
+        classes: bool = False,
+        from_depth: bool = False,
     ) -> Feature:
         """A feature of the user's own.
 
@@ -66,8 +73,9 @@ class Feature:
             channels: outputs.
             unit: of the values; empty if they have none.
             classes: whether the channels are shares of classes, which adds accuracy and mIoU.
+            from_depth: whether `function` reads nothing but depth, validity and camera: an upper bound can then give it.
         """
-        return Feature(name, channels, function, unit, classes=classes)
+        return Feature(name, channels, function, unit, classes=classes, from_depth=from_depth)
 
     def of(self, sample: Sample, grid: Grid) -> Target:
         """The target of `sample`, checked: right types and shapes, and finite wherever it claims to be valid.

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 FEATURES: dict[str, Feature] = {
     made.name: made
     for made in (
-        Feature("depth", 1, depth, "m", unchanged, support="depth"),
-        Feature("log_depth", 1, log_depth, "log m", torch.exp, support="depth"),
-        Feature("disparity", 1, disparity, "1/m", from_disparity, support="depth"),
-        Feature("relative_depth", 1, relative_depth),
-        Feature("depth_edges", 1, depth_edges, "m/px"),
-        Feature("normals", 3, normals),
-        Feature("plane_offset", 1, plane_offset, "m"),
-        Feature("curvature", 1, curvature, "1/m"),
+        Feature("depth", 1, depth, "m", unchanged, support="depth", from_depth=True),
+        Feature("log_depth", 1, log_depth, "log m", torch.exp, support="depth", from_depth=True),
+        Feature("disparity", 1, disparity, "1/m", from_disparity, support="depth", from_depth=True),
+        Feature("relative_depth", 1, relative_depth, from_depth=True),
+        Feature("depth_edges", 1, depth_edges, "m/px", from_depth=True),
+        Feature("normals", 3, normals, from_depth=True),
+        Feature("plane_offset", 1, plane_offset, "m", from_depth=True),
+        Feature("curvature", 1, curvature, "1/m", from_depth=True),
         Feature("luminance", 1, luminance, support="all"),
         Feature("colour", 3, colour, support="all"),
         Feature("position", 2, position, support="all"),

@@ -12,8 +12,8 @@ from fathom.mean_map import MeanMap
 from fathom.probing.candidates import Candidate, Layer, linear_probes, mean_map_candidate
 from fathom.probing.evidence.information import WIDE
 from fathom.probing.heads.training import train_heads
-from fathom.probing.linear.banded import BANDED, banded_ridge
-from fathom.probing.linear.ridge import Chosen, cross_validate
+from fathom.probing.linear.banded import BANDED, SPAN, banded_ridge
+from fathom.probing.linear.ridge import PATH, Chosen, cross_validate
 from fathom.probing.participants import ALL, Participant
 from fathom.probing.plan import Blocks
 from fathom.probing.settings import ProbeSettings
@@ -64,7 +64,9 @@ def solve(participant: Participant, group: TargetGroup, blocks: Blocks, settings
         layers.append(_layer(name, part, chosen[name]))
     if _wants_bands(participant, settings):
         own = {name: part for name, part in columns.items() if name != ALL}
-        found = banded_ridge(moments, blocks.folds, own, chosen[ALL], group.ties)
+        path = settings.penalties
+        span = SPAN if path == PATH else (min(path), max(path))
+        found = banded_ridge(moments, blocks.folds, own, chosen[ALL], group.ties, span)
         bands = dict(zip(own, found.penalties, strict=True))
         layers.append(_layer(BANDED, columns[ALL], found.chosen, bands))
     return linear_probes(participant, group, layers, settings.device)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ from fathom.probing.evidence.information import measure_information
 from fathom.probing.evidence.label_curve import few_labels, label_curves
 from fathom.probing.evidence.records import Data, DataPart, EncoderRecord, ProtocolRecord
 from fathom.probing.evidence.rows import controls, evidence_rows
-from fathom.probing.evidence.verdict import verdicts
+from fathom.probing.evidence.verdict import LEAST_SCENES, verdicts
 from fathom.probing.fit import fit_probes
 from fathom.probing.heads.heads import check_head
 from fathom.probing.participants import Participant, check_fair, open_participants
@@ -39,6 +39,7 @@ from fathom.probing.saved import save_probes
 from fathom.probing.settings import ProbeSettings
 from fathom.probing.targets import TargetGroup, target_groups, with_control_task
 from fathom.probing.upper_bound import open_upper_bound, upper_bounds
+from fathom.progress import note
 from fathom.statistics import METHOD
 
 
@@ -64,6 +65,25 @@ class Plan:
     blocks: Blocks
     upper_bound: DepthModel | None
     notes: list[str] = field(default_factory=list)
+
+    def describe(self) -> list[tuple[str, str]]:
+        """What would be run, in words: (what, value) for the data, every participant, target and setting."""
+        facts = [
+            (f"{name} data", f"{len(part)} frames of {len(part.scenes)} scenes, {part.source.location} ({part.part})")
+            for name, part in (("training", self.train), ("test", self.test))
+        ]
+        for item in self.participants:
+            seed = "" if item.role.seed is None else f", seed {item.role.seed}"
+            layers = ", ".join(f"{name} ({part.stop - part.start})" for name, part in item.layers.items())
+            facts.append((f"{item.role.name}{seed}", f"{item.encoder.name}; layers (channels): {layers}"))
+        if self.upper_bound is not None:
+            facts.append(("upper bound", self.upper_bound.name))
+        for group in self.groups:
+            outputs = [f"{one.name} ({one.channels}{f', {one.unit}' if one.unit else ''})" for one in group.features]
+            facts.append(("features (channels, unit)", ", ".join(outputs)))
+        facts.append(("cross-validation", f"{len(self.blocks.folds)} folds of {self.blocks.count} blocks of scenes"))
+        facts += [(one.name, str(getattr(self.settings, one.name))) for one in fields(self.settings)]
+        return facts + [("note", text) for text in self.notes]
 
 
 def probe(
@@ -161,6 +181,12 @@ def plan(
     if not settings.controls and any(item.role.name == "encoder" for item in participants):
         notes.append("No encoder was compared with its own architecture with random weights (controls 0).")
     supervised = open_upper_bound(upper_bound, test, settings.device) if upper_bound is not None else None
+    if len(test.scenes) < LEAST_SCENES:
+        notes.append(
+            f"{len(test.scenes)} test scenes are too few for a verdict, which takes {LEAST_SCENES} or more; losses are measured "
+            "all the same."
+        )
+        note(notes[-1])
     blocks = _blocks(participants, groups, train, settings)
     groups = with_control_task(groups, train, settings)
     return Plan(settings, train, test, tuple(participants), groups, blocks, supervised, notes)

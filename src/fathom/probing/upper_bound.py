@@ -15,16 +15,12 @@ from fathom.data.transforms import fit
 from fathom.depth_models.model import DepthModel
 from fathom.depth_models.opening import Openable, open_depth_model
 from fathom.errors import UsageError
-from fathom.features import Feature
 from fathom.probing.candidates import Candidate, Layer
 from fathom.probing.participants import Role, refuse_seen
 from fathom.probing.reading import Batch
 from fathom.probing.settings import ProbeSettings
 from fathom.probing.targets import TargetGroup
 from fathom.sample import Sample
-
-FROM_DEPTH = ("fathom.features.depth", "fathom.features.surface")
-"""Modules whose features are made of the depth map alone, and so can be made of a predicted one."""
 
 
 def open_upper_bound(given: Openable, test: Dataset, device: str) -> DepthModel:
@@ -49,7 +45,7 @@ def upper_bounds(
     """The model as a candidate for every target group that a depth map gives."""
     made = []
     for group in groups:
-        if all(is_from_depth(one) for one in group.features):
+        if all(one.from_depth for one in group.features):
             made.append(_candidate(model, group, settings))
         else:
             names = ", ".join(one.name for one in group.features)
@@ -57,11 +53,6 @@ def upper_bounds(
                 f"The upper bound predicts depth, which does not give {names}; no fraction of the gap is reported there."
             )
     return made
-
-
-def is_from_depth(feature: Feature) -> bool:
-    """Whether a predicted depth map gives the feature."""
-    return feature.to_depth is not None or feature.target.__module__ in FROM_DEPTH
 
 
 def _candidate(model: DepthModel, group: TargetGroup, settings: ProbeSettings) -> Candidate:
@@ -78,7 +69,7 @@ def _candidate(model: DepthModel, group: TargetGroup, settings: ProbeSettings) -
         for _, same in groupby(batch.originals, key=lambda frame: (frame.image_size, frame.depth_size)):
             frames = list(same)
             for frame, depth in zip(frames, _depths(model, frames), strict=True):
-                predicted = replace(frame, depth=depth[None], valid=torch.isfinite(depth)[None])
+                predicted = replace(frame, depth=depth[None], valid=torch.isfinite(depth)[None], normals=None)
                 values, _ = group.feature_target(fit(predicted, settings.input_size), settings.cells)
                 maps.append(values if group.control_targets is None else torch.cat([values, values]))
         return torch.stack(maps).to(settings.device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,23 +31,8 @@ def write_report(evidence: Evidence, path: str | Path) -> Path:
 
 def page(evidence: Evidence) -> str:
     """The report as HTML."""
-    builder = _Page(evidence)
-    body = "".join(
-        (
-            builder.verdict(),
-            builder.ladders(),
-            builder.gains(),
-            builder.layers(),
-            builder.cues(),
-            builder.labels(),
-            builder.information(),
-            builder.pictures(),
-            builder.cloud(),
-            builder.conclusions(),
-            builder.table(),
-            builder.circumstances(),
-        )
-    )
+    builder = Page(evidence)
+    body = "".join(section(builder) for section in SECTIONS)
     return render(
         "probe.html",
         title=f"What encoders know of {_listed(evidence.features)}",
@@ -58,8 +43,14 @@ def page(evidence: Evidence) -> str:
     )
 
 
-class _Page:
-    """The sections of one report, and the charts that they have asked for."""
+class Page:
+    """The sections of one report, and the charts that they have asked for.
+
+    Attributes:
+        evidence: of the run.
+        names: SPECs and names of controls, as a reader is shown them.
+        figures: charts by the id of their place.
+    """
 
     def __init__(self, evidence: Evidence) -> None:
         self.evidence = evidence
@@ -263,6 +254,23 @@ class _Page:
 
     def _heading(self, feature: str) -> str:
         return f"<h3>{escape(feature)}</h3>\n" if len(self.evidence.features) > 1 else ""
+
+
+SECTIONS: list[Callable[[Page], str]] = [
+    Page.verdict,
+    Page.ladders,
+    Page.gains,
+    Page.layers,
+    Page.cues,
+    Page.labels,
+    Page.information,
+    Page.pictures,
+    Page.cloud,
+    Page.conclusions,
+    Page.table,
+    Page.circumstances,
+]
+"""The sections in order, each a function from the page to HTML, empty where the run has nothing for it."""
 
 
 def _figure(title: str, below: str, *images: str) -> str:

@@ -433,4 +433,4 @@ def test_the_chart_shows_every_encoder_and_alteration_in_one_panel(
     marks = axes.containers[0].lines[0].get_xdata()
     by_label = dict(zip(labels, marks, strict=True))
     for record in records[: len(ALTERATIONS)]:
-        assert by_label[record["words"]] == pytest.approx(100 * record["relative"])
+        assert by_label[record.words] == pytest.approx(100 * record.relative)

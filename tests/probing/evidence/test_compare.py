@@ -207,12 +207,22 @@ def test_the_reference_can_be_named_and_is_never_chosen_by_test_loss() -> None:
         compare([replace(made, rows=baselines[:1])], ["a"])
 
 
-def test_other_circumstances_are_noted() -> None:
-    data = run().data
-    other = replace(with_settings(size=(48, 64)), data=replace(data, train=replace(data.train, fingerprint="eeee")))
-    notes = compare([run(), other], ["a", "b"]).notes
-    assert [note.split(";")[0] for note in notes] == [
-        "The runs have different training data",
-        "The runs have different input sizes",
-    ]
+def test_what_runs_differ_in_is_said() -> None:
+    data, made = run().data, run()
+    settings = replace(made.settings, size=(48, 64), penalties=(0.5,), workers=4)
+    encoders = tuple(replace(item, weights="ffff") if item.role == "encoder" else item for item in made.encoders)
+    other = replace(
+        made,
+        settings=settings,
+        encoders=encoders,
+        versions=made.versions | {"torch": "3"},
+        data=replace(data, train=replace(data.train, fingerprint="eeee")),
+    )
+    assert compare([run(), other], ["a", "b"]).notes == (
+        "Run 2 has other training frames (48 of data/rooms and 48 of data/rooms).",
+        "Run 2 has other settings: size (24, 32) and (48, 64).",
+        "Run 2 has other settings: penalties (0.1, 1.0) and (0.5,).",
+        f"Run 2 has other weights of {NET}.",
+        "Run 2 has another version of torch (2 and 3).",
+    )
     assert compare([run(), run()], ["a", "b"]).notes == ()

@@ -69,3 +69,17 @@ def test_copies_of_a_channel_and_constant_ones_are_survived() -> None:
         moments, FOLDS, {"a": slice(0, 3), "b": slice(3, 15)}, cross_validate(moments, FOLDS, PATH), [[0]]
     )
     assert torch.isfinite(found.chosen.probe.weight).all() and float(found.chosen.train_mse[0]) < 0.3
+
+
+def test_penalties_stay_in_the_span_that_is_given() -> None:
+    generator = torch.Generator().manual_seed(2)
+    X = torch.randn(60, 6, generator=generator, dtype=torch.float64)
+    Y = X[:, :1] + 0.1 * torch.randn(60, 1, generator=generator, dtype=torch.float64)
+    moments = Moments.zeros(6, torch.zeros(6), torch.zeros(1))
+    for group in range(6):
+        moments.add(group, X[10 * group : 10 * group + 10], Y[10 * group : 10 * group + 10])
+    folds, bands = [[g] for g in range(6)], {"knows": slice(0, 1), "noise": slice(1, 6)}
+    free = banded_ridge(moments, folds, bands, cross_validate(moments, folds, (0.1,)), [[0]])
+    held = banded_ridge(moments, folds, bands, cross_validate(moments, folds, (0.1,)), [[0]], span=(0.05, 0.2))
+    assert float(free.penalties.max()) > 0.2 and float(free.penalties.min()) < 0.05
+    assert float(held.penalties.max()) <= 0.2 and float(held.penalties.min()) >= 0.05

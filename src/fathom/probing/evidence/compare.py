@@ -8,13 +8,13 @@ measured on the same cells have no such difference and are refused.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fathom.encoders.spec import short_name, short_names
+from fathom.encoders.spec import short_name, short_names, shorten_middle
 from fathom.errors import UsageError, nearest
 from fathom.probing.evidence.evidence import Evidence
 from fathom.probing.evidence.pictures import prediction_name
@@ -397,18 +397,46 @@ def _found(pair: Pair, p_holm: float | None) -> Pair:
 
 def _notes(runs: Sequence[Evidence], scenes: int) -> list[str]:
     notes = []
-    facts: dict[str, list[Any]] = {
-        "training data": [run.data.train.fingerprint for run in runs],
-        "input sizes": [run.size for run in runs],
-        "seeds": [run.settings.seed for run in runs],
-        "versions of fathom": [run.versions.get("fathom") for run in runs],
-    }
-    for what, values in facts.items():
-        if len(set(values)) > 1:
-            notes.append(f"The runs have different {what}; a difference may be owed to that.")
+    for number, run in enumerate(runs[1:], 2):
+        notes += [f"Run {number} has {text}" for text in why_different(runs[0], run)]
     if scenes < LEAST_SCENES:
         notes.append(f"{scenes} test scenes are too few for a test; it takes {LEAST_SCENES} or more.")
     return notes
+
+
+SPEED_ONLY = ("batch_size", "device", "workers", "cache", "pictures")
+"""Settings that change no number by more than rounding."""
+
+
+def why_different(first: Evidence, second: Evidence) -> list[str]:
+    """In words, what two runs differ in that may change their numbers; empty where nothing does."""
+    found = []
+    for name in ("train", "test"):
+        one, other = getattr(first.data, name), getattr(second.data, name)
+        if one.fingerprint != other.fingerprint:
+            what = {"train": "training", "test": "test"}[name]
+            found.append(
+                f"other {what} frames ({one.frames} of {one.location} and {other.frames} of {other.location})."
+            )
+    for item in fields(first.settings):
+        one, other = getattr(first.settings, item.name), getattr(second.settings, item.name)
+        if one != other and item.name not in SPEED_ONLY:
+            words = item.name.replace("_", " ")
+            found.append(f"other settings: {words} {_brief(one)} and {_brief(other)}.")
+    before = {item.encoder: item for item in first.encoders if item.role == "encoder"}
+    for encoder in second.encoders:
+        earlier = before.get(encoder.encoder)
+        if earlier is not None:
+            differing = (what for what in ("weights", "code") if getattr(earlier, what) != getattr(encoder, what))
+            found += [f"other {what} of {encoder.encoder}." for what in differing]
+    packages = sorted(first.versions.keys() & second.versions.keys())
+    versions = [(name, first.versions[name], second.versions[name]) for name in packages]
+    found += [f"another version of {name} ({one} and {other})." for name, one, other in versions if one != other]
+    return found
+
+
+def _brief(value: object, most: int = 40) -> str:
+    return shorten_middle(str(value), most)
 
 
 def _table(title: str, pairs: Sequence[Pair], names: Mapping[str, str], *, named: bool) -> Table:

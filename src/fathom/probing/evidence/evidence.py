@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from fathom.atomic import write_json
-from fathom.errors import DataError, FathomError, MissingExtraError
+from fathom.errors import DataError, FathomError, MissingExtraError, UsageError
 from fathom.probing.evidence.pictures import Picture
 from fathom.probing.evidence.records import (
     Cue,
@@ -116,6 +116,22 @@ class Evidence:
         """Fraction of the gap from reference baseline to upper bound that the first encoder closes, where it is known."""
         closed = self.verdicts[0].gap_closed if self.verdicts else None
         return None if closed is None else closed.estimate
+
+    def specs(self) -> list[str]:
+        """The encoders as ``fathom probe`` takes them, SPEC or NAME=SPEC; `UsageError` where one was given in memory."""
+        found = []
+        for item in self.encoders:
+            if item.role == "encoder":
+                if item.spec is None:
+                    raise UsageError(f"Encoder {item.encoder} was given in memory; name it with --encoder.")
+                found.append(item.spec if item.spec == item.encoder else f"{item.encoder}={item.spec}")
+        return found
+
+    @property
+    def upper_bound(self) -> str | None:
+        """The supervised depth model that took part, if one did."""
+        rows = (row.encoder for row in self.rows if row.role == "upper_bound")
+        return next((name.removeprefix("upper-bound:") for name in rows), None)
 
     def to_json(self) -> dict[str, Any]:
         """The content of ``evidence.json``."""

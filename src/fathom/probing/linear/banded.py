@@ -27,7 +27,7 @@ STEPS = (10.0, math.sqrt(10.0))
 """Factors by which a penalty is moved, in turn."""
 
 SPAN = (1e-8, 1e4)
-"""Penalties stay inside."""
+"""Penalties stay inside, unless the user names the values to choose from: then inside those."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,7 @@ def banded_ridge(
     bands: Mapping[str, slice],
     start: Chosen,
     ties: Sequence[Sequence[int]],
+    span: tuple[float, float] = SPAN,
 ) -> Banded:
     """Choose λ of each band by cross-validation over folds of groups, then fit on all groups.
 
@@ -85,6 +86,7 @@ def banded_ridge(
         start: the fit with one λ, from `cross_validate` on the same moments and folds. Where rounding left out penalties there,
             no band gets a smaller one than was tried.
         ties: sets of outputs that share their penalties.
+        span: least and largest penalty of a band.
     """
     total = moments.total()
     cells = float(total.n.sum())
@@ -95,10 +97,10 @@ def banded_ridge(
     q = moments.y.shape[1]
     weight, penalties = torch.zeros(moments.x.shape[1], q, dtype=torch.float64), torch.zeros(len(columns), q).double()
     cv_mse = torch.zeros(q, dtype=torch.float64)
-    least = max(SPAN[0], min(start.path)) if start.left_out else SPAN[0]
+    least = max(span[0], min(start.path)) if start.left_out else span[0]
     for tie in ties:
         outputs = list(tie)
-        lam = _descend(prepared, columns, float(start.probe.penalty[outputs[0]]), outputs, least)
+        lam = _descend(prepared, columns, float(start.probe.penalty[outputs[0]]), outputs, (least, span[1]))
         solved = _solve(whole.correlation, whole.cross[:, outputs], _spread(lam, columns))
         assert solved is not None  # no fold was more singular than all scenes together
         weight[:, outputs] = whole.scale[:, None] * solved
@@ -146,14 +148,15 @@ def _spread(lam: Sequence[float], columns: Sequence[slice]) -> Float[Tensor, "p"
 
 
 def _descend(
-    folds: Sequence[_Fold], columns: Sequence[slice], start: float, outputs: list[int], lowest: float
+    folds: Sequence[_Fold], columns: Sequence[slice], start: float, outputs: list[int], span: tuple[float, float]
 ) -> list[float]:
     """Move one band's λ at a time while the cross-validated loss falls."""
 
     def loss(lam: Sequence[float]) -> float:
         return math.fsum(fold.loss(_spread(lam, columns), outputs) for fold in folds)
 
-    lam = [min(max(start, lowest), SPAN[1])] * len(columns)
+    lowest, highest = span
+    lam = [min(max(start, lowest), highest)] * len(columns)
     best = loss(lam)
     # What is not worth a further round, and lies above rounding where the target is known exactly.
     least = 1e-6 * max(best, 1e-6 * math.fsum(float(fold.held_squares[outputs].sum()) for fold in folds))
@@ -163,7 +166,7 @@ def _descend(
             moved = False
             for band in range(len(columns)):
                 for factor in (step, 1 / step):
-                    while lowest <= lam[band] * factor <= SPAN[1]:
+                    while lowest <= lam[band] * factor <= highest:
                         tried = [*lam[:band], lam[band] * factor, *lam[band + 1 :]]
                         value = loss(tried)
                         if not value < best - least:
