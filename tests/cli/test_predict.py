@@ -150,3 +150,41 @@ def test_a_name_that_is_not_utf8_is_printed_and_written(model: str, photos: Path
     assert fathom(model, odd, "--out", tmp_path / "out", "--json", report) == 0
     assert (tmp_path / "out" / "caf\udce9_depth.png").is_file()
     assert json.loads(report.read_text())["images"][0]["name"] == "caf?"
+
+
+def calibrated(model: str, out: Path) -> Path:
+    from fathom.depth_models.calibration import Calibration
+
+    levels = (0.5, 0.8)
+    found = Calibration("cnn", "somewhere", 4, levels, (0.1, 0.3), (0.0,) * 6, {"promise": "p"})
+    return found.save(out)
+
+
+def test_an_interval_writes_lower_and_upper_metres_and_says_what_it_promises(
+    model: str, photos: Path, tmp_path: Path
+) -> None:
+    file, out = calibrated(model, tmp_path / "c.json"), tmp_path / "out"
+    assert fathom(model, photos / "b.png", "-o", out, "--interval", "0.8", "--calibration", file, "--npy") == 0
+    depth, lower, upper = (np.load(out / f"b_{name}.npy") for name in ("depth", "lower", "upper"))
+    np.testing.assert_allclose(upper / depth, np.exp(0.3), rtol=1e-5)
+    np.testing.assert_allclose(depth / lower, np.exp(0.3), rtol=1e-5)
+    assert np.asarray(Image.open(out / "b_upper.png")).shape == depth.shape
+    record = json.loads((out / "b_depth.json").read_text())
+    assert record["interval"]["level"] == 0.8 and "4 scenes of somewhere" in record["interval"]["calibrated_on"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--interval", "0.9"], "has no calibration; run fathom calibrate"),
+        (["--interval", "0.9", "--calibration", "FILE"], "promise at most 0.8"),
+        (["--interval", "0.8", "--calibration", "FILE", "--known", "3,3=2"], "leave out --known"),
+    ],
+)
+def test_intervals_that_cannot_be_are_refused(
+    model: str, photos: Path, tmp_path: Path, options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = calibrated(model, tmp_path / "c.json")
+    given = [str(file) if option == "FILE" else option for option in options]
+    assert fathom(model, photos / "b.png", "-o", tmp_path / "out", *given) != 0
+    assert message in capsys.readouterr().err.replace("\n", " ")

@@ -23,6 +23,8 @@ COMMANDS = {
     "compare": ("fathom.cli.compare", "Compare probe runs, paired on their test scenes."),
     "train": ("fathom.cli.train", "Train a network by a recipe."),
     "evaluate": ("fathom.cli.evaluate", "Measure a trained network under a named protocol."),
+    "calibrate": ("fathom.cli.calibrate", "Find how far a metric depth model is off in new scenes."),
+    "adapt": ("fathom.cli.adapt", "Fit a depth model to your room or camera from frames with depth."),
     "predict": ("fathom.cli.predict", "Read depth from images with a trained network."),
     "data": ("fathom.cli.data", "Look at, check, split, render and pack data."),
 }

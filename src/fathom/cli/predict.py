@@ -15,7 +15,7 @@ from fathom.errors import DataError, UsageError
 if TYPE_CHECKING:
     from fathom.depth_models.model import DepthModel
     from fathom.depth_models.predict import Options
-    from fathom.depth_models.prediction import Prediction
+    from fathom.depth_models.prediction import Interval, Prediction
     from fathom.media.inputs import Input
     from fathom.sample import Intrinsics
 
@@ -64,6 +64,16 @@ def predict(
     ] = None,
     near: Annotated[float | None, typer.Option("--near", help="Metres at the near end of the colour scale.")] = None,
     far: Annotated[float | None, typer.Option("--far", help="Metres at the far end of the colour scale.")] = None,
+    interval: Annotated[
+        float | None,
+        typer.Option(
+            "--interval", metavar="P", help="Also write lower and upper metres of a calibrated interval: 0.9."
+        ),
+    ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option("--calibration", help="File of 'fathom calibrate'; by default the one that lies with the model."),
+    ] = None,
     batch_size: Annotated[
         int, typer.Option("--batch-size", min=1, help="Neighbouring images of one size predicted at once.")
     ] = 1,
@@ -81,9 +91,11 @@ def predict(
 
     set_quiet(quiet)
     working = parse_size(size) if size else None
-    options = Options(fov, _intrinsics(intrinsics), tuple(parse_known(text) for text in known or ()), batch_size)
+    points = tuple(parse_known(text) for text in known or ())
     name, given = split_model(inputs)
     model = open_depth_model(name, device=device, input_size=working)
+    quantiles = None if interval is None else _calibration(model, calibration, interval)
+    options = Options(fov, _intrinsics(intrinsics), points, batch_size, interval, quantiles)
     _refuse_metres(model, options, pointcloud=pointcloud is not None, scale=near is not None or far is not None)
     found = find_inputs(given, out, skip_bad=skip_bad)
     rows: list[dict[str, Any]] = []
@@ -105,6 +117,20 @@ def predict(
         raise DataError(
             given[0], f"gave no image that can be read ({len(skipped)} left out)", skipped[0]["reason"].rstrip(".")
         )
+
+
+def _calibration(model: DepthModel, file: Path | None, level: float) -> Any:
+    """The calibration that the intervals come from, checked before any image is read."""
+    from fathom.depth_models.calibration import calibration_of, read_calibration
+    from fathom.progress import note
+
+    found = read_calibration(file) if file is not None and model.kind == "metric" else calibration_of(model)
+    found.quantile(level)
+    note(
+        f"Intervals of {level:g}: calibrated on {found.scenes} scenes of {found.data}; they promise {level:.0%} of the pixels of "
+        "new scenes like those, on average over scenes, and nothing for other places."
+    )
+    return found
 
 
 def _predictions(
@@ -170,6 +196,8 @@ def _save(
             files.append(prediction.save_png16(targets(out, item, "depth")))
         if npy:
             files.append(prediction.save_npy(targets(out, item, "npy")))
+        if prediction.interval is not None:
+            files += _save_interval(prediction.interval, item, out, npy)
     else:
         output = "disparity" if prediction.kind == "affine-disparity" else "relative"
         files.append(prediction.save_npy(targets(out, item, output)))
@@ -177,6 +205,20 @@ def _save(
     if cloud:
         files.append(prediction.pointcloud(targets(out, item, "ply")))
     files.append(prediction.save_sidecar(targets(out, item, "sidecar"), [_shown(file.name) for file in files]))
+    return files
+
+
+def _save_interval(interval: Interval, item: Input, out: Path, npy: bool) -> list[Path]:
+    from fathom.media.depth_files import DepthRangeWarning, save_npy, save_png16
+    from fathom.media.inputs import targets
+
+    files = []
+    for end, metres in (("lower", interval.lower), ("upper", interval.upper)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DepthRangeWarning)
+            files.append(save_png16(metres, targets(out, item, end)))
+        if npy:
+            files.append(save_npy(metres, targets(out, item, f"{end}_npy")))
     return files
 
 

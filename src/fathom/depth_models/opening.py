@@ -20,6 +20,7 @@ from fathom.models.shipped import DEFAULT, shipped
 from fathom.sample import Grid
 
 DEPTH_MODELS = {
+    "adapted": "fathom.depth_models.adapted:open_folder",
     "checkpoint": "fathom.depth_models.opening:open_checkpoint",
     "hf": "fathom.depth_models.hub:open_hf",
     "module": "fathom.depth_models.module:open_module",
@@ -104,6 +105,8 @@ def recognise(text: str) -> Spec:
 
 def _kind_of(path: Path) -> str:
     """The kind of model in a folder (or file), by the names and keys of its files; a network of Fathom's unless others say so."""
+    if (path / "adapt.json").is_file():
+        return "adapted"
     config = path / "config.json"
     if config.is_file() and "model_type" in read_object(config):
         return "hf"
@@ -130,7 +133,7 @@ def is_model(text: str) -> bool:
     """Whether a word names a depth model rather than images."""
     path = Path(text).expanduser()
     if path.is_dir():
-        return any((path / name).exists() for name in ("config.json", "checkpoints", "probes.json"))
+        return any((path / name).exists() for name in ("config.json", "checkpoints", "probes.json", "adapt.json"))
     if path.is_file():
         return path.suffix.lower() in (".safetensors", ".onnx")
     return text in shipped() or text.partition(":")[0] in DEPTH_MODELS

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fathom.data.camera import exif_camera
 from fathom.data.dataset import Dataset
+from fathom.depth_models.calibration import Calibration, calibration_of
 from fathom.depth_models.model import DepthMaps, DepthModel
 from fathom.depth_models.opening import Openable, open_depth_model
 from fathom.depth_models.prediction import LEAST_METRES, Prediction, given_camera
@@ -41,6 +42,7 @@ def predict(
     intrinsics: Intrinsics | None = None,
     known: Sequence[Known] = (),
     batch_size: int = 1,
+    interval: float | None = None,
 ) -> Prediction: ...
 @overload
 def predict(
@@ -54,6 +56,7 @@ def predict(
     intrinsics: Intrinsics | None = None,
     known: Sequence[Known] = (),
     batch_size: int = 1,
+    interval: float | None = None,
 ) -> list[Prediction]: ...
 def predict(
     model: Openable | None,
@@ -66,6 +69,7 @@ def predict(
     intrinsics: Intrinsics | None = None,
     known: Sequence[Known] = (),
     batch_size: int = 1,
+    interval: float | None = None,
 ) -> Prediction | list[Prediction]:
     """Read depth from one image, or from several.
 
@@ -82,6 +86,7 @@ def predict(
             estimate, or assumed, in this order; `Prediction.camera` says which.
         known: points of known distance, which fix the scale.
         batch_size: neighbouring images of one size that are predicted at once.
+        interval: probability of a calibrated interval, such as 0.9: `Prediction.interval` holds lower and upper metres.
 
     Raises:
         UsageError: there is no such model; metres are wanted of a relative one; the camera belongs to another image size.
@@ -90,7 +95,8 @@ def predict(
     """
     opened = open_depth_model(model, device=device, input_size=size, kind=kind)
     several = isinstance(image, list | tuple | Dataset)
-    options = Options(fov, intrinsics, tuple(known), batch_size)
+    calibration = None if interval is None else calibration_of(opened)
+    options = Options(fov, intrinsics, tuple(known), batch_size, interval, calibration)
     found = list(predictions(opened, image if several else [image], options))  # type: ignore[arg-type, list-item]
     return found if several else found[0]
 
@@ -103,6 +109,8 @@ class Options:
     intrinsics: Intrinsics | None = None
     known: tuple[Known, ...] = ()
     batch_size: int = 1
+    interval: float | None = None
+    calibration: Calibration | None = None
 
 
 def predictions(
@@ -164,7 +172,11 @@ def _predict_group(model: DepthModel, group: Sequence[Scene], options: Options) 
     about = {"name": model.name, "licence": model.licence or None, **model.facts()}
     for index, scene in enumerate(group):
         prediction = _prediction(scene, maps, index, about)
-        yield prediction.scaled(*options.known) if options.known else prediction
+        if options.known:
+            prediction = prediction.scaled(*options.known)
+        if options.interval is not None:
+            prediction = prediction.with_interval(options.calibration or calibration_of(model), options.interval)
+        yield prediction
 
 
 def _prediction(scene: Scene, maps: DepthMaps, index: int, about: dict[str, Any]) -> Prediction:

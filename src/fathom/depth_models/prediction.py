@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fathom.data.camera import checked, from_fov
+from fathom.depth_models.calibration import Calibration
 from fathom.depth_models.model import Kind
 from fathom.depth_models.scale import Known, fix_scale
 from fathom.errors import UsageError
@@ -20,6 +21,16 @@ from fathom.sample import Grid, Intrinsics
 
 LEAST_METRES = 1e-3
 """Metric predictions are held above it, as all scores hold them: a linear output may fall below zero."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Metres between which a random pixel of a new scene lies with probability `level`, and what it was calibrated on."""
+
+    lower: NDArray[np.float32]
+    upper: NDArray[np.float32]
+    level: float
+    calibrated_on: str
 
 
 @dataclass(frozen=True)
@@ -36,6 +47,7 @@ class Prediction:
         model: name, licence and facts of the model.
         operations: what was done to the model's values to reach a scale, a sentence each.
         confidence: ``(H, W)``, larger is surer, or None.
+        interval: lower and upper metres of a calibrated interval, or None; see `fathom.depth_models.calibration`.
     """
 
     image: NDArray[np.uint8]
@@ -47,6 +59,7 @@ class Prediction:
     model: Mapping[str, Any] = field(default_factory=dict)
     operations: tuple[str, ...] = ()
     confidence: NDArray[np.float32] | None = None
+    interval: Interval | None = None
 
     @property
     def unit(self) -> str:
@@ -62,6 +75,19 @@ class Prediction:
         """The prediction in metres, from points of known distance: one, or two for a kind with a shift."""
         metres, operations = fix_scale(self.values, self.kind, known, self.source)
         return replace(self, values=metres, kind="metric", operations=(*self.operations, *operations))
+
+    def with_interval(self, calibration: Calibration, level: float) -> Prediction:
+        """The prediction with the interval of `level`; `UsageError` where it is not the metres that were calibrated."""
+        metres = self._metres("interval in metres")
+        if self.operations:
+            raise UsageError(
+                "An interval belongs to the metres of the model itself, and a known distance has changed them; leave out "
+                "--known, or adapt the model to your room (fathom adapt)."
+            )
+        lower, upper = calibration.interval(metres, self.camera, level)
+        return replace(
+            self, interval=Interval(lower, upper, level, f"{calibration.scenes} scenes of {calibration.data}")
+        )
 
     def beyond_png(self) -> int:
         """Pixels deeper than a 16-bit map in millimetres can say."""
@@ -116,7 +142,15 @@ class Prediction:
             "camera": asdict(self.camera),
             "model": {**self.model, "input_size": None if self.input_size is None else list(self.input_size)},
             "scale_operations": list(self.operations),
+            **({} if self.interval is None else {"interval": self._interval_record(self.interval)}),
             "versions": {"fathom": __version__, "torch": torch.__version__},
+        }
+
+    def _interval_record(self, interval: Interval) -> dict[str, Any]:
+        return {
+            "level": interval.level,
+            "calibrated_on": interval.calibrated_on,
+            "promise": "a random pixel of a random new scene like those of the calibration lies inside with this probability",
         }
 
     def _metres(self, wanted: str) -> NDArray[np.float32]:

@@ -86,7 +86,7 @@ def _same_data(data: Dataset, trained: Trained) -> bool:
             recipe.validation.frames,
             fraction=recipe.train.fraction,
             fraction_by=recipe.train.fraction_by,
-            seed=recipe.train.seed,
+            seed=recipe.validation.seed,
         )
     except (DataError, UsageError):  # too few scenes to divide: not what it was trained on
         return False

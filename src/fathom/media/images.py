@@ -18,6 +18,10 @@ OUTPUTS = {
     "disparity": "_disparity.npy",
     "sidecar": "_depth.json",
     "ply": ".ply",
+    "lower": "_lower.png",
+    "upper": "_upper.png",
+    "lower_npy": "_lower.npy",
+    "upper_npy": "_upper.npy",
 }
 """What is written for an image called NAME: NAME followed by this."""
 
