@@ -38,6 +38,15 @@ class SqueezeNet(nn.Module):
         self.fire6, self.fire7 = Fire(256, 48, 192), Fire(384, 48, 192)
         self.fire8, self.fire9 = Fire(384, 64, 256), Fire(512, 64, 256)
         self.pool = nn.MaxPool2d(3, 2)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Normal with variance 2 / fan-in, no bias. Random controls use it too."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
 
     def preprocess(self, images: Tensor) -> Tensor:
         """RGB in [0, 1] to BGR in 0..255 less the mean of the training images."""
@@ -55,10 +64,6 @@ class SqueezeNet(nn.Module):
 def squeezenet(weights: str | None = None) -> SqueezeNet:
     """SqueezeNet with the weights of a safetensors file, or freshly initialised."""
     network = SqueezeNet()
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight)
-            nn.init.zeros_(module.bias)
     if weights:
         from safetensors.torch import load_file
 

@@ -135,3 +135,31 @@ def test_what_has_no_copy_says_why() -> None:
     assert ModuleEncoder("x", nn.AvgPool2d(4), ("",)).random_copy(0) == "x has no weights to make random"
     reason = ModuleEncoder("x", Uncopied(3, 2, 2), ("",)).permuted_copy(0)
     assert reason == "x has a network that cannot be copied (RuntimeError: it holds a handle)"
+
+
+def test_a_networks_own_initialisation_has_the_last_word_on_its_layers() -> None:
+    class Own(nn.Sequential):
+        def reset_parameters(self) -> None:
+            for child in self:
+                nn.init.constant_(child.get_parameter("weight"), 0.25)
+
+    fresh = reinitialise(Own(nn.Conv2d(3, 2, 1), nn.Conv2d(2, 2, 1)), 0)
+    assert all(torch.equal(child.weight, torch.full_like(child.weight, 0.25)) for child in fresh.children())
+
+
+@pytest.mark.parametrize(
+    "name", ["squeezenet.py:squeezenet", "efficientnet_lite.py:lite0", "efficientnet_lite.py:lite2"]
+)
+def test_the_example_encoders_open_with_live_controls(name: str) -> None:
+    """Neither a signal that fades on its way through the layers nor one that grows without bound."""
+    encoder = open_encoder(f"module:{Path(__file__).parents[2] / 'examples' / name}", seed=1)
+    images = torch.rand(1, 3, 96, 128)
+    random = encoder.random_copy(2)
+    assert isinstance(random, Encoder)
+    for one in (encoder, random):
+        maps = one.encode(images)
+        assert len(maps) == 4 and all(1e-2 < float(z.std()) < 1e3 for z in maps.values())
+    if "lite" in name:
+        assert [z.shape[-2:] for z in encoder.encode(torch.rand(1, 3, 100, 140)).values()] == [
+            (24, 32), (12, 16), (6, 8), (3, 4),
+        ]  # fmt: skip

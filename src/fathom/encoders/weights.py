@@ -13,13 +13,14 @@ SHIFTS = ("bias", "shift", "beta", "offset")
 def reinitialise(module: nn.Module, seed: int) -> nn.Module:
     """Give every submodule the fresh weights of its own initialisation, and batch statistics of mean 0 and variance 1.
 
-    A submodule with weights but without ``reset_parameters`` gets Kaiming-normal matrices, zero shifts (one dimension, and
+    Inner modules come first, so that the ``reset_parameters`` of a network has the last word on its layers. A submodule with
+    weights but without ``reset_parameters`` gets Kaiming-normal matrices, zero shifts (one dimension, and
     a name that ends as one of `SHIFTS` does) and unit scales (any other of one dimension: at 0 they would switch their
     branch off). The global random state is left as it was.
     """
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
-        for child in module.modules():
+        for child in reversed(list(module.modules())):
             reset: Any = getattr(child, "reset_parameters", None)
             if callable(reset):
                 reset()
