@@ -75,7 +75,7 @@ class Sample:
         scene: the scene (room, recording) the frame belongs to: the unit of splits and of statistics.
         id: unique within its source.
         intrinsics: of the image as it stands here, or None if unknown.
-        labels: class or object ids, ``(1, h, w)`` int64, -1 where unlabelled, or None.
+        labels: classes, ``(1, h, w)`` int64, -1 where unlabelled, or None.
         normals: unit surface normals in camera coordinates (x right, y down, z forward), ``(3, h, w)``, zero where
             unknown, or None.
         pose: camera-to-world, ``(4, 4)`` float32, or None.

@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from fathom.render.layout import Room, Solid, furnish
+from fathom.render.layout import CLASSES, Room, Solid, furnish
 
 SEEDS = range(2026, 2056)
 FIXTURES = {"trim", "picture", "rug", "leaf"}
@@ -49,13 +49,13 @@ def holds(solid: Solid, point: tuple[float, float, float]) -> bool:
 
 
 def test_the_measure_of_overlap_itself() -> None:
-    one = Solid("box", (0, 0, 0), (2, 2, 2), 0, "wood", 1)
-    assert depth_of_overlap(one, Solid("box", (1.5, 0, 0), (2, 2, 2), 0, "wood", 2)) == pytest.approx(0.5)
-    assert depth_of_overlap(one, Solid("box", (0, 0, 2.1), (2, 2, 2), 0, "wood", 2)) == 0
+    one = Solid("box", (0, 0, 0), (2, 2, 2), 0, "wood", 1, "table")
+    assert depth_of_overlap(one, Solid("box", (1.5, 0, 0), (2, 2, 2), 0, "wood", 2, "table")) == pytest.approx(0.5)
+    assert depth_of_overlap(one, Solid("box", (0, 0, 2.1), (2, 2, 2), 0, "wood", 2, "table")) == 0
     # Turned by 45 degrees its corner reaches sqrt(2) out.
-    assert depth_of_overlap(one, Solid("box", (2.3, 0, 0), (2, 2, 2), math.pi / 4, "wood", 2)) == pytest.approx(
-        1 + math.sqrt(2) - 2.3
-    )
+    assert depth_of_overlap(
+        one, Solid("box", (2.3, 0, 0), (2, 2, 2), math.pi / 4, "wood", 2, "table")
+    ) == pytest.approx(1 + math.sqrt(2) - 2.3)
     assert holds(one, (0.9, -0.9, 0.9)) and not holds(one, (1.1, 0, 0))
 
 
@@ -109,3 +109,15 @@ def test_sizes_vary_so_that_position_alone_explains_little() -> None:
     sizes = np.array([furnish("room", seed, 1).size for seed in SEEDS])
     assert sizes[:, :2].min() < 3 and sizes[:, :2].max() > 7
     assert np.ptp(sizes[:, 2]) > 0.7
+
+
+def test_every_thing_has_one_class_and_the_room_itself_has_its_own() -> None:
+    seen: set[str] = set()
+    for seed in SEEDS:
+        of: dict[int, set[str]] = {}
+        for solid in furnish("room", seed, 1).solids:
+            of.setdefault(solid.object, set()).add(solid.label)
+        assert of.pop(0) == {"floor", "ceiling", "wall", "window"}
+        assert all(len(labels) == 1 for labels in of.values())
+        seen |= {"floor", "ceiling", "wall", "window"}.union(*of.values())
+    assert seen == set(CLASSES)

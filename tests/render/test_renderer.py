@@ -10,8 +10,17 @@ import numpy as np
 import pytest
 
 from fathom.errors import MissingExtraError
-from fathom.render.layout import Camera, Room, Solid, furnish
-from fathom.render.renderer import View, denoise, load_mitsuba, render_view, tone_map, without_fireflies
+from fathom.render.layout import CLASSES, Camera, Room, Solid, furnish
+from fathom.render.renderer import (
+    UNLABELLED,
+    View,
+    denoise,
+    geometry,
+    load_mitsuba,
+    render_view,
+    tone_map,
+    without_fireflies,
+)
 from fathom.render.renderer import build_scene as build
 from fathom.render.rooms import VARIANTS, palette_of
 
@@ -91,8 +100,8 @@ def test_normals_have_unit_length_and_face_the_camera(mi: Any) -> None:
 
 def test_colours_and_depth_belong_to_one_camera(mi: Any) -> None:
     """A shining ball left of and above the middle is bright in the very pixels in which the geometry has it."""
-    ball = Solid("glow", (3.0, 2.9, 1.8), (0.8, 0.8, 0.8), 0, "warm", 7)
-    wall = Solid("box", (5.0, 2.0, 1.0), (0.1, 12, 12), 0, "wall", 0)
+    ball = Solid("glow", (3.0, 2.9, 1.8), (0.8, 0.8, 0.8), 0, "warm", 7, "lamp")
+    wall = Solid("box", (5.0, 2.0, 1.0), (0.1, 12, 12), 0, "wall", 0, "wall")
     room = Room("test", 0, (5.0, 4.0, 3.0), [ball, wall], [Camera((0.5, 2.0, 1.2), (1.5, 2.0, 1.2), 70.0)])
     frame = render_view(mi, build(mi, room, palette_of(0, "base")), room.cameras[0], (48, 64), 8, 1)
     seen = frame.objects == 7
@@ -105,13 +114,37 @@ def test_colours_and_depth_belong_to_one_camera(mi: Any) -> None:
     assert (bright[:, ::-1] & seen).sum() == 0
 
 
+def test_labels_are_the_classes_of_what_is_seen(mi: Any) -> None:
+    """A ball is a lamp where the geometry has the ball; up is the floor, down the ceiling; an object has one class."""
+    ball = Solid("glow", (3.0, 2.9, 1.8), (0.8, 0.8, 0.8), 0, "warm", 7, "lamp")
+    wall = Solid("box", (5.0, 2.0, 1.0), (0.1, 12, 12), 0, "wall", 0, "wall")
+    room = Room("test", 0, (5.0, 4.0, 3.0), [ball, wall], [Camera((0.5, 2.0, 1.2), (1.5, 2.0, 1.2), 70.0)])
+    frame = render_view(mi, build(mi, room, palette_of(0, "base")), room.cameras[0], SIZE, 1, 1)
+    assert (frame.labels == np.where(frame.objects == 7, CLASSES.index("lamp"), CLASSES.index("wall"))).all()
+    above: list[int] = []
+    for furnished in (view(mi, seed, camera, spp=1) for seed in range(SEED, SEED + 3) for camera in range(2)):
+        upward = (furnished.normals @ furnished.pose[:3, :3].T)[..., 2]
+        assert (furnished.labels[on_floor(furnished)] == CLASSES.index("floor")).all()
+        above += furnished.labels[(furnished.objects == 0) & (upward < -0.999)].tolist()
+        for thing in set(furnished.objects[furnished.objects > 0].tolist()):
+            assert len(set(furnished.labels[furnished.objects == thing].tolist())) == 1
+    assert above.count(CLASSES.index("ceiling")) > 0.9 * len(above) > 9
+
+
+def test_a_ray_that_hits_nothing_has_no_label(mi: Any) -> None:
+    ball = Solid("sphere", (3.0, 2.0, 1.2), (0.5, 0.5, 0.5), 0, "accent", 1, "plant")
+    room = Room("test", 0, (5.0, 4.0, 3.0), [ball], [Camera((0.5, 2.0, 1.2), (1.5, 2.0, 1.2), 70.0)])
+    _, _, _, labels = geometry(mi, build(mi, room, palette_of(0, "base")), room.cameras[0], SIZE)
+    assert set(labels.ravel().tolist()) == {CLASSES.index("plant"), UNLABELLED}
+
+
 def test_the_same_seed_gives_the_same_bytes(mi: Any) -> None:
     # Two windows: the order of several lights decides which path a random number becomes.
     room = furnish("room", 6, 1)
     assert sum(solid.material == "daylight" for solid in room.solids) == 2
     one, *again = (view(mi, 6) for _ in range(6))
     for same in again:
-        for name in ("rgb", "depth", "normals", "objects", "pose"):
+        for name in ("rgb", "depth", "normals", "objects", "labels", "pose"):
             assert getattr(one, name).tobytes() == getattr(same, name).tobytes(), name
     assert one.depth.tobytes() != view(mi, 7).depth.tobytes()
 
@@ -120,7 +153,7 @@ def test_variants_share_geometry_exactly_and_change_looks(mi: Any) -> None:
     base = view(mi, spp=8)
     for variant in VARIANTS:
         other = view(mi, variant=variant, spp=8)
-        for name in ("depth", "normals", "objects", "pose"):
+        for name in ("depth", "normals", "objects", "labels", "pose"):
             assert getattr(base, name).tobytes() == getattr(other, name).tobytes(), (variant, name)
         assert base.intrinsics == other.intrinsics
         assert np.abs(base.rgb.astype(int) - other.rgb).mean() > 2, variant

@@ -12,6 +12,7 @@ import torch
 from fathom.data.sources import load
 from fathom.errors import UsageError
 from fathom.render import render_rooms
+from fathom.render.layout import CLASSES
 
 
 @pytest.fixture(autouse=True)
@@ -34,6 +35,8 @@ def test_a_rendered_folder_reads_as_rooms(tmp_path: Path) -> None:
         assert sample.image_size == sample.depth_size == (12, 16)
         assert sample.valid.all() and 0.1 < float(sample.depth.min()) < float(sample.depth.max()) < 12
         assert sample.intrinsics is not None and sample.normals is not None and sample.pose is not None
+        assert sample.labels is not None and set(sample.labels.unique().tolist()) <= set(range(len(CLASSES)))
+    assert rooms.source.facts["labels"] == f"classes: {', '.join(CLASSES)}"
     grey = load(f"rooms:{out}?variant=grey")
     assert grey.scenes == ("room_0003",)
     for one, base in zip(grey, test, strict=True):

@@ -14,6 +14,12 @@ from numpy.random import Generator
 
 Vector = tuple[float, float, float]
 
+CLASSES = (
+    "wall", "floor", "ceiling", "window", "door", "picture", "rug", "lamp",
+    "table", "chair", "sofa", "bed", "shelf", "cabinet", "plant", "crate",
+)  # fmt: skip
+"""What a surface can belong to; the label of a pixel is a place in this list. What stands on a thing belongs to it."""
+
 
 @dataclass(frozen=True)
 class Solid:
@@ -24,6 +30,7 @@ class Solid:
         centre: of the solid. size: full extents along its own axes. yaw: turn about the vertical, radians.
         material: a name known to `fathom.render.materials`.
         object: id of the thing it is part of; 0 is the room itself.
+        label: the class of that thing, one of `CLASSES`.
     """
 
     kind: str
@@ -32,6 +39,7 @@ class Solid:
     yaw: float
     material: str
     object: int
+    label: str
 
     @property
     def key(self) -> int:
@@ -203,24 +211,24 @@ WALL: dict[str, Callable[[Generator], tuple[Parts, Vector]]] = {
     "plant": _plant,
     "lamp": _lamp,
     "crate": _crate,
-    "desk": _table,
+    "table": _table,
 }
-"""What stands against a wall."""
+"""What stands against a wall, by its class."""
 
 
-def _place(room: Room, parts: Parts, extent: Vector, x: float, y: float, yaw: float) -> None:
+def _place(room: Room, label: str, parts: Parts, extent: Vector, x: float, y: float, yaw: float) -> None:
     """Add furniture with its middle at (x, y), turned by `yaw` (a multiple of 90 degrees up to a few)."""
     room.objects += 1
     c, s = math.cos(yaw), math.sin(yaw)
     for kind, (px, py, pz), size, material in parts:
         centre = (x + c * px - s * py, y + s * px + c * py, pz)
-        room.solids.append(Solid(kind, centre, size, yaw, material, room.objects))
+        room.solids.append(Solid(kind, centre, size, yaw, material, room.objects, label))
     w, d = abs(c) * extent[0] + abs(s) * extent[1], abs(s) * extent[0] + abs(c) * extent[1]
     room.footprints.append((x - w / 2, y - d / 2, x + w / 2, y + d / 2, extent[2]))
 
 
-def _against_wall(g: Generator, room: Room, make: Callable[[Generator], tuple[Parts, Vector]]) -> bool:
-    parts, extent = make(g)
+def _against_wall(g: Generator, room: Room, label: str) -> bool:
+    parts, extent = WALL[label](g)
     width, depth, _ = room.size
     for _ in range(12):
         wall = int(g.integers(4))
@@ -234,7 +242,7 @@ def _against_wall(g: Generator, room: Room, make: Callable[[Generator], tuple[Pa
         off = extent[1] / 2 + 0.03
         x, y = ((at, depth - off), (width - off, at), (at, off), (off, at))[wall]
         if room.free(x - w / 2, y - d / 2, x + w / 2, y + d / 2):
-            _place(room, parts, extent, x, y, yaw)
+            _place(room, label, parts, extent, x, y, yaw)
             return True
     return False
 
@@ -249,7 +257,7 @@ def _dining(g: Generator, room: Room) -> None:
             x - extent[0] / 2 - 0.5, y - extent[1] / 2 - 0.5, x + extent[0] / 2 + 0.5, y + extent[1] / 2 + 0.5
         ):
             continue
-        _place(room, parts, extent, x, y, 0.0)
+        _place(room, "table", parts, extent, x, y, 0.0)
         for side in (-1, 1):
             seats = max(1, int(extent[0] // 0.65))
             for i in range(seats):
@@ -257,7 +265,7 @@ def _dining(g: Generator, room: Room) -> None:
                 cx = x + (i - (seats - 1) / 2) * 0.65
                 cy = y + side * (extent[1] / 2 + g.uniform(0.1, 0.3))
                 if g.uniform() < 0.85:
-                    _place(room, chair, size, cx, cy, (0.0 if side > 0 else math.pi) + g.uniform(-0.25, 0.25))
+                    _place(room, "chair", chair, size, cx, cy, (0.0 if side > 0 else math.pi) + g.uniform(-0.25, 0.25))
         return
 
 
@@ -272,23 +280,29 @@ def _shell(g: Generator, room: Room) -> None:
     width, depth, height = room.size
     t = 0.1
     solids = room.solids
-    solids.append(Solid("box", (width / 2, depth / 2, -t / 2), (width + 2 * t, depth + 2 * t, t), 0, "floor", 0))
     solids.append(
-        Solid("box", (width / 2, depth / 2, height + t / 2), (width + 2 * t, depth + 2 * t, t), 0, "ceiling", 0)
+        Solid("box", (width / 2, depth / 2, -t / 2), (width + 2 * t, depth + 2 * t, t), 0, "floor", 0, "floor")
+    )
+    solids.append(
+        Solid(
+            "box", (width / 2, depth / 2, height + t / 2), (width + 2 * t, depth + 2 * t, t), 0, "ceiling", 0, "ceiling"
+        )
     )
     for wall in range(4):
         along = width if wall % 2 == 0 else depth
         centre, yaw = _wall_point(room, wall, along / 2, height / 2, -t / 2)
-        solids.append(Solid("box", centre, (along + 2 * t, t, height), yaw, "wall" if wall else "feature-wall", 0))
+        solids.append(
+            Solid("box", centre, (along + 2 * t, t, height), yaw, "wall" if wall else "feature-wall", 0, "wall")
+        )
         centre, yaw = _wall_point(room, wall, along / 2, 0.05, 0.008)
-        solids.append(Solid("box", centre, (along, 0.016, 0.1), yaw, "trim", 0))
+        solids.append(Solid("box", centre, (along, 0.016, 0.1), yaw, "trim", 0, "wall"))
     walls = list(g.permutation(4))
     for wall in walls[: int(g.integers(1, 3))]:
         along = width if wall % 2 == 0 else depth
         w, h = min(g.uniform(0.8, 2.2), along * 0.6), min(g.uniform(0.9, 1.5), height - 1.2)
         at, z = g.uniform(w / 2 + 0.2, along - w / 2 - 0.2), g.uniform(0.95, 1.1) + h / 2
         centre, yaw = _wall_point(room, int(wall), at, z, 0.012)
-        solids.append(Solid("glow", centre, (w, 0.02, h), yaw, "daylight", 0))
+        solids.append(Solid("glow", centre, (w, 0.02, h), yaw, "daylight", 0, "window"))
         for dx, dz, sx, sz in (
             (0, h / 2, w + 0.12, 0.06),
             (0, -h / 2, w + 0.12, 0.06),
@@ -297,16 +311,16 @@ def _shell(g: Generator, room: Room) -> None:
             (0, 0, 0.04, h),
         ):
             bar, _ = _wall_point(room, int(wall), at + dx, z + dz, 0.035)
-            solids.append(Solid("box", bar, (sx, 0.07, sz), yaw, "trim", 0))
+            solids.append(Solid("box", bar, (sx, 0.07, sz), yaw, "trim", 0, "window"))
     door = int(walls[2])
     along = width if door % 2 == 0 else depth
     if along > 1.4:
         at = g.uniform(0.6, along - 0.6)
         centre, yaw = _wall_point(room, door, at, 1.0, 0.02)
         room.objects += 1
-        solids.append(Solid("box", centre, (0.85, 0.04, 2.0), yaw, "wood", room.objects))
+        solids.append(Solid("box", centre, (0.85, 0.04, 2.0), yaw, "wood", room.objects, "door"))
         knob, _ = _wall_point(room, door, at + 0.34, 1.0, 0.07)
-        solids.append(Solid("sphere", knob, (0.06, 0.06, 0.06), yaw, "metal", room.objects))
+        solids.append(Solid("sphere", knob, (0.06, 0.06, 0.06), yaw, "metal", room.objects, "door"))
         x, y, _ = centre
         room.footprints.append((x - 0.5, y - 0.5, x + 0.5, y + 0.5, 0.0))
     for _ in range(int(g.integers(1, 5))):
@@ -317,23 +331,23 @@ def _shell(g: Generator, room: Room) -> None:
             continue
         centre, yaw = _wall_point(room, wall, g.uniform(w / 2 + 0.2, along - w / 2 - 0.2), g.uniform(1.4, 1.8), 0.02)
         room.objects += 1
-        solids.append(Solid("box", centre, (w + 0.06, 0.03, h + 0.06), yaw, "trim", room.objects))
+        solids.append(Solid("box", centre, (w + 0.06, 0.03, h + 0.06), yaw, "trim", room.objects, "picture"))
         front, _ = _wall_point(room, wall, centre[0] if wall % 2 == 0 else centre[1], centre[2], 0.04)
-        solids.append(Solid("box", front, (w, 0.02, h), yaw, "picture", room.objects))
+        solids.append(Solid("box", front, (w, 0.02, h), yaw, "picture", room.objects, "picture"))
     if g.uniform() < 0.6:
         rw, rd = g.uniform(0.3, 0.6) * width, g.uniform(0.3, 0.6) * depth
         room.objects += 1
         centre = (g.uniform(0.4, 0.6) * width, g.uniform(0.4, 0.6) * depth, 0.006)
-        solids.append(Solid("box", centre, (rw, rd, 0.012), 0, "rug", room.objects))
+        solids.append(Solid("box", centre, (rw, rd, 0.012), 0, "rug", room.objects, "rug"))
     lamps = 1 + int(width * depth > 20)
     for i in range(lamps):
         x, drop = width * (i + 1) / (lamps + 1), g.uniform(0.05, 0.5)
         s = g.uniform(0.22, 0.4)
         room.objects += 1
         solids.append(
-            Solid("cylinder", (x, depth / 2, height - drop / 2), (0.02, 0.02, drop), 0, "metal", room.objects)
+            Solid("cylinder", (x, depth / 2, height - drop / 2), (0.02, 0.02, drop), 0, "metal", room.objects, "lamp")
         )
-        solids.append(Solid("glow", (x, depth / 2, height - drop - s / 2), (s, s, s), 0, "warm", room.objects))
+        solids.append(Solid("glow", (x, depth / 2, height - drop - s / 2), (s, s, s), 0, "warm", room.objects, "lamp"))
 
 
 def _clear(room: Room, x: float, y: float, z: float) -> bool:
@@ -394,6 +408,6 @@ def furnish(name: str, seed: int, views: int) -> Room:
         _dining(g, room)
     names = list(WALL)
     for _ in range(int(np.clip(area * g.uniform(0.35, 0.8), 3, 14))):
-        _against_wall(g, room, WALL[str(g.choice(names))])
+        _against_wall(g, room, str(g.choice(names)))
     _cameras(g, room, views)
     return room

@@ -1,6 +1,6 @@
 """Rendering a `Room` with Mitsuba 3: colour by path tracing, geometry exactly at pixel centres.
 
-Colour is averaged over random points of each pixel; depth, normals and object ids belong to the ray through the pixel's
+Colour is averaged over random points of each pixel; depth, normals, object ids and labels belong to the ray through the pixel's
 centre, so that no depth is a mixture of near and far. Mitsuba gives the distance along the ray; z-depth is that distance
 times the cosine between the ray and the optical axis.
 """
@@ -15,9 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fathom.errors import MissingExtraError
-from fathom.render.layout import Camera, Room, Solid
+from fathom.render.layout import CLASSES, Camera, Room, Solid
 from fathom.render.materials import Palette
 from fathom.sample import Grid, Intrinsics
+
+UNLABELLED = 255
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class View:
     Attributes:
         rgb: ``(H, W, 3)`` uint8, sRGB. depth: z-depth in metres, 0 where the ray hits nothing, ``(H, W)`` float32.
         normals: camera coordinates (x right, y down, z forward), ``(H, W, 3)``. objects: ids, 0 is the room, ``(H, W)``.
+        labels: places in `CLASSES`, `UNLABELLED` where the ray hits nothing, ``(H, W)``.
         intrinsics: pixels. pose: camera to world, ``(4, 4)``.
     """
 
@@ -34,6 +37,7 @@ class View:
     depth: NDArray[np.float32]
     normals: NDArray[np.float32]
     objects: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
     intrinsics: Intrinsics
     pose: NDArray[np.float32]
 
@@ -89,7 +93,6 @@ def _shape(mi: Any, solid: Solid, palette: Palette) -> dict[str, Any]:
         shape = {"type": "cylinder", "to_world": to_world}
     if solid.kind != "glow":
         shape["bsdf"] = _surface(mi, solid, palette)
-    shape["id"] = f"object_{solid.object}"
     return shape
 
 
@@ -130,7 +133,7 @@ def build_scene(mi: Any, room: Room, palette: Palette) -> Any:
     scene: dict[str, Any] = {"type": "scene", "integrator": {"type": "path", "max_depth": 6}}
     # Light paths depend on the order of lights: round shapes first, as the embedded rooms were rendered.
     for index, solid in sorted(enumerate(room.solids), key=lambda item: _is_mesh(item[1])):
-        scene[f"shape_{index}"] = {**_shape(mi, solid, palette), "id": f"solid_{index}_object_{solid.object}"}
+        scene[f"shape_{index}"] = {**_shape(mi, solid, palette), "id": f"solid_{index}_{solid.object}_{solid.label}"}
     try:
         # Merging meshes would order the lights among them by memory address: other noise in each process.
         return mi.load_dict(scene, optimize=False)
@@ -160,15 +163,15 @@ def render_view(mi: Any, scene: Any, camera: Camera, size: Grid, spp: int, seed:
         }
     )
     light = np.array(mi.render(scene, sensor=sensor, spp=spp, seed=seed))
-    depth, normals, objects = geometry(mi, scene, camera, size)
+    depth, normals, objects, labels = geometry(mi, scene, camera, size)
     rgb = tone_map(denoise(without_fireflies(light), depth, normals))
-    return View(rgb, depth, normals, objects, intrinsics_of(camera, size), pose_of(camera).astype(np.float32))
+    return View(rgb, depth, normals, objects, labels, intrinsics_of(camera, size), pose_of(camera).astype(np.float32))
 
 
 def geometry(
     mi: Any, scene: Any, camera: Camera, size: Grid
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint8]]:
-    """z-depth, camera-space normals and object ids on the rays through pixel centres."""
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint8], NDArray[np.uint8]]:
+    """z-depth, camera-space normals, object ids and labels on the rays through pixel centres."""
     height, width = size
     pose, k = pose_of(camera), intrinsics_of(camera, size)
     v, u = np.mgrid[0:height, 0:width]
@@ -177,7 +180,7 @@ def geometry(
     world = (rays / length[..., None]) @ pose[:3, :3].T
     depth = np.zeros(size, np.float32)
     normals = np.zeros((*size, 3), np.float32)
-    objects = np.zeros(size, np.uint8)
+    objects, labels = np.zeros(size, np.uint8), np.full(size, UNLABELLED, np.uint8)
     origin = mi.ScalarPoint3f(*camera.origin)
     for row in range(height):
         for column in range(width):
@@ -188,8 +191,9 @@ def geometry(
             depth[row, column] = hit.t / length[row, column]
             normal = np.array(hit.n) @ pose[:3, :3]
             normals[row, column] = normal if normal @ rays[row, column] < 0 else -normal
-            objects[row, column] = int(hit.shape.id().rpartition("_")[2]) % 256
-    return depth, normals, objects
+            _, _, thing, label = hit.shape.id().split("_")
+            objects[row, column], labels[row, column] = int(thing) % 256, CLASSES.index(label)
+    return depth, normals, objects, labels
 
 
 def without_fireflies(light: NDArray[np.floating]) -> NDArray[np.floating]:

@@ -21,7 +21,7 @@ from fathom.errors import DataError, UsageError, nearest
 from fathom.inputs import parse_json
 from fathom.lock import output_lock
 from fathom.progress import track
-from fathom.render.layout import furnish
+from fathom.render.layout import CLASSES, furnish
 from fathom.render.materials import Palette
 from fathom.render.renderer import View, build_scene, load_mitsuba, render_view
 from fathom.sample import Grid
@@ -104,11 +104,12 @@ def _render(
         if not _finished(path, settings, variants if number in varied else ()):
             _render_room(mi, path, settings["seed"] + number, settings, variants if number in varied else ())
     index = {
-        "schema_version": 2,
+        "schema_version": 3,
         "depth_unit": DEPTH_UNIT,
         "mitsuba": mi.__version__,
         **settings,
         "variants": list(variants),
+        "classes": list(CLASSES),
         "rooms": [
             {
                 "name": f"room_{n:04d}",
@@ -139,9 +140,10 @@ def _finished(path: Path, settings: dict[str, Any], variants: Sequence[str]) -> 
             record = parse_json(archive.read("room.json"), path, dict[str, Any])
             for name in archive.members:
                 archive.read(name)  # compares its checksum
+            complete = "0.labels.png" in archive.members
     except DataError:
         return False
-    return record.get("settings") == settings and set(variants) <= set(record.get("variants", ()))
+    return complete and record.get("settings") == settings and set(variants) <= set(record.get("variants", ()))
 
 
 def _render_room(mi: Any, path: Path, seed: int, settings: dict[str, Any], variants: Sequence[str]) -> None:
@@ -193,4 +195,5 @@ def _ground_truth(index: int, view: View) -> dict[str, bytes]:
         f"{index}.depth.png": _png(counts),
         f"{index}.normals.png": _png(normals),
         f"{index}.objects.png": _png(view.objects),
+        f"{index}.labels.png": _png(view.labels),
     }

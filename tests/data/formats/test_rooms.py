@@ -46,12 +46,30 @@ def test_depth_is_z_depth_with_the_camera_and_normals_given() -> None:
         v, u = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
         length = (((u - camera.cx) / camera.fx) ** 2 + ((v - camera.cy) / camera.fy) ** 2 + 1).sqrt()
         same = (normals[:, :, 1:] * normals[:, :, :-1]).sum(0) > 0.9999
-        wall = (labels[:, 1:] == 0) & (labels[:, :-1] == 0) & same
+        wall = (labels[:, 1:] < 3) & (labels[:, :-1] == labels[:, 1:]) & same  # wall, floor, ceiling
         as_z.append(plane_residual(sample.depth[0], camera, normals)[wall])
         as_ray.append(plane_residual(sample.depth[0] / length, camera, normals)[wall])
     as_z, as_ray = torch.cat(as_z), torch.cat(as_ray)
     assert as_z.median() < 2e-3
     assert as_ray.median() > 3 * as_z.median()
+
+
+def test_labels_are_the_same_classes_in_every_room() -> None:
+    """The floor faces up, the ceiling down and walls sideways, in rooms of either part; furniture is in many of them."""
+    rooms = load("rooms")
+    names = rooms.source.facts["labels"].removeprefix("classes: ").split(", ")
+    upward: dict[str, list[torch.Tensor]] = {name: [] for name in ("floor", "ceiling", "wall")}
+    found: dict[str, set[str]] = {name: set() for name in names}
+    for index in range(0, len(rooms), 8):
+        sample = rooms[index]
+        up = torch.einsum("c,chw->hw", sample.pose[2, :3].float(), sample.normals)
+        for name in upward:
+            upward[name].append(up[sample.labels[0] == names.index(name)])
+        for label in sample.labels.unique().tolist():
+            found[names[label]].add(sample.scene)
+    assert float(torch.cat(upward["floor"]).min()) > 0.99 and float(torch.cat(upward["ceiling"]).max()) < -0.99
+    assert float(torch.cat(upward["wall"]).abs().median()) < 0.01
+    assert len(names) == 16 and all(len(found[name]) >= 3 for name in names)
 
 
 def test_normals_face_the_camera_and_have_unit_length() -> None:

@@ -30,7 +30,10 @@ INDEX = "rooms.json"
 Variant = Literal["base", "colours", "textures", "grey", "light"]
 
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+UNLABELLED = 255
+"""In a map of labels: the ray hit nothing."""
+
 _AGAIN = "render the rooms again with 'fathom data render', which keeps rooms that are whole"
 
 
@@ -65,6 +68,7 @@ class _Index(msgspec.Struct):
     size: tuple[int, int]
     spp: int
     mitsuba: str
+    classes: list[str]
     rooms: list[_Room]
 
 
@@ -94,12 +98,12 @@ class RoomsSource:
         """One frame. The archive is opened for each read: cheap for a stored zip, and safe in threads and processes."""
         entry, frame = self.entries[index], self.frames[index]
         suffix = "" if self.variant == "base" else f".{self.variant}"
-        names = [f"{entry.index}{end}" for end in (f"{suffix}.jpg", ".depth.png", ".normals.png", ".objects.png")]
+        names = [f"{entry.index}{end}" for end in (f"{suffix}.jpg", ".depth.png", ".normals.png", ".labels.png")]
         with open_archive(entry.archive, "an archive of a rendered room", _AGAIN) as archive:
-            image, counts, normals, objects = (archive.read(name, crc32=entry.members.get(name, -1)) for name in names)
+            image, counts, normals, classes = (archive.read(name, crc32=entry.members.get(name, -1)) for name in names)
         maps = [
             decode_image(entry.archive / name, data)
-            for name, data in zip(names[1:], (counts, normals, objects), strict=True)
+            for name, data in zip(names[1:], (counts, normals, classes), strict=True)
         ]
         for name, found, axes in zip(names[1:], maps, (2, 3, 2), strict=True):
             if found.ndim != axes or found.shape[:2] != maps[0].shape[:2] or found.dtype.kind != "u":
@@ -107,6 +111,7 @@ class RoomsSource:
         depth, valid = clean_depth(maps[0].astype(np.float32) * np.float32(self.unit), entry.archive)
         facing = torch.from_numpy(maps[1][..., :3].astype(np.float32) / 127.5 - 1).permute(2, 0, 1)
         labels = torch.from_numpy(maps[2].astype(np.int64))[None]
+        labels[labels == UNLABELLED] = -1
         return Sample(
             image=read_rgb(entry.archive / names[0], image),
             depth=depth,
@@ -150,7 +155,7 @@ def open_rooms(
     facts = {
         "depth": f"z-depth, rendered exactly at pixel centres; count x {index.depth_unit:g} m",
         "size": f"{height}x{width}",
-        "labels": "object ids within a room, 0 is the room itself",
+        "labels": "classes: " + ", ".join(index.classes),
         "renderer": f"Mitsuba {index.mitsuba}, {index.spp} samples a pixel",
     }
     if variant != "base":
