@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
@@ -9,8 +11,31 @@ from torch import Tensor
 
 from fathom.grids import masked_average
 from fathom.models.network import Network
+from fathom.sobel import sobel_edges, sobel_xy
 
 Target = tuple[Float[Tensor, "B C h w"], Bool[Tensor, "B 1 h w"]]
+
+
+Truth = Callable[[Float[Tensor, "B 3 H W"], Float[Tensor, "B 1 H W"], Bool[Tensor, "B 1 H W"], int], Target]
+"""Image, depth, its validity, and the network's output channels, to the truth at the size of the image."""
+
+
+def depth_edges(
+    image: Float[Tensor, "B 3 H W"], depth: Float[Tensor, "B 1 H W"], valid: Bool[Tensor, "B 1 H W"], channels: int
+) -> Target:
+    """Sobel gradient of depth in metres a pixel: its magnitude (1 channel), or along x and y (2 channels).
+
+    The one of the feature ``depth_edges``: known where the whole 3x3 window is valid and inside the map.
+    """
+    return sobel_xy(depth, valid) if channels == 2 else sobel_edges(depth, valid)
+
+
+TARGETS: dict[str, Truth] = {
+    "image": lambda image, depth, valid, channels: (image, torch.ones_like(valid)),
+    "depth": lambda image, depth, valid, channels: (torch.where(valid, depth, 0.0), valid),
+    "depth_edges": depth_edges,
+}
+"""What a network may predict (`Network.predicts`), and its truth."""
 
 
 def target_of(
@@ -24,28 +49,10 @@ def target_of(
     An image needs no depth. Depth on a coarser grid is the average of each cell's valid pixels; a network
     that loses borders is compared with the part that it predicts.
     """
-    if model.predicts == "image":
-        values, known = image, torch.ones_like(valid)
-    elif model.predicts == "depth":
-        values, known = torch.where(valid, depth, 0.0), valid
-    else:
-        values, known = depth_edges(depth, valid, model.output_channels)
+    values, known = TARGETS[model.predicts](image, depth, valid, model.output_channels)
     top, left, height, width = model.output_crop((image.shape[-2], image.shape[-1]))
     values, known = (x[..., top : top + height, left : left + width] for x in (values, known))
     return on_grid(values, known, model.output_stride) if model.output_stride > 1 else (values, known)
-
-
-def depth_edges(depth: Float[Tensor, "B 1 H W"], valid: Bool[Tensor, "B 1 H W"], channels: int) -> Target:
-    """Sobel gradient of depth in metres a pixel: its magnitude (1 channel), or along x and y (2 channels).
-
-    Where the 3x3 window holds an invalid pixel there is no gradient.
-    """
-    from fathom.sobel import sobel
-
-    gx, gy = sobel(torch.where(valid, depth, 0.0))
-    holes = F.max_pool2d((~valid).float(), 3, stride=1, padding=1) > 0
-    edges = torch.cat([gx, gy], dim=1) if channels == 2 else torch.sqrt(gx.square() + gy.square())
-    return torch.where(holes, 0.0, edges), ~holes
 
 
 def on_grid(values: Float[Tensor, "B C H W"], valid: Bool[Tensor, "B 1 H W"], stride: int) -> Target:
