@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from fathom.data.dataset import Dataset, Source
+from fathom.data.formats import folder_pairs
 from fathom.data.formats.exported import refuse_unfinished
 from fathom.errors import DataError, UsageError, nearest
 from fathom.inputs import exists, expand
@@ -159,9 +160,7 @@ SOURCES: dict[str, Kind] = {
 
 
 def _looks_like_pairs(path: Path) -> bool:
-    from fathom.data.formats.folder_pairs import DEPTH_FOLDERS, TARGET_FOLDERS
-
-    names = (*DEPTH_FOLDERS, *TARGET_FOLDERS, "*depth*")
+    names = (*folder_pairs.DEPTH_FOLDERS, *folder_pairs.TARGET_FOLDERS, "*depth*", "*Depth*")
     return (path / "index.csv").is_file() or _any(path, *names, *(f"*/{name}" for name in names))
 
 
@@ -197,6 +196,8 @@ def recognise(path: Path) -> str:
             return name
     if path.is_dir() and next(path.iterdir(), None) is None:
         raise DataError(path, "is empty", "name a folder that holds images and depth maps")
+    if path.is_dir() and folder_pairs.holds_images(path):
+        raise folder_pairs.no_pairs(path)
     known = ", ".join(name for name, kind in SOURCES.items() if kind.needs_path)
     raise DataError(
         path,

@@ -268,3 +268,59 @@ def test_empty_folder_and_folder_without_pairs_are_named(tmp_path: Path) -> None
         load(tmp_path / "empty")
     with pytest.raises(DataError, match="empty: holds no pair"):
         load(f"folder:{tmp_path / 'empty'}")
+
+
+@pytest.mark.parametrize(
+    ("images", "depths"),
+    [
+        (("frame-000007.color.jpg", "frame-000010.color.jpg"), ("frame-000007.depth.png", "frame-000010.depth.png")),
+        (("rgb/rgb00002.png", "rgb/rgb00014.png"), ("depths/depth00002.png", "depths/depth00014.png")),
+        (("images/1.jpg", "images/12.jpg"), ("depth_map/0001.png", "depth_map/0012.png")),
+        (("Colors/IMG_1.jpg", "Colors/IMG_2.jpg"), ("Depths/IMG_1-depth.png", "Depths/IMG_2-depth.png")),
+        (("a/left1.png", "a/left2.png"), ("a/gt1.png", "a/gt2.png")),
+        (("x_image.png", "y_image.png"), ("x_sync_depth.png", "y_sync_depth.png")),
+    ],
+)
+def test_common_names_pair_themselves(tmp_path: Path, images: tuple[str, str], depths: tuple[str, str]) -> None:
+    for index, (image, depth) in enumerate(zip(images, depths, strict=True)):
+        picture(tmp_path / image, seed=index)
+        counts(tmp_path / depth, DEPTH + index)
+    (tmp_path / "readme.txt").write_text("x")
+    data = load(f"folder:{tmp_path}?depth-scale=1000")
+    assert [float(sample.depth.max()) for sample in data] == pytest.approx([2.5, 2.501])
+    assert len(set(data.ids)) == 2
+
+
+def test_other_pictures_beside_marked_pairs_are_left_alone(tmp_path: Path) -> None:
+    for name in ("1.mask", "1.rgb", "1.preview"):
+        picture(tmp_path / f"{name}.png")
+    counts(tmp_path / "1.depth.png", DEPTH)
+    data = load(f"{tmp_path}?depth-scale=1000")
+    assert len(data) == 1 and data.frame(0).files[0].name == "1.rgb.png"
+
+
+def test_names_that_do_not_tell_say_what_is_there_and_the_option_that_helps(tmp_path: Path) -> None:
+    for index in range(3):
+        picture(tmp_path / "eye" / f"{index}.jpg", seed=index)
+        counts(tmp_path / "range" / f"{index}.png", DEPTH + index)
+    with pytest.raises(DataError) as caught:
+        load(tmp_path)
+    said = str(caught.value)
+    assert "3 x eye/*.jpg (0.jpg, 1.jpg); 3 x range/*.png (0.png, 1.png)" in said
+    option = said.split("give 'PATH?")[1].split("'")[0]
+    assert option == "images=eye/*.jpg&depths=range/*.png"
+    data = load(f"folder:{tmp_path}?{option}&depth-scale=1000")
+    assert [float(sample.depth.max()) for sample in data] == pytest.approx([2.5, 2.501, 2.502])
+
+
+def test_images_without_depth_say_what_is_there(tmp_path: Path) -> None:
+    for index in range(2):
+        picture(tmp_path / f"holiday{index}.jpg", seed=index)
+    with pytest.raises(DataError, match=r"holds no pair .*: 2 x \*\.jpg \(holiday0\.jpg, holiday1\.jpg\)"):
+        load(tmp_path)
+
+
+def test_patterns_that_match_nothing_say_so(tmp_path: Path) -> None:
+    picture(tmp_path / "eye" / "0.jpg")
+    with pytest.raises(DataError, match=r"left/\*\.jpg 0 files, range/\*\.png 0 files; it holds 1 x eye/\*\.jpg"):
+        load(f"folder:{tmp_path}?images=left/*.jpg&depths=range/*.png")

@@ -86,6 +86,12 @@ def test_a_folder_without_maps_is_left_out_or_named(tmp_path: Path) -> None:
     assert kept.ids == ("a",) and len(kept.left_out) == 3
 
 
+def test_photos_without_a_map_are_no_data(tmp_path: Path) -> None:
+    pillow_heif.from_pillow(Image.fromarray(RGB)).save(tmp_path / "b.heic")
+    with pytest.raises(DataError, match="is no kind of data known here"):
+        load(tmp_path)
+
+
 def test_without_the_extra_one_sentence_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     portrait(tmp_path / "a.heic", RGB, COUNTS, 1)
     monkeypatch.setitem(sys.modules, "pillow_heif", None)

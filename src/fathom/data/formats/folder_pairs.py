@@ -4,18 +4,35 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
 
 from fathom.data.formats.files import DEPTH_SUFFIXES, IMAGE_SUFFIXES
+from fathom.data.formats.folder_names import by_frame, describe, frame_key, names_image, names_truth, suggestion, unique
 from fathom.data.formats.target_files import TARGET_SUFFIXES
 from fathom.errors import DataError, UsageError
 from fathom.inputs import inside, read_bytes
 
-IMAGE_FOLDERS = ("rgb", "image", "images", "color", "colour", "img")
-DEPTH_FOLDERS = ("depth", "depths", "sync_depth", "gt", "disparity_free_depth")
+IMAGE_FOLDERS = (
+    "rgb",
+    "rgbs",
+    "image",
+    "images",
+    "color",
+    "colors",
+    "colour",
+    "colours",
+    "img",
+    "imgs",
+    "photo",
+    "photos",
+)
+DEPTH_FOLDERS = (
+    "depth", "depths", "depth_map", "depth_maps", "depthmap", "depthmaps", "depth_gt", "gt_depth", "sync_depth", "gt",
+    "disparity_free_depth",
+)  # fmt: skip
 TARGET_FOLDERS = ("target", "targets")
 LABEL_FOLDERS = ("labels40", "labels", "label", "semantic")
 COLUMNS = {
@@ -95,17 +112,37 @@ def find_pairs(
             how += f", scenes from {csv_file.name}"
     pairs, said = _scenes(pairs, scene, rows is not None and "scene" in rows[0])
     if not pairs:
-        raise DataError(root, "holds no pair of image and depth map", f"looked for {_LOOKED_FOR}")
+        raise no_pairs(root, patterns or {}, skipped)
     _refuse_duplicates(root, pairs)
     return Pairing(tuple(pairs), how, said, tuple(skipped or ()))
 
 
 _OUTSIDE = "where the table is your own, allow it by the option outside=true"
 
-_LOOKED_FOR = (
-    "sub-folders rgb/ and depth/ or target/ (or image(s), color; depth(s), targets), names such as x_rgb.png + x_depth.png, "
-    "or an index.csv with columns image, depth or target, scene"
-)
+_SUFFIXES = IMAGE_SUFFIXES | DEPTH_SUFFIXES
+
+
+def no_pairs(root: Path, patterns: Mapping[str, str] | None = None, skipped: Sequence[str] | None = None) -> DataError:
+    """What to say of a folder without a pair: what it holds, and the option that would pair it."""
+    if skipped:
+        return DataError(root, f"holds no complete pair ({skipped[0]})", "complete the data")
+    if patterns:
+        counts = ", ".join(f"{pattern} {len(list(root.glob(pattern)))} files" for pattern in patterns.values())
+        return DataError(
+            root, f"holds no pair of image and depth map: {counts}", f"it holds {describe(root, _SUFFIXES)}"
+        )
+    return DataError(
+        root,
+        f"holds no pair of image and depth map that names tell: {describe(root, _SUFFIXES)}",
+        suggestion(root, _SUFFIXES),
+    )
+
+
+def holds_images(root: Path) -> bool:
+    """Whether there is an image at most two folders down."""
+    return any(
+        file.suffix.lower() in _SUFFIXES for pattern in ("*.*", "*/*.*", "*/*/*.*") for file in root.glob(pattern)
+    )
 
 
 def _read_table(table: Path) -> list[dict[str, str]]:
@@ -175,14 +212,14 @@ def _found(root: Path, patterns: Mapping[str, str], skipped: list[str] | None) -
     if patterns:
         if "image" not in patterns or len(patterns) < 2:
             raise UsageError("The options images and depths (or targets) go together: give both patterns.")
-        keyed = {kind: _keyed(root, sorted(root.glob(pattern))) for kind, pattern in patterns.items()}
+        keyed = {kind: _keyed(root, pattern, patterns.values()) for kind, pattern in patterns.items()}
         return _match(keyed, skipped), "given patterns"
     found: list[Pair] = []
     for folder in sorted({root, *(p.parent for p in root.rglob("*") if p.is_dir())}):
         files = {
             kind: _stems(directory, suffixes)
             for kind, names, suffixes in _SUB_FOLDERS
-            for directory in [next((folder / name for name in names if (folder / name).is_dir()), None)]
+            for directory in [_one_of(folder, names)]
             if directory is not None
         }
         if "image" not in files or not files.keys() & TRUTHS.keys():
@@ -190,7 +227,7 @@ def _found(root: Path, patterns: Mapping[str, str], skipped: list[str] | None) -
         prefix = "" if folder == root else f"{folder.relative_to(root)}/"
         found += [
             replace(pair, id=prefix + pair.id, scene=pair.scene or prefix.rstrip("/"))
-            for pair in _match(files, skipped)
+            for pair in _match(_aligned(files), skipped)
         ]
     if found:
         truths = "depth maps" if found[0].target is None else "depth maps and targets" if found[0].depth else "targets"
@@ -206,6 +243,12 @@ _SUB_FOLDERS = (
 )
 
 
+def _one_of(folder: Path, names: Sequence[str]) -> Path | None:
+    """The sub-folder of the first of `names` that is there, in upper or lower case."""
+    held = {child.name.lower(): child for child in sorted(folder.iterdir()) if child.is_dir()}
+    return next((held[name] for name in names if name in held), None)
+
+
 def _stems(directory: Path, suffixes: frozenset[str]) -> dict[str, Path]:
     """Files under `directory` by their path without suffix; two files of one stem are an error."""
     stems: dict[str, Path] = {}
@@ -218,24 +261,49 @@ def _stems(directory: Path, suffixes: frozenset[str]) -> dict[str, Path]:
     return stems
 
 
-def _keyed(root: Path, files: Iterable[Path]) -> dict[str, Path]:
-    """Files by their stem stripped of what marks images and ground truth."""
-    keyed: dict[str, Path] = {}
-    for file in files:
-        key = (
-            re.sub(r"(_?(rgb|colors?|image|sync_depth|depth|target)_?)", "", file.stem, flags=re.IGNORECASE)
-            or file.stem
-        )
-        parent = file.parent.relative_to(root).parts
-        key = "/".join(
-            [*(p for p in parent if p.lower() not in (*IMAGE_FOLDERS, *DEPTH_FOLDERS, *TARGET_FOLDERS)), key]
-        )
-        if key in keyed:
-            raise DataError(
-                file, f"pairs with the same frame as {keyed[key].name}", "give patterns that match one file a frame"
-            )
-        keyed[key] = file
-    return keyed
+def _keyed(root: Path, pattern: str, patterns: Collection[str]) -> dict[str, Path]:
+    """Files of one of the glob patterns by the frame their names tell, without the folders that tell kinds apart."""
+    kinds = (*IMAGE_FOLDERS, *DEPTH_FOLDERS, *TARGET_FOLDERS)
+    spelt = [Path(other).parts[:-1] for other in patterns]
+    wild = [
+        any(sign in part for sign in "*?[") or all(other[i : i + 1] == (part,) for other in spelt)
+        for i, part in enumerate(Path(pattern).parts[:-1])
+    ]
+    keyed = []
+    for file in sorted(root.glob(pattern)):
+        folders = file.parent.relative_to(root).parts
+        if "**" in pattern or len(wild) != len(folders):
+            kept = [name for name in folders if name.lower() not in kinds]
+        else:
+            # A folder that this pattern alone spells out tells the kind and not the frame.
+            kept = [name for name, free in zip(folders, wild, strict=True) if free]
+        keyed.append(("/".join([*kept, frame_key(file.stem)]), file))
+    return unique(keyed)
+
+
+def _aligned(files: dict[str, dict[str, Path]]) -> dict[str, dict[str, Path]]:
+    """Files by kind and stem as they are where equal stems pair them, else by the frame that their names tell.
+
+    Frames are then called after their images.
+    """
+    needed = [files[kind] for kind in ("image", *TRUTHS) if kind in files]
+    whole = set.intersection(*(set(named) for named in needed))
+    if all(len(whole) == len(named) for named in needed):
+        return files
+    keyed = {kind: by_frame(named) for kind, named in files.items()}
+    told = {kind: named for kind, named in keyed.items() if named is not None}
+    required = [kind for kind in ("image", *TRUTHS) if kind in files]
+    if not all(kind in told for kind in required) or len(set.intersection(*(set(told[k]) for k in required))) <= len(
+        whole
+    ):
+        return files
+    names = {frame_key(stem): stem for stem in files["image"]}
+    return {kind: {names.get(key, key): file for key, file in named.items()} for kind, named in told.items()}
+
+
+def _in_order(stem: str) -> list[tuple[int, str]]:
+    """Sorts numbers in names by their value: 9 before 10."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", stem)]
 
 
 def _match(files: Mapping[str, Mapping[str, Path]], skipped: list[str] | None) -> list[Pair]:
@@ -257,26 +325,26 @@ def _match(files: Mapping[str, Mapping[str, Path]], skipped: list[str] | None) -
             str(Path(stem).parent) if "/" in stem else "",
             **{kind: named[stem] for kind, named in files.items() if stem in named},
         )
-        for stem in sorted(whole)
+        for stem in sorted(whole, key=_in_order)
     ]
 
 
 def _marked(root: Path, skipped: list[str] | None) -> list[Pair]:
     """Pairs in one folder, told apart by a mark in the name: x_rgb.png + x_depth.png, or x.jpg + x_target.npy."""
     suffixes = IMAGE_SUFFIXES | DEPTH_SUFFIXES | TARGET_SUFFIXES
-    files: dict[str, dict[str, Path]] = {"image": {}}
+    files: dict[str, list[tuple[str, Path]]] = {"image": []}
+    marked = False
     for file in sorted(root.rglob("*")):
         if not file.is_file() or file.suffix.lower() not in suffixes:
             continue
-        folder, stem = file.parent.relative_to(root), file.stem
-        kind = next((kind for kind in TRUTHS if kind in stem.lower()), None)
-        if kind is not None:
-            key = re.sub(rf"_?(sync_)?{kind}_?", "", stem, flags=re.IGNORECASE)
-            files.setdefault(kind, {})[str(folder / key)] = file
-        elif file.suffix.lower() in IMAGE_SUFFIXES:
-            key = re.sub(r"^rgb_|_(rgb|colors?|image)$", "", stem, flags=re.IGNORECASE)
-            files["image"][str(folder / key)] = file
-    return _match(files, skipped) if len(files) > 1 else []
+        key = str(file.parent.relative_to(root) / frame_key(file.stem))
+        kind = "target" if "target" in file.stem.lower() else "depth" if names_truth(file.stem) else "image"
+        if kind == "image" and file.suffix.lower() in IMAGE_SUFFIXES and names_image(file.stem) and not marked:
+            # Where some names say that they are images, others (masks, previews) are none.
+            marked, files["image"] = True, []
+        if kind != "image" or (file.suffix.lower() in IMAGE_SUFFIXES and (names_image(file.stem) or not marked)):
+            files.setdefault(kind, []).append((key, file))
+    return _match({kind: unique(named) for kind, named in files.items()}, skipped) if len(files) > 1 else []
 
 
 def _scenes(pairs: Sequence[Pair], rule: str, from_table: bool) -> tuple[list[Pair], str]:

@@ -107,10 +107,17 @@ def relative(
 
 
 def recognise(path: Path) -> bool:
-    """Whether a path is a HEIC or AVIF photo or a folder of them."""
-    if path.is_file():
-        return path.suffix.lower() in SUFFIXES
-    return path.is_dir() and any(p.suffix.lower() in SUFFIXES for p in path.iterdir())
+    """Whether a path is a HEIC photo with a depth map inside, or a folder whose first photo is one."""
+    photos = [path] if path.is_file() else sorted(path.iterdir()) if path.is_dir() else []
+    first = next((photo for photo in photos if photo.suffix.lower() in SUFFIXES), None)
+    if first is None:
+        return False
+    try:
+        return bool(_open(first).info.get("depth_images"))
+    except MissingExtraError:
+        return True  # and reading says what is missing
+    except DataError:
+        return False
 
 
 def open_portrait(

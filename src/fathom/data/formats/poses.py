@@ -65,7 +65,10 @@ def given_camera(text: str | None) -> Intrinsics | None:
         fx, fy, cx, cy = (float(part) for part in text.split(","))
     except ValueError:
         raise UsageError(f"intrinsics={text} is not fx,fy,cx,cy, four numbers in pixels.") from None
-    return Intrinsics(fx, fy, cx, cy, origin="given")
+    try:
+        return Intrinsics(fx, fy, cx, cy, origin="given")
+    except UsageError as error:
+        raise UsageError(f"intrinsics={text}: {error}") from None
 
 
 def matrix_pose(numbers: Sequence[float], path: Path) -> Float[Tensor, "4 4"] | None:
