@@ -82,7 +82,7 @@ def info(
         record = {"kind": dataset.source.kind, "location": location, "facts": dict(dataset.source.facts)}
         _write_json(json, {**record, **found.to_json()})
     _report(dataset, skipped)
-    for warning in [*found.warnings[:3], *_without_depth(dataset, found.empty)[:3]]:
+    for warning in [*found.warnings[:3], *(f"{text}." for text in found.findings), *_without_depth(dataset, found.empty)[:3]]:
         typer.echo(f"warning: {warning}", err=True)
     if not found.read:
         raise DataError(location, "has no frame that can be read", "see 'fathom data check'")
@@ -125,7 +125,7 @@ def _table(dataset: Dataset, found: Survey) -> object:
         + (f"; none in {', '.join(found.empty[:3])}" if found.empty else ""),
         "unit": found.unit_evidence(),
         "also": f"intrinsics in {found.with_intrinsics}, labels in {found.with_labels}, normals in {found.with_normals}, "
-        f"targets in {found.with_targets} frames",
+        f"targets in {found.with_targets}, poses in {found.with_poses}, times in {found.with_times} frames",
         **{f"source: {key}": value for key, value in dataset.source.facts.items()},
     }
     for name, part in dataset.source.official.items():
@@ -144,7 +144,7 @@ def check(data: Data, depth_scale: Scale = None, json: Json = None, quiet: Quiet
 
     set_quiet(quiet)
     dataset = _open(data, depth_scale, skip_bad=True)
-    found = survey(dataset, skipped=Skipped())
+    found = survey(dataset, skipped=Skipped(), look=False)
     problems = [reason for _, reason in found.broken]
     problems += _without_depth(dataset, found.empty)
     incomplete = [f"{text}." for text in dataset.left_out]

@@ -61,3 +61,34 @@ def test_broken_and_empty_frames_are_listed(tmp_path: Path) -> None:
 def test_spread_is_even_and_distinct(count: int, most: int) -> None:
     chosen = spread(count, most)
     assert len(set(chosen)) == len(chosen) == min(count, most) and max(chosen) < count
+
+
+def test_what_looks_wrong_is_said_in_a_sentence_each(tmp_path: Path) -> None:
+    for index in range(4):
+        picture(tmp_path / "rgb" / f"{index}.png", 24, 32, seed=index // 2)
+        values = (np.arange(768, dtype=np.uint8).reshape(24, 32) % 200) + 1
+        values[:, :16] = 0
+        values[:, 16:20] = 255
+        counts(tmp_path / "depth" / f"{index}.png", values)
+    found = survey(load(f"{tmp_path}?depth-scale=0.04"))
+    coarse, holes, cap, copies = found.findings
+    assert "values a frame in steps of 4.0 cm, as of 8 bits" in coarse
+    assert holes == "depth has holes: 50 % of the pixels have none"
+    assert "25 % of the pixels have exactly the largest depth of their frame (up to 10.2 m)" in cap
+    assert (
+        "every frame is a scene of its own, and 4 of 4 frames nearly equal a frame of another scene (0 and 1)" in copies
+    )
+    assert found.to_json()["findings"] == found.findings
+    assert not survey(load(f"{tmp_path}?depth-scale=0.04"), look=False).findings[3:]
+
+
+def test_copies_within_a_scene_are_no_finding(tmp_path: Path) -> None:
+    for index in range(4):
+        picture(tmp_path / "rgb" / f"a{index}.png", 24, 32)
+        counts(tmp_path / "depth" / f"a{index}.png", np.arange(768, dtype=np.uint16).reshape(24, 32) + 1000)
+    assert survey(load(f"{tmp_path}?depth-scale=1000&scene=^(a)")).findings == []
+
+
+def test_poses_and_times_are_counted() -> None:
+    found = survey(load("rooms"), most=3, look=False)
+    assert (found.with_poses, found.with_times) == (3, 0)
