@@ -178,7 +178,7 @@ def cut_short(path: Path, whole: Callable[[Path], object]) -> None:
         ("{}.npy", npy(MAP[:, :0]), "?target-layout=chw", r"of shape \(3, 0, 16\), no map of numbers"),
         ("{}.npy", npy(MAP[0] * 1j), "", r"holds complex64 values"),
         ("{}.npy", npy(np.full((H, W), np.inf)), "", r"a\.npy: holds infinite values; write NaN"),
-        ("{}.npy", lambda path: cut_short(path, npy(MAP[0])), "", r"a\.npy: is not a NumPy array"),
+        ("{}.npy", lambda path: cut_short(path, npy(MAP[0])), "", r"a\.npy: holds 22 bytes where its header wants 768"),
         ("{}.exr", lambda path: write_exr(path, {"X": MAP[0]}), "?target-channels=X,Q", r"has channels X, but no Q"),
         ("{}.exr", lambda path: path.write_bytes(b"v/1\x01"), "", r"a\.exr: is not a readable EXR image"),
         ("{}.tif", lambda path: write_bands(path, MAP), "?target-channels=4", r"a\.tif: has 3 channels where 4"),
@@ -209,7 +209,7 @@ def test_a_tiff_that_claims_too_much_is_refused_undecoded(tmp_path: Path) -> Non
     for entry in (at, at + 12):
         data = data[: entry + 8] + (50_000).to_bytes(size, order) + data[entry + 8 + size :]
     path.write_bytes(data)
-    with pytest.raises(DataError, match=r"a\.tif: claims 50000x50000 pixels of 3 channels, beyond the limits"):
+    with pytest.raises(DataError, match=r"a\.tif: claims 2,500,000,000 pixels of one image or map, beyond the limit"):
         load(root)[0]
 
 

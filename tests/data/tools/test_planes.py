@@ -34,8 +34,8 @@ def along_rays(sample: Sample) -> Sample:
 
 def test_a_wall_is_flat_in_the_right_reading_alone() -> None:
     axis, ray = plane_residuals(wall()), plane_residuals(along_rays(wall()))
-    assert len(axis) >= 5 and float(axis[:, 0].max()) < 1e-4 < 1e-3 < float(axis[:, 1].median())
-    assert float(ray[:, 1].max()) < 1e-4 < 1e-3 < float(ray[:, 0].median())
+    assert len(axis) >= 5 and float(axis[:, 0].max()) < 3e-4 < 1e-3 < float(axis[:, 1].median())
+    assert float(ray[:, 1].max()) < 3e-4 < 1e-3 < float(ray[:, 0].median())
 
 
 def test_rooms_are_right_and_their_ray_distances_are_noticed() -> None:

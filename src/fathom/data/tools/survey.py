@@ -224,7 +224,9 @@ class _Looks:
 
     def _copies(self) -> str | None:
         """Frames of different scenes that are nearly the same."""
-        bits = np.array(self.hashes, dtype=np.float32).reshape(len(self.hashes), -1)
+        if not self.hashes:
+            return None
+        bits = np.array(self.hashes, dtype=np.float32)
         scenes = np.array([scene for _, scene in self.names])
         distance = bits.sum(1)[:, None] + bits.sum(1)[None] - 2 * bits @ bits.T
         pairs = np.argwhere(np.triu((distance <= NEAR) & (scenes[:, None] != scenes[None])))
