@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 GRID = (9, 12)
 """Of the probe: the grid of the autoencoder's code."""
-METRICS = ("rmse", "mse", "mae", "absrel", "delta1", "edges")
+METRICS = ("rmse", "mse", "mae", "abs_rel", "delta1", "edges")
 UNETS = ("unet-mae", "unet-gradient", "unet-ssim")
 NAMES = ("autoencoder", "residual_cnn", "plain-relu", "plain-tanh", "gradient", "finetune", *UNETS)
 PAIRS = {

@@ -52,7 +52,7 @@ def score_table(found: Mapping[str, Any], names: Sequence[str]) -> str:
         ["", "parameters", "seeds", "RMSE, m (95 %)", "MAE, m", "AbsRel", "δ1", "edge error, m a pixel"],
         (
             [name, f"{found['parameters'][name]:,}", scores["rmse"]["seeds"], shown(scores["rmse"])]
-            + [f"{scores[metric]['estimate']:.3f}" for metric in ("mae", "absrel", "delta1")]
+            + [f"{scores[metric]['estimate']:.3f}" for metric in ("mae", "abs_rel", "delta1")]
             + [shown(scores.get("edges"), 4)]
             for name in present
             for scores in [found["test"][name]]
@@ -61,7 +61,7 @@ def score_table(found: Mapping[str, Any], names: Sequence[str]) -> str:
 
 
 def ratio_table(found: Mapping[str, Any], titles: Sequence[str]) -> str:
-    metrics = ("rmse", "mae", "absrel", "edges")
+    metrics = ("rmse", "mae", "abs_rel", "edges")
     return table(
         ["", "RMSE", "MAE", "AbsRel", "edge error", "RMSE, seed by seed"],
         (

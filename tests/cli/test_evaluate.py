@@ -57,45 +57,75 @@ def fathom(*arguments: str | Path) -> int:
     return main(["evaluate", *map(str, arguments)])
 
 
-def test_it_writes_table_csv_summary_and_pictures(
+def test_it_prints_one_table_and_writes_page_json_and_csv(
     model: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    assert fathom(model, spec(data), "--protocol", "nyu-full", "--out", out, "--json", tmp_path / "r.json") == 0
-    printed = capsys.readouterr()
-    for words in ("nyu-full", "abs_rel", "rmse, pooled over pixels", "10 images of 5 scenes", "--split all"):
-        assert words in printed.out, words
-    assert sorted(file.name for file in out.iterdir()) == [
-        "error_by_depth.png", "per_image.csv", "summary.json", "worst_best.png"
-    ]  # fmt: skip
-    for name in ("worst_best.png", "error_by_depth.png"):
-        pixels = np.asarray(Image.open(out / name).convert("RGB"))
-        assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 50
-    summary = json.loads((out / "summary.json").read_text())
-    assert summary == json.loads((tmp_path / "r.json").read_text())
-    assert summary["checkpoint"]["step"] == 7
-    assert summary["data"]["part"] == "unseen scenes"
+    code = fathom(
+        model, "rooms-residual_cnn", spec(data), "--protocol", "nyu-full", "-m", "ordinal", "--out", out, "--json", tmp_path / "r.json"
+    )  # fmt: skip
+    assert code == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    for words in ("nyu-full", "AbsRel", "δ1", "ordinal", "10 frames of 5 scenes", "mean map", "constant", "--split all", "Paired differences"):  # fmt: skip
+        assert words in printed, words
+    assert sorted(file.name for file in out.iterdir()) == ["evaluation.json", "per_image.csv", "report.html"]
+    record = json.loads((out / "evaluation.json").read_text())
+    assert record == json.loads((tmp_path / "r.json").read_text())
+    table = record["tables"][0]
+    assert [result["name"] for result in table["results"]] == [model, "rooms-residual_cnn", "mean map", "constant"]
+    assert table["results"][0]["facts"]["step"] == "7"
+    assert table["data"]["part"] == "unseen scenes"
     with (out / "per_image.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+        rows = [row for row in csv.DictReader(file) if row["model"] == model]
     assert [row["scene"] for row in rows] == [f"room{i}" for i in (1, 1, 2, 2, 3, 3, 4, 4, 5, 5)]
-    assert np.mean([float(row["rmse"]) for row in rows]) == pytest.approx(summary["metrics"]["rmse"]["mean"])
+    mean = np.mean([float(row["rmse"]) for row in rows])
+    assert mean == pytest.approx(table["results"][0]["scores"]["rmse"]["mean"])
 
 
 def test_options_reach_the_measurement(model: str, data: Path, tmp_path: Path) -> None:
     def run(*options: str) -> dict:
         assert fathom(model, spec(data), "--quiet", "--pictures", "0", "--out", tmp_path / "out", *options) == 0
-        return json.loads((tmp_path / "out" / "summary.json").read_text())
+        return json.loads((tmp_path / "out" / "evaluation.json").read_text())
 
-    plain = run()
-    assert plain["protocol"]["name"] == "native"
-    assert not (tmp_path / "out" / "worst_best.png").exists()
-    every = run("--split", "all")
-    assert (plain["images"], every["images"]) == (10, 12)
-    rmse = {"plain": plain["metrics"]["rmse"]["mean"]}
+    def rmse(record: dict) -> float:
+        return record["tables"][0]["results"][0]["scores"]["rmse"]["mean"]
+
+    plain, every = run(), run("--split", "all")
+    assert plain["tables"][0]["protocol"]["name"] == "native"
+    assert "Best and worst" not in (tmp_path / "out" / "report.html").read_text()
+    assert (plain["tables"][0]["frames"], every["tables"][0]["frames"]) == (10, 12)
+    assert every["tables"][0]["results"][0]["seen_scenes"] == 1
+    found = {"plain": rmse(plain)}
     for name, options in (("flip", ["--flip"]), ("scale", ["--align", "scale"]), ("size", ["--size", "48x64"])):
-        rmse[name] = run(*options)["metrics"]["rmse"]["mean"]
-    assert len({round(value, 9) for value in rmse.values()}) == 4
-    assert rmse["scale"] < rmse["plain"]  # the least squares over all pixels of an image
+        found[name] = rmse(run(*options))
+    assert len({round(value, 9) for value in found.values()}) == 4
+    assert found["scale"] < found["plain"]  # the least squares over all pixels of a frame
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["DATA"], "No model is named before"),
+        (["rooms-residual_cnn"], "is a depth model; name the data"),
+        (["DATA", "rooms-residual_cnn"], "stands after data and is none"),
+        (["rooms-residual_cn", "DATA"], "is no depth model and no data: there is no such path (did you mean 'rooms-residual_cnn'?)"),
+        (["rooms-residual_cnn", "foldr:DATA"], "There is no kind of depth model 'foldr'"),
+        (["BOTH", "DATA"], "may be a model or data; write checkpoint:"),
+        (["rooms-residual_cnn", "DATA", "--align", "disparity"], "There is no alignment 'disparity'"),
+        (["rooms-residual_cnn", "DATA", "-m", "edge"], "There is no group of metrics 'edge'"),
+    ],
+)  # fmt: skip
+def test_models_and_data_are_told_apart(
+    arguments: list[str], words: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    both = tmp_path / "both"
+    (both / "rgb").mkdir(parents=True), (both / "depth").mkdir()
+    (both / "config.json").write_text("{}")
+    given = [text.replace("DATA", str(data)).replace("BOTH", str(both)) for text in arguments]
+    assert fathom(*given, "--out", tmp_path / "out") == 2
+    error = capsys.readouterr().err.strip()
+    assert words in error and error.count("\n") == 0
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_broken_frame_is_one_sentence_or_left_out(
@@ -110,8 +140,8 @@ def test_a_broken_frame_is_one_sentence_or_left_out(
     assert not (tmp_path / "out").exists()
     assert fathom(model, spec(data), "--skip-bad", "--out", tmp_path / "out") == 0
     assert "1 frames left out" in capsys.readouterr().out.replace("\n", " ")
-    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
-    assert [entry["id"] for entry in summary["left_out"]] == ["05"]
+    record = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert [entry["id"] for entry in record["tables"][0]["left_out"]] == ["05"]
 
 
 @pytest.mark.parametrize(
@@ -120,7 +150,7 @@ def test_a_broken_frame_is_one_sentence_or_left_out(
         (["--protocol", "nyu-eigen"], 2, "--protocol native"),
         (["--protocol", "nyu-eigne"], 2, "did you mean 'nyu-eigen'"),
         (["--split", "test"], 2, "has no 'test' part"),
-        (["--align", "affine"], 2, "affine"),
+        (["--align", "affine"], 2, "There is no alignment 'affine'"),
         (["--size", "big"], 2, "height x width"),
     ],
 )
@@ -134,11 +164,8 @@ def test_what_cannot_be_meant_is_said(
 
 
 def test_a_checkpoint_that_is_none_is_said(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert fathom(tmp_path / "nowhere", spec(data)) == 1
-    assert "nowhere: does not exist" in capsys.readouterr().err
-    (tmp_path / "model.pth").write_bytes(b"\x80\x04.")
-    assert fathom(tmp_path / "model.pth", spec(data)) == 1
-    assert "is a pickle" in capsys.readouterr().err
+    assert fathom(tmp_path / "nowhere", spec(data)) == 2
+    assert "nowhere' is no depth model and no data" in capsys.readouterr().err
     assert fathom(write_model(tmp_path / "ae", "tiny-autoencoder"), spec(data)) == 1
     assert "predicts images and no depth" in capsys.readouterr().err
 

@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from fathom.errors import UsageError
-from fathom.metrics.alignment import median, scale, scale_shift
-from fathom.metrics.depth import METRICS, depth_metrics, metrics_of_rows, squared_error
+from fathom.metrics.depth import METRICS, depth_metrics, metrics_of_rows
 from fathom.metrics.protocols import PROTOCOLS
 from fathom.sample import Sample
 
@@ -21,17 +20,19 @@ def maps(rows: int = 3, size: tuple[int, int] = (40, 50)) -> tuple[torch.Tensor,
 
 
 def reference(p: torch.Tensor, g: torch.Tensor, valid: torch.Tensor) -> dict[str, float]:
-    pairs = [(float(a), float(b)) for a, b, ok in zip(p.flatten(), g.flatten(), valid.flatten(), strict=True) if ok]
-    p, g = np.array([a for a, _ in pairs]), np.array([b for _, b in pairs])
+    keep = valid.numpy()
+    p, g = (x.double().numpy()[keep] for x in (p, g))
     e = np.log(p) - np.log(g)
     ratio = np.maximum(p / g, g / p)
     return {
         "abs_rel": np.mean(np.abs(p - g) / g),
         "sq_rel": np.mean((p - g) ** 2 / g),
+        "sq_rel_kitti": np.mean(((p - g) / g) ** 2),
         "rmse": np.sqrt(np.mean((p - g) ** 2)),
         "rmse_log": np.sqrt(np.mean(e**2)),
         "log10": np.mean(np.abs(np.log10(p) - np.log10(g))),
-        "silog": 100 * np.sqrt(np.mean(e**2) - np.mean(e) ** 2),
+        "silog": 100 * np.std(e),
+        "silog_half": 100 * np.sqrt(np.mean(e**2) - np.mean(e) ** 2 / 2),
         "mae": np.mean(np.abs(p - g)),
         "delta1": np.mean(ratio < 1.25),
         "delta2": np.mean(ratio < 1.25**2),
@@ -71,23 +72,27 @@ def test_batched_frames_equal_frames_one_by_one() -> None:
     torch.testing.assert_close(batch["rmse"], metrics_of_rows(predictions, target, valid)["rmse"])
 
 
-def test_pooled_sums_give_the_pooled_rmse() -> None:
+def test_one_pixel_and_a_constant_prediction_have_finite_metrics() -> None:
     predictions, target, valid = maps()
-    total, count = squared_error(predictions[0], target, valid)
-    assert (total / count) ** 0.5 == pytest.approx(reference(predictions[0], target, valid)["rmse"], rel=1e-6)
+    one = torch.zeros_like(valid)
+    one[3, 4] = True
+    found = metrics_of_rows(predictions, target, one)
+    expected = reference(predictions[1], target, one)
+    for name in METRICS:
+        assert float(found[name][1]) == pytest.approx(expected[name], rel=1e-5, abs=1e-4), name
+    assert float(found["silog"][0]) == pytest.approx(0, abs=1e-4)  # one logarithm has no variance
+    constant = metrics_of_rows(torch.full_like(target, 3.0)[None], target, valid)
+    for name, value in reference(torch.full_like(target, 3.0), target, valid).items():
+        assert float(constant[name]) == pytest.approx(value, rel=1e-6), name
 
 
-def test_alignments_equal_lstsq() -> None:
-    predictions, target, valid = maps()
-    p, g = predictions[0][valid].double().numpy(), target[valid].double().numpy()
-    (s,), *_ = np.linalg.lstsq(p[:, None], g, rcond=None)
-    np.testing.assert_allclose(scale(predictions[0], target, valid).numpy(), predictions[0].numpy() * s, rtol=1e-5)
-    (a, b), *_ = np.linalg.lstsq(np.stack([p, np.ones_like(p)], 1), g, rcond=None)
-    np.testing.assert_allclose(
-        scale_shift(predictions[0], target, valid).numpy(), predictions[0].numpy() * a + b, rtol=1e-4
-    )
-    aligned = median(predictions[0], target, valid)
-    assert float(aligned[valid].median()) == pytest.approx(float(target[valid].median()), rel=1e-5)
+def test_bands_without_a_valid_pixel_and_wide_maps_change_nothing() -> None:
+    predictions, target, valid = maps(size=(700, 400))  # several pieces
+    valid[100:400] = False  # some of which hold no valid pixel
+    for name, values in metrics_of_rows(predictions, target, valid).items():
+        assert float(values[2]) == pytest.approx(reference(predictions[2], target, valid)[name], rel=1e-6), name
+    wide = metrics_of_rows(predictions.reshape(3, 1, -1), target.reshape(1, -1), valid.reshape(1, -1))
+    torch.testing.assert_close(wide["silog"], metrics_of_rows(predictions, target, valid)["silog"], rtol=1e-6, atol=0)
 
 
 def frame(height: int, width: int) -> Sample:

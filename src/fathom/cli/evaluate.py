@@ -1,4 +1,4 @@
-"""``fathom evaluate``: measure a trained depth network under a named protocol."""
+"""``fathom evaluate``: depth models and baselines on the same frames, in one table with paired intervals."""
 
 from __future__ import annotations
 
@@ -14,15 +14,6 @@ WIDTH = 120
 """Of tables where no terminal says how wide it is."""
 
 
-class Align(StrEnum):
-    """What is fitted to the truth, image by image, before comparing."""
-
-    none = "none"
-    scale = "scale"
-    scale_shift = "scale-shift"
-    median = "median"
-
-
 class Part(StrEnum):
     """Which frames are measured."""
 
@@ -33,23 +24,41 @@ class Part(StrEnum):
 
 def evaluate(
     ctx: typer.Context,
-    checkpoint: Annotated[Path, typer.Argument(help="Run, checkpoint or model folder of a depth network.")],
-    data: Annotated[str, typer.Argument(help="DATA: rooms, KIND:PATH, or a path whose kind is recognised.")],
+    given: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL... DATA...",
+            help="Depth models, then data. MODEL: a shipped network (fathom predict --help lists them), a run or checkpoint, "
+            "hf:ORG/NAME, probe:RUN, module:FILE:FACTORY. DATA: rooms, KIND:PATH, or a path whose kind is recognised.",
+        ),
+    ],
     protocol: Annotated[
         str | None,
-        typer.Option("--protocol", "-p", help="nyu-eigen, nyu-full, probe3d, diode ...; chosen by the data."),
+        typer.Option("--protocol", "-p", help="nyu-eigen, kitti-eigen, ibims, diode, native ...; chosen by the data."),
     ] = None,
     split: Annotated[
         Part | None,
-        typer.Option("--split", help="Default: the official test part, else scenes that training did not see."),
+        typer.Option("--split", help="Default: the official test part, else scenes that no model was trained on."),
     ] = None,
     flip: Annotated[bool, typer.Option("--flip", help="Average with the prediction for the mirrored image.")] = False,
-    align: Annotated[Align, typer.Option("--align", help="Fit each prediction to its truth first.")] = Align.none,
+    align: Annotated[
+        str | None,
+        typer.Option(
+            "--align",
+            help="Fit each prediction to its truth first: none, median, scale, scale-shift, scale-shift-disparity, "
+            "robust-scale, robust-scale-shift. Default: what each model's kind of depth requires.",
+        ),
+    ] = None,
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option("--metrics", "-m", help="Also: boundaries, edges, points, normals, ordinal. Repeatable."),
+    ] = None,
     size: Annotated[
-        str | None, typer.Option("--size", metavar="HxW", help="Size at which the network sees images; as in training.")
+        str | None,
+        typer.Option("--size", metavar="HxW", help="Size at which the models see images; each model's own by default."),
     ] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images predicted at once.")] = 8,
-    pictures: Annotated[int, typer.Option("--pictures", min=0, help="Best frames and worst frames to draw, each.")] = 3,
+    pictures: Annotated[int, typer.Option("--pictures", min=0, help="Best frames and worst frames to show, each.")] = 3,
     out: Out = Path("fathom-evaluate"),
     json: Json = None,
     device: Device = "auto",
@@ -57,28 +66,32 @@ def evaluate(
     skip_bad: SkipBad = False,
     quiet: Quiet = False,
 ) -> None:
-    """Measure CHECKPOINT on DATA: metrics by image, their means with intervals over scenes, pictures.
+    """Measure every MODEL on the same frames of every DATA, beside the mean map and a constant.
 
-    Writes per_image.csv, summary.json, worst_best.png and error_by_depth.png into --out and prints the table.
+    Prints means with 95 % intervals over scenes and paired differences; writes report.html, evaluation.json and per_image.csv
+    into --out. 'fathom compare' pairs evaluations.
     """
     import shlex
     import sys
 
     from fathom.atomic import write_json
     from fathom.evaluation.evaluate import evaluate as run
+    from fathom.evaluation.naming import split_models_and_data
     from fathom.lock import output_lock
     from fathom.progress import console, set_quiet
-    from fathom.report.evaluation import draw
+    from fathom.report.evaluation import tables, write_page
 
     set_quiet(quiet)
+    models, data = split_models_and_data(given)
     ctx.with_resource(output_lock(out, "an evaluation"))
     found = run(
-        checkpoint,
+        models,
         data,
         protocol=protocol,
         split=split.value if split else None,
         flip=flip,
-        align=align.value,
+        align=align,
+        metrics=metrics or (),
         size=parse_size(size) if size else None,
         batch_size=batch_size,
         device=device,
@@ -87,11 +100,14 @@ def evaluate(
         pictures=pictures,
         command=shlex.join(["fathom", *sys.argv[1:]]),
     )
-    written = [*found.save(out), *draw(found, out)]
+    written = [write_page(found, out / "report.html"), *found.save(out)]
     if json is not None:
         write_json(json, found.to_json())
+        written.append(json)
     screen = console(WIDTH)
-    screen.print(found.table())
-    for line in found.notes:
-        screen.print(f"note: {line}", soft_wrap=True)
+    for table in found.record.tables:
+        for shown in tables(table):
+            screen.print(shown)
+        for line in table.notes:
+            screen.print(f"note: {line}", soft_wrap=True)
     screen.print(f"Written: {', '.join(map(str, written))}", soft_wrap=True)

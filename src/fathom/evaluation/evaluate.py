@@ -1,44 +1,64 @@
-"""`evaluate`: a trained depth network, measured on data under a named protocol."""
+"""`evaluate`: depth models and baselines on the same frames, under a named protocol, with paired intervals over scenes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TypeVar, cast
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float
-from torch import Tensor
+from jaxtyping import Bool
+from torch import Tensor, nn
 
 from fathom.data.dataset import Dataset
-from fathom.data.loading import Pair, Skipped, batches
-from fathom.errors import DataError, FathomError, UsageError, nearest
-from fathom.evaluation.by_depth import ErrorByDepth
+from fathom.data.formats.benchmarks.ibims import edges_path
+from fathom.data.formats.files import SKIP, decode_image
+from fathom.data.loading import Skipped, batches
+from fathom.data.sources import load
+from fathom.depth_models.model import DepthModel
+from fathom.depth_models.opening import Openable, open_depth_model
+from fathom.devices import resolve_device
+from fathom.errors import DataError, UsageError, nearest
+from fathom.evaluation.baselines import Baselines, align_names, prepare
 from fathom.evaluation.held_out import Split, choose_frames
-from fathom.evaluation.result import Evaluation, ImageScore, Shown
-from fathom.metrics.alignment import ALIGNMENTS, Align
-from fathom.metrics.depth import metrics_of_rows
+from fathom.evaluation.participants import Participant
+from fathom.evaluation.result import (
+    SCHEMA_VERSION,
+    DataRecord,
+    Evaluation,
+    FrameScores,
+    LeftOut,
+    Record,
+    Result,
+    Settings,
+    Shown,
+    Table,
+    ranked,
+)
+from fathom.evaluation.scoring import differences, mean_score, pooled_rmse, scene_sums
+from fathom.metrics.alignment import choose_alignment
+from fathom.metrics.groups import ALL, GROUPS, Compared, measured
 from fathom.metrics.protocols import PROTOCOLS, Protocol, choose_protocol
-from fathom.models.network import Network
+from fathom.models.saved import Trained
 from fathom.progress import note, track
-from fathom.sample import Grid, Intrinsics, Sample, camera_row
-
-if TYPE_CHECKING:
-    from fathom.models.saved import Trained
+from fathom.sample import Grid, Sample
+from fathom.statistics import LEAST_SCENES, METHOD
+from fathom.training.summary import versions
 
 T = TypeVar("T")
 
 
 def evaluate(
-    checkpoint: Trained | str | Path,
-    data: Dataset | str,
+    models: Openable | Sequence[Openable],
+    data: Dataset | str | Path | Sequence[Dataset | str | Path],
     *,
     protocol: str | Protocol | None = None,
     split: Split | None = None,
     flip: bool = False,
     align: str | None = None,
+    metrics: Sequence[str] = (),
+    kind: str | None = None,
     size: Grid | None = None,
     batch_size: int = 8,
     device: str = "auto",
@@ -47,67 +67,60 @@ def evaluate(
     pictures: int = 3,
     command: str = "",
 ) -> Evaluation:
-    """Measure a depth network on data.
+    """Measure depth models on data, each beside the mean map and the constant.
 
     Args:
-        checkpoint: a trained network, or the path of its run or checkpoint folder.
-        data: a spec, of which `split` chooses the frames; or a data set, all of it unless `split` says otherwise.
+        models: one or several: names, paths, what `fathom.train` returns, any `nn.Module`; see `open_depth_model`.
+        data: one or several: specs, of which `split` chooses the frames; or data sets, all of them unless `split` says
+            otherwise.
         protocol: a name of `PROTOCOLS` or one of your own; None chooses by the data.
         split: ``test``, ``val``, ``all`` or None; see `fathom.evaluation.held_out.choose_frames`.
         flip: average with the prediction for the mirrored image, mirrored back.
-        align: ``scale``, ``scale-shift`` or ``median`` fits each prediction to its truth first; None compares metres.
-        size: (height, width) at which the network sees an image; None is the size it was trained at.
+        align: a name of `fathom.metrics.alignment.ALIGNMENTS` for all; None aligns each model as its kind of depth requires.
+        metrics: groups of `fathom.metrics.groups.GROUPS` beside those of the protocol.
+        kind: of depth, for modules that do not declare it.
+        size: (height, width) at which the models see an image; None is each model's own choice.
         batch_size: images predicted at once.
         device: ``cpu``, ``cuda``, ``mps`` or ``auto``.
         workers: processes that read data.
         skip_bad: leave out frames that cannot be read, and report them.
-        pictures: best frames and worst frames to keep for the picture, each.
-        command: recorded in the summary.
+        pictures: best frames and worst frames to keep for the page, each.
+        command: recorded in the result.
 
     Raises:
-        CheckpointError: it is broken, or its network does not predict depth.
-        UsageError: an unknown protocol, alignment or part, or a protocol that does not fit the data.
+        CheckpointError: a model is broken, or predicts no depth.
+        UsageError: an unknown protocol, alignment, metric or part, or one that does not fit the data or the model.
         DataError: data that cannot be read, or of which no pixel counts.
     """
-    from fathom.data.sources import load
-    from fathom.depth_models.network import trained_depth_network
-    from fathom.devices import resolve_device
-
-    fitting = None if align in (None, "none") else named("alignment", align, ALIGNMENTS)
-    trained = trained_depth_network(checkpoint)
-    if isinstance(data, Dataset):
-        part, sentence = choose_frames(data, trained, split or "all")
-    else:
-        part, sentence = choose_frames(load(data, skip_bad=skip_bad), trained, split)
-    if protocol is None:
-        protocol = choose_protocol(part)
-    measure = Measure(
-        trained=trained,
-        protocol=protocol if isinstance(protocol, Protocol) else named("protocol", protocol, PROTOCOLS),
-        align=fitting,
-        flip=flip,
-        size=size or trained.input_size,
-        device=resolve_device(device),
+    listed = [models] if isinstance(models, str | Path | Trained | nn.Module | DepthModel) else list(models)
+    parts = [data] if isinstance(data, Dataset | str | Path) else list(data)
+    if not listed or not parts:
+        raise UsageError("An evaluation needs at least one model and one data set.")
+    for group in metrics:
+        named("group of metrics", group, GROUPS)
+    chosen = protocol if protocol is None or isinstance(protocol, Protocol) else named("protocol", protocol, PROTOCOLS)
+    opened = [open_depth_model(model, device=device, input_size=size, kind=kind) for model in listed]
+    for model in opened:
+        choose_alignment(model.kind, align)  # before anything is read
+    tables: list[Table] = []
+    frames: list[tuple[FrameScores, ...]] = []
+    shown: list[Shown] = []
+    for number, one in enumerate(parts):
+        everything = one if isinstance(one, Dataset) else load(one, skip_bad=skip_bad)
+        wanted = split or ("all" if isinstance(one, Dataset) else None)
+        part, sentence = choose_frames(everything, opened, wanted)
+        run = _Run(
+            opened, part, everything, chosen or choose_protocol(part), align, tuple(metrics), flip, batch_size, workers, skip_bad
+        )  # fmt: skip
+        table, own = run.table(sentence)
+        tables.append(table)
+        frames.append(own)
+        shown += run.shown(table, own, number, pictures)
+    settings = Settings(flip, align, size, resolve_device(device), METHOD)
+    record = Record(
+        SCHEMA_VERSION, command, {key: str(value) for key, value in versions().items()}, settings, tuple(tables)
     )
-    note(f"Measuring '{trained.recipe['name']}' on {len(part)} frames of {part.source.location}.")
-    skipped, by_depth = Skipped(), ErrorByDepth()
-    images: list[ImageScore] = []
-    stream = batches(part, measure.size, batch_size=batch_size, workers=workers, skipped=skipped if skip_bad else None)
-    for batch in track(stream, f"Evaluating under {measure.protocol.name}", -(-len(part) // batch_size)):
-        images += measure.score(batch, by_depth)
-    _check(part, images, skipped, measure.protocol)
-    found = Evaluation(
-        protocol=measure.protocol,
-        checkpoint=_checkpoint_record(trained),
-        data=_data_record(part),
-        settings={**measure.settings(), "align": align or "none"},
-        images=tuple(images),
-        by_depth=by_depth.bands(),
-        left_out=tuple(skipped.frames),
-        notes=tuple(_notes(sentence, images, skipped, measure)),
-        command=command,
-    )
-    return replace(found, shown=tuple(_shown(found, part, measure, pictures)))
+    return Evaluation(record, tuple(frames), tuple(shown))
 
 
 def named(what: str, name: str, known: Mapping[str, T]) -> T:
@@ -118,182 +131,232 @@ def named(what: str, name: str, known: Mapping[str, T]) -> T:
 
 
 @dataclass
-class Measure:
-    """How each frame is predicted and compared.
+class _Run:
+    """The evaluation on one data set.
 
     Attributes:
-        trained: the network. protocol, align, flip, size, device: as `evaluate` takes them.
-        broken: predicted pixels that were not finite, over all frames.
+        part: the frames that are measured. everything: all frames of their source.
+        skipped: frames that could not be read.
     """
 
-    trained: Trained
+    models: Sequence[DepthModel]
+    part: Dataset
+    everything: Dataset
     protocol: Protocol
-    align: Align | None
+    align: str | None
+    extra: tuple[str, ...]
     flip: bool
-    size: Grid
-    device: str
-    broken: int = 0
+    batch_size: int
+    workers: int
+    skip_bad: bool
+    skipped: Skipped = field(default_factory=Skipped)
 
     def __post_init__(self) -> None:
-        assert isinstance(self.trained.model, Network)
-        self.network = self.trained.model.to(self.device)
-        self.covered = self.network.output_crop(self.size)
+        self.groups = tuple(dict.fromkeys((*self.protocol.groups, *self.extra)))
+        self.participants = _participants(self.models, self.align)
+        self.files = {self.part.frame(i).id: self.part.frame(i).files for i in range(len(self.part))}
 
-    def score(self, pairs: Sequence[Pair], by_depth: ErrorByDepth) -> list[ImageScore]:
-        """Predict and score a batch, and add its errors to `by_depth`."""
-        scores = []
-        for (_, sample), prediction in zip(pairs, self.predictions(pairs), strict=True):
-            region = self.protocol.apply(self.aligned(prediction, sample), sample)
-            pixels = int(region.valid.sum())
-            metrics: dict[str, float] = {}
-            if pixels:
-                found = metrics_of_rows(region.predictions, region.target, region.valid)
-                metrics = {name: float(values[0]) for name, values in found.items()}
-                by_depth.add(sample.scene, region.predictions[0], region.target, region.valid)
-            seen = sample.scene in self.trained.train_scenes
-            scores.append(ImageScore(sample.id, sample.scene, seen, pixels, metrics))
-        return scores
+    def table(self, sentence: str) -> tuple[Table, tuple[FrameScores, ...]]:
+        """Measure every frame."""
+        location = self.part.source.location
+        note(f"Measuring {', '.join(model.name for model in self.models)} on {len(self.part)} frames of {location}.")
+        self.baselines = self._baselines()
+        frames: list[FrameScores] = []
+        stream = batches(
+            self.part,
+            None,
+            batch_size=self.batch_size,
+            workers=self.workers,
+            skipped=self.skipped if self.skip_bad else None,
+        )
+        steps = -(-len(self.part) // self.batch_size)
+        for batch in track(stream, f"Evaluating under {self.protocol.name}", steps):
+            frames += self._scores([sample for _, sample in batch])
+        self._check(frames)
+        scored = [frame for frame in frames if frame.metrics]
+        scenes = tuple(dict.fromkeys(frame.scene for frame in scored))
+        results = tuple(self._result(participant, scored, scenes) for participant in self.participants)
+        table = Table(
+            data=_data_record(self.part),
+            protocol=self.protocol,
+            groups=self.groups,
+            frames=len(scored),
+            pixels=sum(frame.pixels for frame in scored),
+            scenes=scenes,
+            baseline=self.baselines.said if self.baselines else "",
+            results=results,
+            differences=differences(results),
+            without_truth=tuple(frame.id for frame in frames if not frame.metrics),
+            left_out=tuple(LeftOut(*item) for item in self.skipped.frames),
+            notes=(),
+        )
+        return replace(table, notes=tuple(self._notes(sentence, table))), tuple(frames)
 
-    def predictions(self, pairs: Sequence[Pair]) -> Iterator[Float[Tensor, "H W"]]:
-        """Metres for each frame, at the size of its truth."""
-        images = torch.stack([fitted.float_image() for fitted, _ in pairs])
-        cameras = [fitted.intrinsics for fitted, _ in pairs]
-        plain = self._forward(images, cameras)
-        width = images.shape[-1]
-        flipped = [None if camera is None else camera.flipped(width) for camera in cameras]
-        mirrored = self._forward(images.flip(-1), flipped) if self.flip else None
-        for index, (_, sample) in enumerate(pairs):
-            values = self._at_truth(plain[index], sample.depth_size)
-            if mirrored is not None:
-                values = (values + self._at_truth(mirrored[index], sample.depth_size).flip(-1)) / 2
-            self.broken += int((~torch.isfinite(values)).sum())
-            yield values
+    def _baselines(self) -> Baselines | None:
+        """The mean map, where there is a frame of another scene; without one the baselines do not take part."""
+        found = prepare(self.part, self.everything, self.protocol, self.skip_bad)
+        if all(found.maps(scene) is not None for scene in self.part.scenes):
+            return found
+        self.participants = [one for one in self.participants if one.role == "model"]
+        return None
 
-    def _forward(
-        self, images: Float[Tensor, "B 3 H W"], cameras: Sequence[Intrinsics | None]
-    ) -> Float[Tensor, "B 1 h w"]:
-        inputs = [images.to(self.device)]
-        if self.network.takes_camera:
-            inputs.append(torch.stack([camera_row(camera) for camera in cameras]).to(self.device))
-        try:
-            with torch.inference_mode():
-                output: Tensor = self.network(*inputs)
-        except torch.OutOfMemoryError as error:
-            raise FathomError(
-                f"Out of memory with {len(images)} images at once: use a smaller --batch-size."
-            ) from error
-        return output[:, :1].float().cpu()
+    def _scores(self, samples: Sequence[Sample]) -> Iterator[FrameScores]:
+        """Every participant's metrics of each frame of a batch."""
+        counts = [_counted(self.protocol, sample) for sample in samples]
+        metrics: list[dict[str, Mapping[str, float]]] = [{} for _ in samples]
+        for participant in self.participants:
+            values = participant.values(samples, self.baselines, self.flip)
+            for index, (sample, value) in enumerate(zip(samples, values, strict=True)):
+                if value is None or not counts[index].any():
+                    continue
+                metres = participant.aligned(value, sample, self.protocol, counts[index])
+                compared = _compared(self.protocol, metres, sample, self._edges(sample))
+                metrics[index][participant.name] = measured(compared, self.groups)
+                participant.by_depth.add(sample.scene, compared.prediction, compared.target, compared.valid)
+        for sample, count, found in zip(samples, counts, metrics, strict=True):
+            yield FrameScores(sample.id, sample.scene, int(torch.count_nonzero(count)), found)
 
-    def _at_truth(self, values: Float[Tensor, "1 h w"], size: Grid) -> Float[Tensor, "H W"]:
-        """Bilinear at the pixel centres of the truth; where the network leaves out a border, its nearest prediction."""
-        from fathom.depth_models.resampling import to_image_size
+    def _edges(self, sample: Sample) -> Bool[Tensor, "h w"] | None:
+        """Annotated occlusion edges of a frame, where its data have them and they are asked for."""
+        path = edges_path(self.files[sample.id]) if "edges" in self.groups else None
+        if path is None:
+            return None
+        edges = torch.from_numpy(decode_image(path) > 0)
+        if tuple(edges.shape) != sample.depth_size:
+            raise DataError(path, f"is a map of {tuple(edges.shape)} for depth of {sample.depth_size}", SKIP)
+        return edges
 
-        top, left, height, width = self.covered
-        stride = self.network.output_stride
-        bottom, right = self.size[0] - top - height, self.size[1] - left - width
-        if top or left or bottom or right:
-            border = tuple(-(-pixels // stride) for pixels in (left, right, top, bottom))
-            values = F.pad(values, border, mode="replicate")
-        whole = (0, 0, *self.size)
-        return to_image_size(values[0], working=self.size, box=whole, stride=stride, original=size)
+    def _check(self, frames: Sequence[FrameScores]) -> None:
+        """At least one frame must have been scored."""
+        location, protocol = self.part.source.location, self.protocol
+        if not frames:
+            raise DataError(
+                location, f"none of the {len(self.skipped)} frames can be read ({self.skipped.describe(1)})"
+            )
+        if not any(frame.metrics for frame in frames):
+            raise DataError(
+                location,
+                f"no pixel of {len(frames)} frames counts under {protocol.name} (valid, {protocol.least:g} m to "
+                f"{protocol.most:g} m)",
+                "check how the depth's counts become metres with 'fathom data info', or choose another protocol",
+            )
 
-    def aligned(self, prediction: Float[Tensor, "H W"], sample: Sample) -> Float[Tensor, "H W"]:
-        """The prediction fitted to the truth over the pixels that count, before anything is clamped."""
-        if self.align is None:
-            return prediction
-        rows, columns = self.protocol.window(sample.depth_size)
-        counts = torch.zeros(sample.depth_size, dtype=torch.bool)
-        counts[rows, columns] = self.protocol.apply(prediction, sample).valid
-        counts &= torch.isfinite(prediction)
-        return self.align(prediction, sample.depth[0], counts) if counts.any() else prediction
-
-    def shown(self, sample: Sample, score: ImageScore) -> Shown:
-        """The frame as it was compared, for a picture."""
-        from fathom.data.transforms import fit
-
-        protocol = self.protocol
-        prediction = self.aligned(next(self.predictions([(fit(sample, self.size), sample)])), sample)
-        region, (rows, columns) = protocol.apply(prediction, sample), protocol.window(sample.depth_size)
-        truth = torch.full(sample.depth_size, torch.nan)
-        truth[rows, columns] = torch.where(region.valid, region.target, torch.nan)
-        whole = torch.nan_to_num(prediction, protocol.least, protocol.most, protocol.least)
-        return Shown(score, sample.float_image(), truth, whole.clamp(protocol.least, protocol.most))
-
-    def settings(self) -> dict[str, Any]:
-        """For the summary."""
-        from fathom.statistics import METHOD
-
-        return {
-            "flip": self.flip,
-            "input_size": list(self.size),
-            "device": self.device,
-            "interval_method": METHOD,
-            "interval_level": 0.95,
-        }
-
-
-def _check(part: Dataset, images: Sequence[ImageScore], skipped: Skipped, protocol: Protocol) -> None:
-    """At least one image must have been scored."""
-    location = part.source.location
-    if not images:
-        raise DataError(location, f"none of the {len(skipped)} frames can be read ({skipped.describe(1)})")
-    if not any(image.metrics for image in images):
-        raise DataError(
-            location,
-            f"no pixel of {len(images)} frames counts under {protocol.name} (valid, {protocol.least:g} m to "
-            f"{protocol.most:g} m)",
-            "check how the depth's counts become metres with 'fathom data info', or choose another protocol",
+    def _result(self, one: Participant, frames: Sequence[FrameScores], scenes: tuple[str, ...]) -> Result:
+        by_scene = {name: scene_sums(frames, one.name, name, scenes) for name in ALL if _in_groups(name, self.groups)}
+        scores = {name: mean_score(name, sums) for name, sums in by_scene.items()}
+        order = [frame.id for frame in ranked(frames, one.name)]
+        seen = set(one.model.train_scenes) if one.model else set()
+        return Result(
+            name=one.name,
+            role=one.role,
+            kind=one.kind,
+            alignment=one.alignment,
+            seen_scenes=sum(scene in seen for scene in scenes),
+            train_scenes=len(seen),
+            licence=one.model.licence if one.model else "",
+            facts={key: str(value) for key, value in one.model.facts().items()} if one.model else {},
+            cameras=tuple(one.cameras),
+            input_size=one.input_size,
+            missing=one.missing / one.predicted if one.predicted else 0.0,
+            scores={name: score for name, score in scores.items() if score is not None},
+            pooled_rmse=pooled_rmse(frames, one.name, scenes),
+            by_scene={name: sums for name, sums in by_scene.items() if sum(sums.frames)},
+            by_depth=one.by_depth.bands(),
+            best=tuple(order[:10]),
+            worst=tuple(order[::-1][:10]),
         )
 
+    def _notes(self, sentence: str, table: Table) -> Iterator[str]:
+        yield sentence
+        count = len(table.scenes)
+        if count < LEAST_SCENES:
+            yield f"No intervals and no tests: {count} scene{'s' if count > 1 else ''}, and fewer than {LEAST_SCENES} give none."
+        for result in table.results:
+            if result.role == "model" and result.alignment != "none":
+                yield f"{result.name} gives {result.kind}: {result.alignment} fitted to the truth of each frame; its errors are not those of metres."
+            if result.missing:
+                yield (
+                    f"{result.name}: {result.missing:.1%} of the predicted pixels are not finite, such as a border that the "
+                    "model leaves out; the nearest finite one stands in there."
+                )
+        if len({result.alignment for result in table.results if result.role == "model"}) > 1:
+            yield "Models with different alignments are not paired: an alignment uses the truth. --align NAME gives all the same."
+        if table.baseline:
+            yield f"Mean map and constant: {table.baseline}."
+        else:
+            yield "No mean map and no constant: they need frames of another scene."
+        if table.without_truth:
+            total = table.frames + len(table.without_truth)
+            yield (
+                f"{len(table.without_truth)} of {total} frames have no pixel that counts under {self.protocol.name}; "
+                "not in the means."
+            )
+        for group in self.groups:
+            if not set(GROUPS[group].metrics) & set(table.metrics):
+                yield f"No metrics of the group '{group}': they need {GROUPS[group].needs or 'frames on which they are defined'}, which these data lack."
+        if table.left_out:
+            yield f"{len(table.left_out)} frames left out that cannot be read: {self.skipped.describe()}"
 
-def _notes(sentence: str, images: Sequence[ImageScore], skipped: Skipped, measure: Measure) -> Iterator[str]:
-    from fathom.statistics import LEAST_SCENES
-
-    yield sentence
-    scenes = len({image.scene for image in images if image.metrics})
-    if scenes < LEAST_SCENES:
-        yield f"No intervals: {scenes} scene{'s' if scenes > 1 else ''}, and fewer than {LEAST_SCENES} give none."
-    empty = sum(not image.metrics for image in images)
-    if empty:
-        yield f"{empty} of {len(images)} images have no pixel that counts under {measure.protocol.name}; not in the means."
-    if skipped.frames:
-        yield f"{len(skipped)} frames left out that cannot be read: {skipped.describe()}"
-    if measure.broken:
-        yield f"{measure.broken} predicted pixels were not finite; they count as the protocol clamps them."
-    _, _, height, width = measure.covered
-    if (height, width) != measure.size:
-        share = 1 - height * width / (measure.size[0] * measure.size[1])
-        yield f"The network leaves out {share:.0%} of the image at its border; its nearest prediction stands in there."
-
-
-def _shown(found: Evaluation, part: Dataset, measure: Measure, most: int) -> Iterator[Shown]:
-    """The best frames, best first, and the worst, worst last; read again, so that none had to be kept."""
-    ranked = found.ranked()
-    worst = min(most, (len(ranked) + 1) // 2)
-    best = min(most, len(ranked) - worst)
-    position = {id_: index for index, id_ in enumerate(part.ids)}
-    for score in [*ranked[:best], *ranked[len(ranked) - worst :]]:
-        yield measure.shown(part[position[score.id]], score)
+    def shown(self, table: Table, frames: Sequence[FrameScores], number: int, most: int) -> Iterator[Shown]:
+        """The best frames of the first model, best first, and the worst, worst last; read and predicted again."""
+        order = ranked(frames, table.results[0].name)
+        worst = min(most, (len(order) + 1) // 2)
+        best = min(most, len(order) - worst)
+        position = {id_: index for index, id_ in enumerate(self.part.ids)}
+        places = [(f"best {i + 1}", order[i]) for i in range(best)]
+        places += [(f"worst {i + 1}", order[-1 - i]) for i in reversed(range(worst))]
+        for place, scores in places:
+            sample = self.part[position[scores.id]]
+            counts = _counted(self.protocol, sample)
+            predictions = {}
+            for one in self.participants:
+                if one.role == "model":
+                    value = cast("Tensor", one.values([sample], None, self.flip)[0])
+                    metres = one.aligned(value, sample, self.protocol, counts)
+                    metres = torch.nan_to_num(metres, self.protocol.least, self.protocol.most, self.protocol.least)
+                    predictions[one.name] = metres.clamp(self.protocol.least, self.protocol.most)
+            yield Shown(number, place, scores, sample.float_image(), sample.depth, counts[None], predictions)
 
 
-def _checkpoint_record(trained: Trained) -> dict[str, Any]:
-    return {
-        "path": str(trained.path),
-        "model": trained.model_name,
-        "recipe": trained.recipe["name"],
-        "step": trained.info.get("step"),
-        "train_scenes": len(trained.train_scenes),
-        "train_fingerprint": trained.info.get("train_fingerprint"),
-    }
+def _participants(models: Sequence[DepthModel], align: str | None) -> list[Participant]:
+    """Models under unique names, then the baselines with every alignment that a model has."""
+    found: list[Participant] = []
+    for model in models:
+        taken = sum(one.model is not None and one.model.name == model.name for one in found)
+        name = f"{model.name} ({taken + 1})" if taken else model.name
+        found.append(Participant(name, choose_alignment(model.kind, align), model.kind, model))
+    for name, suffix in align_names(one.alignment for one in list(found)).items():
+        found += [Participant(f"{what}{suffix}", name, baseline=what) for what in ("mean map", "constant")]
+    return found
 
 
-def _data_record(part: Dataset) -> dict[str, Any]:
-    return {
-        "location": part.source.location,
-        "kind": part.source.kind,
-        "part": part.part,
-        "frames": len(part),
-        "scenes": len(part.scenes),
-        "fingerprint": part.fingerprint(),
-        "facts": dict(part.source.facts),
-    }
+def _in_groups(metric: str, groups: Sequence[str]) -> bool:
+    return any(metric in GROUPS[group].metrics for group in groups)
+
+
+def _counted(protocol: Protocol, sample: Sample) -> Bool[Tensor, "h w"]:
+    """The pixels that count, at the size of the truth."""
+    rows, columns = protocol.window(sample.depth_size)
+    counts = torch.zeros(sample.depth_size, dtype=torch.bool)
+    counts[rows, columns] = protocol.counted(sample.depth[0, rows, columns], sample.valid[0, rows, columns])
+    return counts
+
+
+def _compared(protocol: Protocol, metres: Tensor, sample: Sample, edges: Bool[Tensor, "h w"] | None) -> Compared:
+    """Prediction and truth as the protocol compares them, with the camera of the crop."""
+    region = protocol.apply(metres, sample)
+    rows, columns = protocol.window(sample.depth_size)
+    camera = sample.intrinsics
+    if camera is not None:
+        height, width = sample.depth_size
+        camera = camera.scaled(height / sample.image_size[0], width / sample.image_size[1])
+        camera = camera.cropped(rows.start or 0, columns.start or 0)
+    normals = None if sample.normals is None else sample.normals[:, rows, columns]
+    edges = None if edges is None else edges[rows, columns]
+    return Compared(region.predictions[0], region.target, region.valid, camera, normals, edges)
+
+
+def _data_record(part: Dataset) -> DataRecord:
+    source = part.source
+    facts = {key: str(value) for key, value in source.facts.items()}
+    return DataRecord(source.location, source.kind, part.part, len(part), len(part.scenes), part.fingerprint(), facts)

@@ -1,83 +1,106 @@
-"""Which frames of a data set are a fair test of a checkpoint."""
+"""Which frames of a data set are a fair test of some models."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Sequence
+from typing import Literal
 
 from fathom.data.dataset import Dataset
+from fathom.depth_models.model import DepthModel
+from fathom.depth_models.network import NetworkModel
 from fathom.errors import DataError, UsageError
-
-if TYPE_CHECKING:
-    from fathom.models.saved import Trained
+from fathom.models.saved import Trained
+from fathom.training.holdout import divide
+from fathom.training.recipe import from_table
 
 Split = Literal["test", "val", "all"]
 SPLITS: tuple[Split, ...] = ("test", "val", "all")
 
 
-def choose_frames(data: Dataset, trained: Trained, split: Split | None = None) -> tuple[Dataset, str]:
-    """The frames to measure on, and one sentence that says which they are.
+def choose_frames(data: Dataset, models: Sequence[DepthModel], split: Split | None = None) -> tuple[Dataset, str]:
+    """The frames to measure on, the same for all models, and one sentence that says which they are.
 
     Args:
         data: all frames of the source.
-        trained: the checkpoint, which knows the scenes it was trained on and those it held out.
-        split: ``test`` and ``val`` for the source's own parts (``val`` without one: the scenes that the training held
-            out), ``all`` for every frame. None takes the source's test part; without one, every scene that the
-            checkpoint was not trained on.
+        models: each knows the scenes it was trained on, if any.
+        split: ``test`` and ``val`` for the source's own parts (``val`` without one: the scenes that the training of the
+            models held out), ``all`` for every frame. None takes the source's test part; without one, every scene that no
+            model was trained on.
 
     Raises:
         UsageError: the source has no such part.
-        DataError: the checkpoint was trained on every scene.
+        DataError: the models were trained on every scene.
     """
     if split is None:
         split = "test" if "test" in data.source.official else None
     if split is None:
-        return _unseen(data, trained)
+        return _unseen(data, models)
     if split == "all":
-        return data, _said(data, trained, f"All {len(data)} frames")
+        return data, _said(data, models, f"All {len(data)} frames")
     chosen = set(data.indices)
+    held_out = _held_out(models)
     if split in data.source.official:
         indices = tuple(i for i in data.source.official[split] if i in chosen)
         part = Dataset(data.source, indices, split)
         sentence = f"The source's own {split} part, {len(part)} of {len(data)} frames"
-    elif split == "val" and trained.info.get("unseen_scenes"):
-        part = data.of_scenes([str(scene) for scene in trained.info["unseen_scenes"]], "val")
+    elif split == "val" and held_out:
+        part = data.of_scenes(held_out, "val")
         sentence = f"The scenes that the training held out, {len(part)} of {len(data)} frames"
     else:
         raise UsageError(
             f"{data.source.location} ({data.source.kind}) has no '{split}' part; leave out --split to measure on the "
-            "scenes that the checkpoint was not trained on, or use --split all."
+            "scenes that no model was trained on, or use --split all."
         )
     if not len(part):
         raise DataError(data.source.location, f"holds no frame of the '{split}' part", "use --split all")
-    return part, _said(part, trained, sentence)
+    return part, _said(part, models, sentence)
 
 
-def _unseen(data: Dataset, trained: Trained) -> tuple[Dataset, str]:
-    """Frames of the scenes that the checkpoint was not trained on."""
-    seen = set(trained.train_scenes)
+def _trained(models: Sequence[DepthModel]) -> list[Trained]:
+    """What is known of the training of Fathom's own networks among them."""
+    return [model.trained for model in models if isinstance(model, NetworkModel) and model.trained is not None]
+
+
+def _held_out(models: Sequence[DepthModel]) -> list[str]:
+    """Scenes that the training of every model held out."""
+    parts = [[str(scene) for scene in one.info.get("unseen_scenes") or ()] for one in _trained(models)]
+    if not parts or len(parts) < len(models):
+        return []
+    return [scene for scene in parts[0] if all(scene in part for part in parts[1:])]
+
+
+def _who(models: Sequence[DepthModel]) -> str:
+    return "the model" if len(models) == 1 else "the models together"
+
+
+def _unseen(data: Dataset, models: Sequence[DepthModel]) -> tuple[Dataset, str]:
+    """Frames of the scenes that no model was trained on."""
+    seen = {scene for model in models for scene in model.train_scenes}
     kept = [scene for scene in data.scenes if scene not in seen]
     total = len(data.scenes)
     if len(kept) == total:
-        return data, f"All {len(data)} frames; the checkpoint was trained on none of their {total} scenes."
+        nobody = "the model was" if len(models) == 1 else "no model was"
+        known = f"{nobody} trained on any of their {total} scenes, as far as it says"
+        return data, f"All {len(data)} frames; {known}."
     if not kept:
         raise DataError(
             data.source.location,
-            f"the checkpoint was trained on all {total} of its scenes, so nothing here is a fair test",
+            f"{_who(models)} were trained on all {total} of its scenes, so nothing here is a fair test"
+            if len(models) > 1
+            else f"the model was trained on all {total} of its scenes, so nothing here is a fair test",
             "name other data, or measure on frames it has seen with --split all",
         )
     part = data.of_scenes(kept, "unseen scenes")
-    whose = "these very data" if _same_data(data, trained) else "scenes of these names"
+    whose = "these very data" if any(_same_data(data, one) for one in _trained(models)) else "scenes of these names"
+    were = "was" if len(models) == 1 else "were"
     return part, (
-        f"The checkpoint was trained on {whose}: measured on the {len(part)} frames of the {len(kept)} of {total} scenes "
-        "that it was not trained on (--split all takes every frame)."
+        f"{_who(models).capitalize()} {were} trained on {whose}: measured on the {len(part)} frames of the {len(kept)} of "
+        f"{total} scenes that none was trained on (--split all takes every frame)."
     )
 
 
 def _same_data(data: Dataset, trained: Trained) -> bool:
     """Whether the training set, divided off `data` again by the checkpoint's recipe, has the recorded fingerprint."""
-    from fathom.training.holdout import divide
-    from fathom.training.recipe import from_table
-
     try:
         recipe = from_table(trained.recipe)
         parts = divide(
@@ -94,13 +117,16 @@ def _same_data(data: Dataset, trained: Trained) -> bool:
     return same_scenes and parts.train.fingerprint() == trained.info.get("train_fingerprint")
 
 
-def _said(part: Dataset, trained: Trained, sentence: str) -> str:
-    """`sentence`, with what the checkpoint has seen of the part."""
-    seen = set(trained.train_scenes)
-    frames = sum(scene in seen for scene in part.frame_scenes)
-    if not frames:
-        return f"{sentence}; the checkpoint was trained on none of their scenes."
-    return (
-        f"{sentence}; {frames} of them are of scenes that the checkpoint was trained on, "
-        "so the numbers are too good for new rooms."
-    )
+def _said(part: Dataset, models: Sequence[DepthModel], sentence: str) -> str:
+    """`sentence`, with what the models have seen of the part."""
+    told = []
+    for model in models:
+        frames = sum(scene in set(model.train_scenes) for scene in part.frame_scenes)
+        if frames:
+            told.append(
+                f"{frames} of them are of scenes that {model.name} was trained on, so its numbers are too good for new scenes"
+            )
+    if not told:
+        nobody = "the model was" if len(models) == 1 else "no model was"
+        return f"{sentence}; {nobody} trained on any of their scenes, as far as it says."
+    return f"{sentence}; {'; '.join(told)}."

@@ -1,215 +1,301 @@
-"""What an evaluation found: every image's metrics, their means with intervals over scenes, and how it was measured."""
+"""What an evaluation found: typed records that are written as JSON and read back, and every frame's metrics beside them."""
 
 from __future__ import annotations
 
 import csv
-import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Literal
 
 from fathom.atomic import atomic_path, write_json
 from fathom.evaluation.by_depth import Band
-from fathom.metrics.depth import HIGHER_IS_BETTER, METRICS
+from fathom.inputs import read_json
+from fathom.metrics.alignment import Kind
+from fathom.metrics.groups import ALL
 from fathom.metrics.protocols import Protocol
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
-    from rich.table import Table
+    from jaxtyping import Bool, Float
     from torch import Tensor
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+FILE = "evaluation.json"
 RANKED_BY = "abs_rel"
 """The metric that says which frames are best and worst: unlike the RMSE it does not single out the largest rooms."""
+TESTED = ("abs_rel", "rmse", "delta1")
+"""Metrics whose paired differences are tested."""
 
-UNITS = {"sq_rel": "m", "rmse": "m", "mae": "m", "silog": "×100"}
+Role = Literal["model", "baseline"]
 
 
 @dataclass(frozen=True)
-class ImageScore:
-    """One image.
+class Score:
+    """A number and its 95 % interval over scenes, None where there are too few scenes for one."""
+
+    mean: float
+    interval: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class SceneSums:
+    """A metric's sum over the frames of each scene, and over how many frames, in the order of the table's `scenes`."""
+
+    sums: tuple[float, ...]
+    frames: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Result:
+    """One line of the table: a model or a baseline on one data set.
 
     Attributes:
-        id, scene: of the frame. trained_scene: whether the checkpoint was trained on that scene.
-        pixels: that count under the protocol.
-        metrics: by name; empty where no pixel counts.
+        name: unique in the table. role: ``model`` or ``baseline``.
+        kind: what its numbers are. alignment: what was fitted to the truth, frame by frame, before comparing.
+        seen_scenes: measured scenes that it was trained on; its numbers are too good for new ones where there are any.
+        train_scenes: how many scenes it was trained on, as far as it says.
+        licence, facts: of the model, as it states them.
+        cameras: where the cameras that it was given come from, such as ``data``.
+        input_size: (height, width) at which it saw the last frame, where it says.
+        missing: fraction of the predicted pixels that were not finite; the nearest finite one stands in there.
+        scores: by metric, means over frames. pooled_rmse: over all pixels of all frames.
+        by_scene: by metric, what differences are made of.
+        by_depth: errors against true depth, near to far.
+        best, worst: ids of up to ten frames each, the extreme one first, by `RANKED_BY`.
+    """
+
+    name: str
+    role: Role
+    kind: Kind
+    alignment: str
+    seen_scenes: int
+    train_scenes: int
+    licence: str
+    facts: dict[str, str]
+    cameras: tuple[str, ...]
+    input_size: tuple[int, int] | None
+    missing: float
+    scores: dict[str, Score]
+    pooled_rmse: Score
+    by_scene: dict[str, SceneSums]
+    by_depth: tuple[Band, ...]
+    best: tuple[str, ...]
+    worst: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The mean of one result less that of another on the same frames, paired over scenes.
+
+    Attributes:
+        metric, first, second: what, and whose: `first` − `second`.
+        estimate, interval: below 0 where `first` has the smaller value.
+        p: two-sided, of "no difference". p_holm: after Holm's correction over all differences of the table.
+        better: the name of the better one where p_holm is below 0.05, else empty.
+    """
+
+    metric: str
+    first: str
+    second: str
+    estimate: float
+    interval: tuple[float, float] | None
+    p: float | None
+    p_holm: float | None
+    better: str = ""
+
+
+@dataclass(frozen=True)
+class DataRecord:
+    """The data that were measured on: where, which part, and what it states of itself."""
+
+    location: str
+    kind: str
+    part: str
+    frames: int
+    scenes: int
+    fingerprint: str
+    facts: dict[str, str]
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A frame that could not be read, and why."""
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """All results on one data set.
+
+    Attributes:
+        data, protocol: what was measured on, and how. groups: of metrics.
+        frames, pixels: that went into the means. scenes: of those frames.
+        baseline: what the mean map and the constant were made of, a sentence.
+        results: models first, in the order given, then baselines.
+        differences: of every pair of models with one alignment, and of each model from the mean map.
+        without_truth: ids of frames without a pixel that counts.
+        left_out: frames that could not be read. notes: what a reader should know.
+    """
+
+    data: DataRecord
+    protocol: Protocol
+    groups: tuple[str, ...]
+    frames: int
+    pixels: int
+    scenes: tuple[str, ...]
+    baseline: str
+    results: tuple[Result, ...]
+    differences: tuple[Difference, ...]
+    without_truth: tuple[str, ...]
+    left_out: tuple[LeftOut, ...]
+    notes: tuple[str, ...]
+
+    def result(self, name: str) -> Result:
+        """The result of this name; `KeyError` where there is none."""
+        return {result.name: result for result in self.results}[name]
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Metrics that some result has, in print order."""
+        return tuple(name for name in ALL if any(name in result.scores for result in self.results))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the user chose; `align` None is each model's own."""
+
+    flip: bool
+    align: str | None
+    size: tuple[int, int] | None
+    device: str
+    interval_method: str
+    interval_level: float = 0.95
+
+
+@dataclass(frozen=True)
+class Record:
+    """``evaluation.json``; its keys are documented in docs/protocols.md."""
+
+    schema_version: int
+    command: str
+    versions: dict[str, str]
+    settings: Settings
+    tables: tuple[Table, ...]
+
+
+@dataclass(frozen=True)
+class FrameScores:
+    """One frame of one data set.
+
+    Attributes:
+        id, scene: of the frame. pixels: that count under the protocol.
+        metrics: by result and metric; empty where no pixel counts; NaN where a metric is not defined for the frame.
     """
 
     id: str
     scene: str
-    trained_scene: bool
     pixels: int
-    metrics: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number and its 95 % interval over scenes, None where there are too few scenes for one."""
-
-    mean: float
-    interval: tuple[float, float] | None
+    metrics: Mapping[str, Mapping[str, float]]
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A frame for the picture of the best and worst.
+    """A frame for the page, as it was compared.
 
     Attributes:
-        score: of the image. image: float in [0, 1].
-        truth: metres where the protocol counts, else NaN. prediction: metres, as compared, for the whole frame.
+        table: number of the data set. place: such as ``best 1``. scores: of the frame.
+        image: float in [0, 1]. depth: true metres. valid: the pixels that count.
+        predictions: metres by model.
     """
 
-    score: ImageScore
+    table: int
+    place: str
+    scores: FrameScores
     image: Float[Tensor, "3 H W"]
-    truth: Float[Tensor, "h w"]
-    prediction: Float[Tensor, "h w"]
+    depth: Float[Tensor, "1 h w"]
+    valid: Bool[Tensor, "1 h w"]
+    predictions: dict[str, Float[Tensor, "h w"]]
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A checkpoint measured on data under a protocol.
+    """What `fathom.evaluate` returns.
 
     Attributes:
-        protocol: which pixels count, and how.
-        checkpoint, data, settings: what was measured and how, as `summary.json` has it.
-        images: every image that could be read, in the order of the data.
-        by_depth: errors against true depth, near to far.
-        left_out: (frame id, reason) of frames that could not be read.
-        notes: sentences that the reader should know.
-        shown: best frames, best first, then worst ones, worst last.
-        command: the command line, where there was one.
+        record: everything that `evaluation.json` holds.
+        frames: every frame of each data set, in the order of the data; empty when read back from JSON.
+        shown: best and worst frames by the first model, for the page.
     """
 
-    protocol: Protocol
-    checkpoint: Mapping[str, Any]
-    data: Mapping[str, Any]
-    settings: Mapping[str, Any]
-    images: tuple[ImageScore, ...]
-    by_depth: tuple[Band, ...]
-    left_out: tuple[tuple[str, str], ...] = ()
-    notes: tuple[str, ...] = ()
-    shown: tuple[Shown, ...] = ()
-    command: str = ""
+    record: Record
+    frames: tuple[tuple[FrameScores, ...], ...] = ()
+    shown: tuple[Shown, ...] = field(default=(), repr=False)
 
-    @property
-    def scored(self) -> tuple[ImageScore, ...]:
-        """Images with at least one pixel that counts."""
-        return tuple(image for image in self.images if image.metrics)
-
-    @property
-    def scenes(self) -> tuple[str, ...]:
-        """Scenes of the scored images."""
-        return tuple(dict.fromkeys(image.scene for image in self.scored))
-
-    def mean(self, metric: str) -> Estimate:
-        """The mean over images of `metric`, with its interval over scenes.
-
-        The interval is the bootstrap-t of Σ over images / number of images, by scene; that of a share δ is taken from
-        1 − δ, which is the positive quantity that gets small.
-        """
-        values = [1 - i.metrics[metric] if metric in HIGHER_IS_BETTER else i.metrics[metric] for i in self.scored]
-        found = self._interval(values, [1.0] * len(values))
-        if metric not in HIGHER_IS_BETTER:
-            return found
-        turned = None if found.interval is None else (max(0.0, 1 - found.interval[1]), 1 - found.interval[0])
-        return Estimate(1 - found.mean, turned)
-
-    def pooled_rmse(self) -> Estimate:
-        """The root of the squared error averaged over all pixels of all images: not the mean of the images' RMSE."""
-        images = self.scored
-        found = self._interval([i.metrics["rmse"] ** 2 * i.pixels for i in images], [float(i.pixels) for i in images])
-        interval = None if found.interval is None else (math.sqrt(found.interval[0]), math.sqrt(found.interval[1]))
-        return Estimate(math.sqrt(found.mean), interval)
-
-    def _interval(self, values: list[float], weights: list[float]) -> Estimate:
-        from fathom.statistics import loss_interval
-
-        number = {scene: index for index, scene in enumerate(self.scenes)}
-        index = [number[image.scene] for image in self.scored]
-        errors, counts = np.zeros(len(number)), np.zeros(len(number))
-        np.add.at(errors, index, values)
-        np.add.at(counts, index, weights)
-        found = loss_interval(errors, counts)
-        interval = (found.low, found.high)
-        return Estimate(found.estimate, None if any(map(math.isnan, interval)) else interval)
-
-    def ranked(self) -> list[ImageScore]:
-        """Scored images from best to worst."""
-        return sorted(self.scored, key=lambda image: image.metrics[RANKED_BY])
-
-    def to_json(self) -> dict[str, Any]:
-        """`summary.json`; its keys are documented in docs/protocols.md."""
-        from fathom.training.summary import versions
-
-        pooled, ranked = self.pooled_rmse(), [_text(image.id) for image in self.ranked()]
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "command": self.command,
-            "versions": versions(),
-            "checkpoint": dict(self.checkpoint),
-            "data": dict(self.data),
-            "protocol": {**asdict(self.protocol)},
-            "settings": dict(self.settings),
-            "images": len(self.scored),
-            "scenes": len(self.scenes),
-            "pixels": sum(image.pixels for image in self.scored),
-            "metrics": {name: _record(self.mean(name)) for name in METRICS},
-            "pooled_rmse": _record(pooled),
-            "by_depth": [asdict(band) for band in self.by_depth],
-            "ranked_by": RANKED_BY,
-            "best": ranked[:10],
-            "worst": ranked[::-1][:10],
-            "without_truth": [_text(image.id) for image in self.images if not image.metrics],
-            "left_out": [{"id": _text(name), "reason": _text(reason)} for name, reason in self.left_out],
-            "notes": list(self.notes),
-        }
+    def score(self, metric: str, model: str | None = None, data: int = 0) -> Score:
+        """A metric's mean with its interval: of the first model on the first data set unless told otherwise."""
+        results = self.record.tables[data].results
+        return (results[0] if model is None else self.record.tables[data].result(model)).scores[metric]
 
     def save(self, out: str | Path) -> list[Path]:
-        """Write `per_image.csv` and `summary.json` into the folder `out`."""
+        """Write ``evaluation.json`` and ``per_image.csv`` into the folder `out`."""
         folder = Path(out)
-        write_json(folder / "summary.json", self.to_json())
+        write_json(folder / FILE, self.to_json())
         with (
             atomic_path(folder / "per_image.csv") as temporary,
             temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
         ):
-            writer = csv.writer(file)
-            writer.writerow(["id", "scene", "trained_scene", "pixels", *METRICS])
-            for image in self.images:
-                numbers = [repr(image.metrics[name]) if image.metrics else "" for name in METRICS]
-                writer.writerow([image.id, image.scene, int(image.trained_scene), image.pixels, *numbers])
-        return [folder / "summary.json", folder / "per_image.csv"]
+            self._write_csv(csv.writer(file))
+        return [folder / FILE, folder / "per_image.csv"]
 
-    def table(self) -> Table:
-        """Means over images with their intervals, and the RMSE pooled over pixels below."""
-        from rich.table import Table
+    def _write_csv(self, writer: csv._writer) -> None:  # type: ignore[name-defined]
+        tables = self.record.tables
+        names = [name for name in ALL if any(name in table.metrics for table in tables)]
+        writer.writerow(["data", "id", "scene", "pixels", "model", *names])
+        for table, frames in zip(tables, self.frames, strict=True):
+            for frame in frames:
+                for result in table.results:
+                    values = frame.metrics.get(result.name, {})
+                    numbers = [repr(values[name]) if values.get(name, float("nan")) == values.get(name) else "" for name in names]  # fmt: skip
+                    writer.writerow([table.data.location, frame.id, frame.scene, frame.pixels, result.name, *numbers])
 
-        title = (
-            f"{self.checkpoint['recipe']} on {self.data['location']} ({self.data['part']})\n"
-            f"protocol {self.protocol.name}: {len(self.scored)} images of {len(self.scenes)} scenes"
-        )
-        table = Table(title=_text(title))
-        table.add_column("metric")
-        for heading in ("mean over images", "95 % interval", "unit"):
-            table.add_column(heading, justify="right")
-        table.add_column("better")
-        for name in METRICS:
-            better = "higher" if name in HIGHER_IS_BETTER else "lower"
-            table.add_row(name, *_cells(self.mean(name)), UNITS.get(name, ""), better, end_section=name == METRICS[-1])
-        table.add_row("rmse, pooled over pixels", *_cells(self.pooled_rmse()), "m", "lower")
-        return table
+    def to_json(self) -> object:
+        """`evaluation.json`, as JSON values."""
+        import msgspec
+
+        return _printable(msgspec.to_builtins(self.record))
+
+    @staticmethod
+    def load(path: str | Path) -> Evaluation:
+        """Read an evaluation back from its folder or its JSON file, without frames and pictures.
+
+        Raises:
+            DataError: there is none, or it is of another version.
+        """
+        from fathom.errors import DataError
+
+        file = Path(path)
+        file = file / FILE if file.is_dir() else file
+        fix = "name the folder of a 'fathom evaluate' run"
+        record = read_json(file, Record, what="an evaluation that fathom wrote", fix=fix)
+        if record.schema_version != SCHEMA_VERSION:
+            raise DataError(file, f"has schema version {record.schema_version}, not {SCHEMA_VERSION}", "evaluate again")
+        return Evaluation(record)
 
 
-def _cells(found: Estimate) -> tuple[str, str]:
-    return f"{found.mean:.4g}", "–" if found.interval is None else f"{found.interval[0]:.4g} – {found.interval[1]:.4g}"
+def ranked(frames: Sequence[FrameScores], name: str) -> list[FrameScores]:
+    """Frames with a pixel that counts, from the best to the worst of result `name`."""
+    scored = [frame for frame in frames if frame.metrics]
+    return sorted(scored, key=lambda frame: frame.metrics[name][RANKED_BY])
 
 
-def _record(found: Estimate) -> dict[str, Any]:
-    return {"mean": found.mean, "interval": None if found.interval is None else list(found.interval)}
-
-
-def _text(value: str) -> str:
-    """Text that JSON and a terminal can hold, whatever bytes a file's name is made of."""
-    return value.encode("utf-8", "replace").decode()
+def _printable(value: object) -> object:
+    """Text that JSON can hold, whatever bytes a file's name is made of."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {_printable(key): _printable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_printable(item) for item in value]
+    return value

@@ -1,40 +1,52 @@
 """Depth metrics, image by image, for many predictions of one frame at once.
 
-With d = p − g and e = ln p − ln g over the valid pixels of an image (Eigen et al. 2014; Lee et al. 2019 for SILog):
+With d = p − g, q = d/g and e = ln p − ln g over the valid pixels of an image (definitions and sources: docs/metrics.md):
 
-    AbsRel mean(|d|/g)      SqRel mean(d²/g)        RMSE √mean(d²)     RMSElog √mean(e²)
-    log10  mean|log₁₀p − log₁₀g|      SILog 100·√(mean e² − (mean e)²)      MAE mean|d|
-    δk     share of max(p/g, g/p) < 1.25ᵏ
+    abs_rel mean|q|     sq_rel mean(d²/g)       sq_rel_kitti mean(q²)     mae mean|d|     rmse √mean(d²)
+    rmse_log √mean(e²)  log10 mean|e|/ln 10     silog 100·√(mean e² − (mean e)²)
+    silog_half 100·√(mean e² − ½(mean e)²)      deltaₖ fraction of max(p/g, g/p) < 1.25ᵏ
+
+Valid pixels are gathered once for all predictions, then worked on in pieces that stay in a processor's cache. The work is
+done by NumPy and BLAS: on masks and logarithms they are several times faster than PyTorch's operators on a CPU.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Float32
+from numpy import ndarray
 from torch import Tensor
 
 METRICS = (
     "abs_rel",
     "sq_rel",
+    "sq_rel_kitti",
     "rmse",
     "rmse_log",
     "log10",
     "silog",
+    "silog_half",
     "mae",
     "delta1",
     "delta2",
     "delta3",
 )
-"""Names in print order; smaller is better but for the deltas."""
+"""Names in print order; smaller is better except for the deltas."""
 
-HIGHER_IS_BETTER = frozenset({"delta1", "delta2", "delta3"})
+PIECE = 1 << 15
+"""Pixels worked on at once: the six arrays that they need fit a core's second-level cache."""
 
+CANCELS = 0.1
+"""SILog is a difference of two sums; where less than this fraction of the first is left, both are taken again in float64."""
 
-CHUNK = 1 << 16
-"""Pixels worked on at once: what they need fits a processor's cache."""
+_DIFFERENCES = frozenset({"abs_rel", "sq_rel", "sq_rel_kitti", "rmse", "mae"})
+_LOGARITHMS = frozenset({"rmse_log", "log10", "silog", "silog_half"})
+_SILOG = frozenset({"silog", "silog_half"})
+_DELTAS = {"delta1": 1.25, "delta2": 1.25**2, "delta3": 1.25**3}
 
 
 def metrics_of_rows(
@@ -45,76 +57,111 @@ def metrics_of_rows(
 ) -> dict[str, Float[Tensor, "R"]]:
     """Metrics of R predictions of one frame, float64, over its valid pixels; NaN where there is none.
 
-    Predictions and valid targets must be positive: clamp them first, as every protocol does. Invalid pixels are not
-    taken out, which costs more than all the arithmetic; prediction and target become 1 there, an error of nothing.
+    Valid predictions and targets must be positive wherever a logarithm or a ratio is asked for: clamp them first, as every
+    protocol does. What an invalid pixel holds, NaN included, has no influence.
     """
-    size, count = valid.numel(), int(torch.count_nonzero(valid))
+    wanted = frozenset(names)
+    p, g, mask = (x.detach().cpu().numpy() for x in (predictions.float(), target.float(), valid))
+    count = int(np.count_nonzero(mask))
     if count == 0:
-        return {name: torch.full((len(predictions),), torch.nan, dtype=torch.float64) for name in names}
-    p, g, inside = predictions.flatten(1), target.flatten(), valid.flatten()
-    total: dict[str, Tensor] = {}
-    for start in range(0, size, CHUNK):
-        part = slice(start, start + CHUNK)
-        if count == size:
-            sums = _sums(p[:, part], g[part], set(names))
-        else:
-            outside = ~inside[part]
-            sums = _sums(p[:, part].masked_fill(outside, 1.0), g[part].masked_fill(outside, 1.0), set(names))
-        for name, value in sums.items():
-            total[name] = total[name] + value.double() if name in total else value.double()
-    mean = {name: value / count for name, value in total.items()}
-    out: dict[str, Tensor] = {name: mean[name] for name in ("abs_rel", "sq_rel", "mae") if name in mean}
-    if "squared" in mean:
-        out["rmse"] = mean["squared"].sqrt()
-    if "log_squared" in mean:
-        out["rmse_log"] = mean["log_squared"].sqrt()
-        out["silog"] = 100 * (mean["log_squared"] - mean["log"].square()).clamp(min=0).sqrt()
-        out["log10"] = mean["log_size"] / math.log(10)
-    for name in ("delta1", "delta2", "delta3"):
-        if name in total:
-            out[name] = (total[name] - (size - count)) / count
-    return {name: out[name] for name in names}
-
-
-def _sums(p: Float[Tensor, "R n"], g: Float[Tensor, "n"], wanted: set[str]) -> dict[str, Tensor]:
-    """Sums over n pixels of what the `wanted` metrics are made of; one value for each row."""
-    out: dict[str, Tensor] = {}
-    ratio = p / g
-    if wanted & {"abs_rel", "sq_rel", "rmse", "mae"}:
-        d = p - g
-        size = d.abs()
-        out["squared"] = torch.linalg.vecdot(d, d)
-        out["mae"] = size.sum(1)
-        if wanted & {"abs_rel", "sq_rel"}:
-            relative = size / g
-            out["abs_rel"] = relative.sum(1)
-            if "sq_rel" in wanted:
-                out["sq_rel"] = torch.linalg.vecdot(relative, size)
-    if wanted & {"delta1", "delta2", "delta3"}:
-        worse = torch.maximum(ratio, ratio.reciprocal())
-        below = torch.empty_like(worse)  # as 0 and 1 in floats: several times faster to count than booleans
-        for k in (1, 2, 3):
-            if f"delta{k}" in wanted:
-                out[f"delta{k}"] = torch.lt(worse, 1.25**k, out=below).sum(1)
-    if wanted & {"rmse_log", "log10", "silog"}:
-        e = ratio.log_()
-        out["log_size"] = e.abs().sum(1)
-        e = e.double()  # SILog is a difference of the two sums, small where a prediction is off by a factor
-        out["log"], out["log_squared"] = e.sum(1), torch.linalg.vecdot(e, e)
-    return out
+        return {name: torch.full((len(p),), torch.nan, dtype=torch.float64) for name in names}
+    totals: list[dict[str, float]] = [{} for _ in p]
+    work = np.empty((3, max(PIECE, g.shape[1])), dtype=np.float32)
+    for row, a, b in _pieces(p, g, mask):
+        total = totals[row]
+        for name, value in _sums(a, b, wanted, work).items():
+            total[name] = total.get(name, 0.0) + value
+    for row, total in enumerate(totals):
+        if wanted & _SILOG and total["log_squared"] - total["log"] ** 2 / count < CANCELS * total["log_squared"]:
+            total |= _exact_logarithms(p[row], g, mask)
+    rows = [_from_sums(total, count, wanted) for total in totals]
+    return {name: torch.tensor([row[name] for row in rows], dtype=torch.float64) for name in names}
 
 
 def depth_metrics(
-    prediction: Float[Tensor, "B H W"], target: Float[Tensor, "B H W"], valid: Bool[Tensor, "B H W"]
+    prediction: Float[Tensor, "B H W"],
+    target: Float[Tensor, "B H W"],
+    valid: Bool[Tensor, "B H W"],
+    names: Sequence[str] = METRICS,
 ) -> dict[str, Float[Tensor, "B"]]:
     """Metrics of one prediction for each of B frames."""
-    frames = [metrics_of_rows(p[None], g, v) for p, g, v in zip(prediction, target, valid, strict=True)]
-    return {name: torch.cat([frame[name] for frame in frames]) for name in METRICS}
+    frames = [metrics_of_rows(p[None], g, v, names) for p, g, v in zip(prediction, target, valid, strict=True)]
+    return {name: torch.cat([frame[name] for frame in frames]) for name in names}
 
 
-def squared_error(
-    prediction: Float[Tensor, "H W"], target: Float[Tensor, "H W"], valid: Bool[Tensor, "H W"]
-) -> tuple[float, int]:
-    """Σd² and the count of valid pixels: what the RMSE pooled over all pixels of a data set is made of."""
-    d = (prediction - target)[valid].double()
-    return float(d.square().sum()), int(valid.sum())
+def _pieces(
+    p: Float32[ndarray, "R H W"], g: Float32[ndarray, "H W"], mask: Bool[ndarray, "H W"]
+) -> Iterator[tuple[int, Float32[ndarray, "n"], Float32[ndarray, "n"]]]:
+    """(row, its valid pixels, theirs in the truth), a band of image lines after the other."""
+    height, width = g.shape
+    lines = max(1, PIECE // width)
+    for top in range(0, height, lines):
+        band = slice(top, top + lines)
+        keep = mask[band].ravel()
+        if not keep.any():
+            continue
+        every = bool(keep.all())
+        truth = g[band].ravel() if every else np.compress(keep, g[band].ravel())
+        for row in range(len(p)):
+            values = p[row, band].ravel()
+            yield row, values if every else np.compress(keep, values), truth
+
+
+def _exact_logarithms(
+    p: Float32[ndarray, "H W"], g: Float32[ndarray, "H W"], mask: Bool[ndarray, "H W"]
+) -> dict[str, float]:
+    """Σe and Σe² in float64."""
+    first = second = 0.0
+    for _, a, b in _pieces(p[None], g, mask):
+        e = np.log(a.astype(np.float64) / b)
+        first, second = first + float(e.sum()), second + float(np.dot(e, e))
+    return {"log": first, "log_squared": second}
+
+
+def _from_sums(total: Mapping[str, float], count: int, wanted: frozenset[str]) -> dict[str, float]:
+    """Metrics out of sums over `count` pixels."""
+    mean = {name: value / count for name, value in total.items()}
+    out = {name: mean[name] for name in wanted & mean.keys()}
+    if "rmse" in wanted:
+        out["rmse"] = math.sqrt(mean["squared"])
+    if wanted & _LOGARITHMS:
+        first, second = mean["log"], mean["log_squared"]
+        out["rmse_log"] = math.sqrt(second)
+        out["log10"] = mean["log_size"] / math.log(10)
+        out["silog"] = 100 * math.sqrt(max(second - first**2, 0.0))
+        out["silog_half"] = 100 * math.sqrt(max(second - first**2 / 2, 0.0))
+    return out
+
+
+def _sums(
+    p: Float32[ndarray, "n"], g: Float32[ndarray, "n"], wanted: frozenset[str], work: Float32[ndarray, "3 m"]
+) -> dict[str, float]:
+    """Sums over n pixels of what the `wanted` metrics are made of; `work` is overwritten."""
+    from scipy.linalg.blas import sasum  # Σ|x| in one pass
+
+    out: dict[str, float] = {}
+    first, second, ones = work[:, : len(p)]
+    if wanted & _DIFFERENCES:
+        d = np.subtract(p, g, out=first)
+        out["squared"], out["mae"] = float(np.dot(d, d)), float(sasum(d))
+        if wanted & {"abs_rel", "sq_rel", "sq_rel_kitti"}:
+            q = np.divide(d, g, out=second)
+            out["abs_rel"] = float(sasum(q))
+            out["sq_rel"], out["sq_rel_kitti"] = float(np.dot(q, d)), float(np.dot(q, q))
+    if wanted & _LOGARITHMS or wanted & _DELTAS.keys():
+        ratio = np.divide(p, g, out=first)
+        if wanted & _DELTAS.keys():
+            worse = np.divide(g, p, out=second)
+            np.maximum(ratio, worse, out=worse)
+            for name, threshold in _DELTAS.items():
+                if name in wanted:
+                    out[name] = int(np.count_nonzero(worse < threshold))
+        if wanted & _LOGARITHMS:
+            e = np.log(ratio, out=first)
+            ones.fill(1.0)
+            out["log_size"], out["log"], out["log_squared"] = (
+                float(sasum(e)),
+                float(np.dot(e, ones)),
+                float(np.dot(e, e)),
+            )
+    return out

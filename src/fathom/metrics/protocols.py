@@ -18,6 +18,9 @@ from fathom.data.dataset import Dataset
 from fathom.errors import UsageError
 from fathom.sample import Grid, Sample
 
+GARG = (0.40810811, 0.99189189, 0.03594771, 0.96405229)
+"""Top, bottom, left and right of the Garg crop (Garg et al. 2016)."""
+
 NYU = (480, 640)
 """Size of an NYU Depth V2 frame: the crops below are in its coordinates."""
 
@@ -40,6 +43,8 @@ class Protocol:
         least, most: metres; true depth outside is not counted, predictions are clamped into it.
         rows, columns: the crop, half-open, in the coordinates of a frame of size `frame`; None for all of it.
         frame: the size the crop belongs to, or None where there is no crop.
+        fractions: a crop for frames of any size instead: top, bottom, left and right as fractions of height and width.
+        groups: of metrics that the protocol reports (`fathom.metrics.groups`).
     """
 
     name: str
@@ -49,12 +54,18 @@ class Protocol:
     rows: tuple[int, int] | None = None
     columns: tuple[int, int] | None = None
     frame: Grid | None = None
+    fractions: tuple[float, float, float, float] | None = None
+    groups: tuple[str, ...] = ("depth",)
 
     def window(self, size: Grid) -> tuple[slice, slice]:
         """The crop in a ground truth of `size`; frames whose borders were cut evenly are understood.
 
         Raises `UsageError` for sizes the crop was not made for.
         """
+        if self.fractions is not None:
+            top, bottom, left, right = self.fractions
+            height, width = size
+            return slice(int(top * height), int(bottom * height)), slice(int(left * width), int(right * width))
         if self.rows is None or self.columns is None or self.frame is None:
             return slice(None), slice(None)
         top, left = (self.frame[0] - size[0]) // 2, (self.frame[1] - size[1]) // 2
@@ -81,11 +92,16 @@ class Protocol:
         full = predictions
         if tuple(predictions.shape[-2:]) != sample.depth_size:
             full = F.interpolate(predictions[None], sample.depth_size, mode="bilinear", align_corners=False)[0]
-        full = full[:, rows, columns]
-        full = torch.nan_to_num(full, nan=self.least, posinf=self.most, neginf=self.least).clamp(self.least, self.most)
+        clamped = full[:, rows, columns].clamp(self.least, self.most)
+        if bool(clamped.sum().isnan()):  # a clamp keeps NaN, and only NaN
+            clamped = torch.nan_to_num(clamped, nan=self.least)
         target = sample.depth[0, rows, columns]
-        valid = sample.valid[0, rows, columns] & (target > self.least) & (target < self.most)
-        return Region(full, target, valid)
+        return Region(clamped, target, self.counted(target, sample.valid[0, rows, columns]))
+
+    def counted(self, target: Float[Tensor, "H W"], valid: Bool[Tensor, "H W"]) -> Bool[Tensor, "H W"]:
+        """Valid pixels whose true depth lies strictly inside the range."""
+        g = target.numpy()  # NumPy compares several times faster than PyTorch on a CPU
+        return torch.from_numpy((g > self.least) & (g < self.most) & valid.numpy())
 
     def apply(self, prediction: Float[Tensor, "h w"], sample: Sample) -> Region:
         """`apply_rows` of one prediction."""
@@ -114,18 +130,46 @@ PROTOCOLS: dict[str, Protocol] = {
             (80, 560),
             NYU,
         ),
+        Protocol(
+            "kitti-eigen",
+            "KITTI, Garg crop (fractions of height and width), 1 mm to 80 m, mean over images",
+            1e-3,
+            80.0,
+            fractions=GARG,
+        ),
         Protocol("diode", "DIODE, mask and depth above 0, up to 350 m, mean over images", 1e-3, 350.0),
         Protocol("diode-indoor", "DIODE indoors, mask, up to 10 m, mean over images", 1e-3, 10.0),
         Protocol("diode-outdoor", "DIODE outdoors, mask, up to 80 m, mean over images", 1e-3, 80.0),
+        Protocol(
+            "ibims",
+            "iBims-1, valid and not transparent, up to 50 m, with the boundary errors, mean over images",
+            1e-3,
+            50.0,
+            groups=("depth", "boundaries", "edges"),
+        ),
+        Protocol(
+            "seven-scenes",
+            "7-Scenes, all known pixels (0 and 65535 unknown), 1 mm to 10 m, mean over images",
+            1e-3,
+            10.0,
+        ),
         Protocol("native", "all valid pixels at the data's own size, 1 mm to 1 km, mean over images", 1e-3, 1000.0),
     )
 }
 """Protocols by name."""
 
+PROTOCOL_OF_KIND = {
+    "nyu-mat": "nyu-eigen",
+    "nyu-folder": "nyu-eigen",
+    "nyu-hdf5": "nyu-eigen",
+    "diode": "diode",
+    "kitti": "kitti-eigen",
+    "ibims": "ibims",
+    "seven-scenes": "seven-scenes",
+}
+"""What suits a kind of data when nobody says; every other kind is measured on all its valid pixels."""
+
 
 def choose_protocol(dataset: Dataset) -> Protocol:
-    """What suits the data when nobody says: NYU's for NYU, DIODE's for DIODE, else every valid pixel."""
-    kind = dataset.source.kind
-    if kind in ("nyu-mat", "nyu-folder"):
-        return PROTOCOLS["nyu-eigen"]
-    return PROTOCOLS["diode" if kind == "diode" else "native"]
+    """What suits the data when nobody says: `PROTOCOL_OF_KIND`, else ``native``."""
+    return PROTOCOLS[PROTOCOL_OF_KIND.get(dataset.source.kind, "native")]

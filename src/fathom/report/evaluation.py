@@ -1,143 +1,440 @@
-"""Pictures of an evaluation: its best and worst frames, and error against true depth."""
+"""The page and the tables of an evaluation. Nothing is computed here but what a chart needs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from fathom.media.colour import DEPTH_MAP, ERROR_MAP, UNKNOWN, shared_range
-from fathom.report.figures import save
+from fathom.atomic import write_text
+from fathom.media.colour import DEPTH_MAP, ERROR_MAP, shared_range
+from fathom.metrics.groups import ALL, Metric
+from fathom.report.charts import LINES, Dot, Figure, axis, dots, layout, number, with_interval
+from fathom.report.html import render
+from fathom.report.thumbnails import gradient, indexed, jpeg
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.image import AxesImage
+    from rich.table import Table as RichTable
 
     from fathom.evaluation.by_depth import Band
-    from fathom.evaluation.result import Evaluation, Shown
+    from fathom.evaluation.result import Difference, Evaluation, FrameScores, Result, Score, Shown, Table
 
-COLUMNS = ("image", "truth", "prediction", "error")
-MOST_LETTERS = 24
-"""Of a frame's name: its end, which tells frames apart."""
-BIAS, RMSE = "#1f5a99", "#c4502b"
+HEADLINE = (
+    "abs_rel",
+    "rmse",
+    "silog",
+    "delta1",
+    "boundary_f1",
+    "dbe_accuracy",
+    "points_f5cm",
+    "normal_mean",
+    "ordinal",
+)
+"""Columns of the terminal's table, as far as they were measured; the page has all of them."""
+MODEL, BASELINE = "#2b7bba", "#8a9099"
+SEEN = "†"
+"""Mark of a model that was trained on measured scenes."""
 
 
-def draw(evaluation: Evaluation, out: str | Path) -> list[Path]:
-    """Write ``worst_best.png`` and ``error_by_depth.png`` into folder `out`."""
-    drawn = [worst_best(evaluation, Path(out) / "worst_best.png")] if evaluation.shown else []
-    return [*drawn, error_by_depth(evaluation, Path(out) / "error_by_depth.png")]
+def tables(table: Table) -> Iterator[RichTable]:
+    """The results and the paired differences, for the terminal."""
+    from rich.table import Table as RichTable
 
+    from fathom.progress import printable
 
-def worst_best(evaluation: Evaluation, path: str | Path) -> Path:
-    """The best frames above the worst: image, truth, prediction and error, each in one scale for all."""
-    from matplotlib.figure import Figure
-
-    shown = evaluation.shown
-    truths = [frame.truth.numpy() for frame in shown]
-    gaps = [frame.prediction.numpy() - truth for frame, truth in zip(shown, truths, strict=True)]
-    scale = shared_range([*truths, *(frame.prediction.numpy() for frame in shown)])
-    most = max(shared_range([np.abs(gap) for gap in gaps])[1], 1e-3)
-    aspect = max(truth.shape[0] / truth.shape[1] for truth in truths)
-    width = 2.6 / max(1.0, aspect**0.5)
-    figure = Figure(figsize=(4 * width + 0.5, width * aspect * len(shown) + 1.2), layout="constrained")
-    grid = figure.add_gridspec(len(shown) + 1, 4, height_ratios=[width * aspect] * len(shown) + [0.1])
-    best = len(shown) // 2  # the worst are as many, or one more
-    for index, frame in enumerate(shown):
-        row = [figure.add_subplot(grid[index, column]) for column in range(4)]
-        depth, error = _frame(frame, row, scale, most)
-        place = f"best {index + 1}" if index < best else f"worst {len(shown) - index}"
-        row[0].set_ylabel(_label(frame, place), fontsize=7.5)
-        if index == 0:
-            for title, axes in zip(COLUMNS, row, strict=True):
-                axes.set_title(title, fontsize=10)
-    for image, columns, label in ((depth, slice(1, 3), "depth in metres"), (error, 3, "prediction − truth, metres")):
-        figure.colorbar(image, cax=figure.add_subplot(grid[-1, columns]), orientation="horizontal", label=label)
-    figure.suptitle(
-        f"Best and worst of {len(evaluation.scored)} frames by AbsRel, protocol {evaluation.protocol.name}; "
-        "grey does not count",
-        fontsize=10,
+    data = table.data
+    title = (
+        f"{data.location} ({data.part}), protocol {table.protocol.name}: "
+        f"{table.frames} frames of {len(table.scenes)} scenes, mean (95 % interval)"
     )
-    return save(figure, path)
+    shown = RichTable(title=printable(title, one_line=True), title_justify="left")
+    shown.add_column("")
+    shown.add_column("aligned by")
+    names = [name for name in HEADLINE if name in table.metrics]
+    for name in names:
+        shown.add_column(_heading(name), justify="right", no_wrap=True)
+    models = sum(result.role == "model" for result in table.results)
+    for index, result in enumerate(table.results):
+        cells = [_narrow(result.scores.get(name)) for name in names]
+        shown.add_row(printable(_marked(result)), result.alignment, *cells, end_section=index == models - 1)
+    yield shown
+    if table.differences:
+        paired = RichTable(title="Paired differences over scenes, first − second", title_justify="left")
+        for heading in ("first", "second", "metric", "difference (95 % interval)", "p, Holm", "better"):
+            paired.add_column(heading, justify="right" if "p," in heading or "diff" in heading else "left")
+        for item in table.differences:
+            paired.add_row(*map(printable, _difference_cells(item)))
+        yield paired
 
 
-def _label(frame: Shown, place: str) -> str:
-    metrics, name = frame.score.metrics, frame.score.id
-    name = name if len(name) <= MOST_LETTERS else f"…{name[-MOST_LETTERS:]}"
-    return f"{place}: {name}\nAbsRel {metrics['abs_rel']:.3f}  RMSE {metrics['rmse']:.2f} m"
+def write_page(evaluation: Evaluation, path: str | Path) -> Path:
+    """Write the page of an evaluation to `path`, whole or not at all."""
+    write_text(path, page(evaluation))
+    return Path(path)
 
 
-def _frame(
-    frame: Shown, row: Sequence[Axes], depth_range: tuple[float, float], most: float
-) -> tuple[AxesImage, AxesImage]:
-    """One row; returns what the colour bars need."""
-    for axes in row:
-        axes.set_facecolor(UNKNOWN)
-        axes.set_xticks([])
-        axes.set_yticks([])
-        for spine in axes.spines.values():
-            spine.set_visible(False)
-    low, high = depth_range
-    truth, prediction = frame.truth.numpy(), frame.prediction.numpy()
-    row[0].imshow(frame.image.permute(1, 2, 0).numpy())
-    row[1].imshow(truth, cmap=DEPTH_MAP, vmin=low, vmax=high)
-    depth = row[2].imshow(prediction, cmap=DEPTH_MAP, vmin=low, vmax=high)
-    return depth, row[3].imshow(prediction - truth, cmap=ERROR_MAP, vmin=-most, vmax=most)
-
-
-def error_by_depth(evaluation: Evaluation, path: str | Path) -> Path:
-    """Bias and RMSE against true depth with their 95 % intervals over scenes, above where the pixels are."""
-    from matplotlib.figure import Figure
-
-    bands = evaluation.by_depth
-    figure = Figure(figsize=(7.5, 5.2), layout="constrained")
-    above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3.2, 1])
-    depths = [band.depth for band in bands]
-    above.axhline(0, color="0.6", linewidth=0.8)
-    _line(above, depths, [b.rmse for b in bands], [b.rmse_interval for b in bands], RMSE, "RMSE")
-    _line(above, depths, [b.bias for b in bands], [b.bias_interval for b in bands], BIAS, "mean of prediction − truth")
-    above.set_ylabel("metres")
-    above.legend(frameon=False, fontsize=9)
-    above.set_title(_heading(evaluation), fontsize=10)
-    widths = [band.farthest - band.nearest for band in bands]
-    total = sum(band.pixels for band in bands)
-    density = [band.pixels / total / width for band, width in zip(bands, widths, strict=True)]
-    below.bar([b.nearest for b in bands], density, widths, align="edge", color="0.7", edgecolor="white", linewidth=0.4)
-    below.set_ylabel("pixels per metre,\nshare of all", fontsize=8)
-    below.set_xlabel("true depth in metres")
-    _depth_axis(below, bands)
-    for axes in (above, below):
-        axes.spines[["top", "right"]].set_visible(False)
-    return save(figure, path, dpi=130)
-
-
-def _heading(evaluation: Evaluation) -> str:
-    intervals = any(band.bias_interval for band in evaluation.by_depth)
-    return f"Error against true depth, {len(evaluation.scored)} frames, protocol {evaluation.protocol.name}" + (
-        "; bands: 95 % over scenes" if intervals else ""
+def page(evaluation: Evaluation) -> str:
+    """The page as HTML."""
+    figures: dict[str, Figure] = {}
+    record = evaluation.record
+    parts = [
+        _part(table, frames, [shown for shown in evaluation.shown if shown.table == index], figures)
+        for index, (table, frames) in enumerate(zip(record.tables, evaluation.frames, strict=True))
+    ]
+    models = [result.name for result in record.tables[0].results if result.role == "model"]
+    places = ", ".join(Path(table.data.location).name for table in record.tables)
+    return render(
+        "evaluation.html",
+        title=f"Depth of {', '.join(models)}",
+        about=places,
+        version=record.versions.get("fathom", ""),
+        data={"figures": figures},
+        parts=parts,
+        facts=list(_facts(evaluation)),
     )
 
 
-def _line(
-    axes: Axes,
-    depths: Sequence[float],
-    values: Sequence[float],
-    intervals: Sequence[tuple[float, float] | None],
+@dataclass(frozen=True)
+class _Chart:
+    """A place for a chart on the page; with `choices` a select shows one of several."""
+
+    id: str
+    what: str
+    height: int
+    label: str = ""
+    choices: tuple[str, ...] = ()
+
+
+def _part(
+    table: Table, frames: Sequence[FrameScores], shown: Sequence[Shown], figures: dict[str, Figure]
+) -> dict[str, Any]:
+    """What the template shows of one data set."""
+
+    def place(what: str, choices: Mapping[str, Figure], label: str) -> _Chart | None:
+        if not choices:
+            return None
+        key = f"chart-{len(figures)}"
+        listed = list(choices.values())
+        figures[key] = {"choices": listed}
+        names = tuple(choices) if len(listed) > 1 else ()
+        return _Chart(key, what, max(figure["layout"]["height"] for figure in listed), label, names)
+
+    metrics = table.metrics
+    tested = list(dict.fromkeys(item.metric for item in table.differences))
+    album, scales = _album(shown) if shown else ([], [])
+    return {
+        "title": f"{Path(table.data.location).name}, {table.data.part}",
+        "headline": headline(table),
+        "notes": table.notes,
+        "frames": table.frames,
+        "scenes": len(table.scenes),
+        "protocol": table.protocol.name,
+        "description": table.protocol.description,
+        "marks": f"{SEEN} trained on scenes that are measured here."
+        if any(r.seen_scenes for r in table.results)
+        else "",
+        "scores": place("Scores", {_heading(name): _scores_chart(table, name) for name in metrics}, "metric"),
+        "table": _numbers(table),
+        "differences": place(
+            "Paired differences", {_heading(name): _difference_chart(table, name) for name in tested}, "metric"
+        ),
+        "difference_table": _difference_table(table),
+        "by_depth": place("Error against depth", _depth_charts(table), "error"),
+        "every_frame": place(
+            "Every frame", {_heading(name): _frames_chart(table, frames, name) for name in metrics}, "metric"
+        ),
+        "first": table.results[0].name,
+        "album": album,
+        "scales": scales,
+    }
+
+
+def headline(table: Table) -> str:
+    """What the first model scores, and how that compares with the mean map."""
+    first = table.results[0]
+    said = f"{first.name}: RMSE {_words(first.scores['rmse'], 'm')}, δ1 {_words(first.scores['delta1'], '')}"
+    against = next(
+        (
+            d
+            for d in table.differences
+            if d.metric == "rmse" and d.first == first.name and d.second.startswith("mean map")
+        ),
+        None,
+    )
+    if against is None:
+        return f"{said}."
+    size = with_interval(abs(against.estimate), None)
+    more = "less" if against.estimate < 0 else "more"
+    shown = "" if against.better else "; no difference is shown"
+    interval = f" ({_range(against.interval)})" if against.interval else ""
+    return f"{said}. Its RMSE is {size} m {more} than that of the mean map{interval}{shown}."
+
+
+def _heading(name: str) -> str:
+    metric = ALL[name]
+    return f"{metric.label} {'↑' if metric.higher else '↓'}" + (f" ({metric.unit})" if metric.unit else "")
+
+
+def _cell(score: Score | None) -> str:
+    return "" if score is None else with_interval(score.mean, score.interval)
+
+
+def _narrow(score: Score | None) -> str:
+    """A mean above its interval."""
+    if score is None:
+        return ""
+    bounds = "" if score.interval is None else "\n" + "–".join(map(number, score.interval))
+    return number(score.mean) + bounds
+
+
+def _words(score: Score, unit: str) -> str:
+    unit = f" {unit}" if unit else ""
+    return f"{number(score.mean)}{unit}" + (f" ({_range(score.interval)})" if score.interval else "")
+
+
+def _range(interval: tuple[float, float] | None) -> str:
+    return "" if interval is None else f"95 % {number(interval[0])} to {number(interval[1])}"
+
+
+def _marked(result: Result) -> str:
+    return result.name + (f" {SEEN}" if result.seen_scenes else "")
+
+
+def _difference_cells(item: Difference) -> tuple[str, ...]:
+    p = "" if item.p_holm is None else "< 0.001" if item.p_holm < 0.001 else f"{item.p_holm:.3f}"
+    better = item.better or ("" if item.p_holm is None else "no difference shown")
+    return item.first, item.second, _heading(item.metric), with_interval(item.estimate, item.interval), p, better
+
+
+def _numbers(table: Table) -> dict[str, Any]:
+    """Every score of every line."""
+    heads = ["", "kind", "aligned by", *map(_heading, table.metrics), "RMSE over all pixels ↓ (m)"]
+    lines = [
+        {
+            "kind": "encoder" if result.role == "model" else "baseline",
+            "cells": [
+                _marked(result),
+                result.kind,
+                result.alignment,
+                *(_cell(result.scores.get(name)) for name in table.metrics),
+                _cell(result.pooled_rmse),
+            ],
+        }
+        for result in table.results
+    ]
+    return {"heads": heads, "lines": lines}
+
+
+def _difference_table(table: Table) -> dict[str, Any]:
+    heads = ["first", "second", "metric", "first − second (95 %)", "p, Holm", "better"]
+    return {"heads": heads, "lines": [{"kind": "", "cells": _difference_cells(item)} for item in table.differences]}
+
+
+def _scores_chart(table: Table, name: str) -> Figure:
+    """One metric of every line, the best at the bottom."""
+    metric = ALL[name]
+    rows = [
+        Dot(_marked(result), result.scores[name].mean, result.scores[name].interval, result.role)
+        for result in table.results
+        if name in result.scores
+    ]
+    rows.sort(key=lambda row: row.value, reverse=not metric.higher)
+    kinds = {"model": ("model", MODEL, "diamond"), "baseline": ("baseline", BASELINE, "circle")}
+    return dots(rows, _title(metric), kinds)
+
+
+def _difference_chart(table: Table, name: str) -> Figure:
+    items = [item for item in table.differences if item.metric == name]
+    rows = [
+        Dot(f"{item.first} − {item.second}", item.estimate, item.interval, "clear" if item.better else "open")
+        for item in items
+    ]
+    kinds = {
+        "clear": ("p below 0.05 after Holm", MODEL, "diamond"),
+        "open": ("no difference shown", BASELINE, "diamond-open"),
+    }
+    better = "right" if ALL[name].higher else "left"
+    return dots(
+        rows, f"difference of {_title(ALL[name])}; {better} of 0: the first is better", kinds, lines=[(0.0, "0")]
+    )
+
+
+def _title(metric: Metric) -> str:
+    return metric.label + (f", {metric.unit}" if metric.unit else "")
+
+
+_BY_DEPTH: dict[str, tuple[Callable[[Band], float], Callable[[Band], tuple[float, float] | None], str]] = {
+    "RMSE": (lambda band: band.rmse, lambda band: band.rmse_interval, "RMSE, m"),
+    "mean of prediction − truth": (lambda band: band.bias, lambda band: band.bias_interval, "prediction − truth, m"),
+    "AbsRel": (lambda band: band.abs_rel, lambda band: None, "AbsRel"),
+}
+
+
+def _depth_charts(table: Table) -> dict[str, Figure]:
+    """RMSE, bias and AbsRel of every line against true depth."""
+    made = {}
+    for title, (value, interval, unit) in _BY_DEPTH.items():
+        traces: list[Figure] = []
+        for index, result in enumerate(table.results):
+            colour = LINES[index % len(LINES)]
+            traces += _depth_traces(result, colour, value, interval)
+        far = max((band.depth for result in table.results for band in result.by_depth), default=1.0)
+        near = min((band.depth for result in table.results for band in result.by_depth), default=1.0)
+        log = far > 30 * near
+        made[title] = {
+            "data": traces,
+            "layout": layout(
+                420,
+                xaxis=axis("true depth, m", type="log" if log else "linear", zeroline=False),
+                yaxis=axis(unit, zeroline=title.startswith("mean")),
+            ),
+        }
+    return made
+
+
+def _depth_traces(
+    result: Result,
     colour: str,
-    label: str,
-) -> None:
-    axes.plot(depths, values, color=colour, marker="o", markersize=3, linewidth=1.5, label=label)
-    known = [(x, *bounds) for x, bounds in zip(depths, intervals, strict=True) if bounds is not None]
-    if known:
-        x, low, high = zip(*known, strict=True)
-        axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+    value: Callable[[Band], float],
+    interval: Callable[[Band], tuple[float, float] | None],
+) -> Iterator[Figure]:
+    bands = result.by_depth
+    depths = [band.depth for band in bands]
+    name = escape(result.name)
+    yield {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "name": name,
+        "legendgroup": name,
+        "x": depths,
+        "y": [value(band) for band in bands],
+        "line": {"color": colour, "width": 2, "dash": "solid" if result.role == "model" else "dot"},
+        "marker": {"color": colour, "size": 5},
+        "text": [
+            f"{name}<br>{band.nearest:.2f} to {band.farthest:.2f} m<br>{with_interval(value(band), interval(band))}"
+            for band in bands
+        ],
+        "hoverinfo": "text",
+    }
+    known = [(band.depth, bounds) for band in bands if (bounds := interval(band)) is not None]
+    if known and result.role == "model":
+        x = [depth for depth, _ in known]
+        yield {
+            "type": "scatter",
+            "mode": "none",
+            "fill": "toself",
+            "legendgroup": name,
+            "showlegend": False,
+            "x": [*x, *x[::-1]],
+            "y": [*(high for _, (_, high) in known), *(low for _, (low, _) in known[::-1])],
+            "fillcolor": f"{colour}26",
+            "hoverinfo": "skip",
+        }
 
 
-def _depth_axis(axes: Axes, bands: Sequence[Band]) -> None:
-    """Logarithmic where depths span more than a factor of thirty, as outdoors."""
-    if bands[-1].depth > 30 * bands[0].depth:
-        axes.set_xscale("log")
-        axes.set_xlim(bands[0].nearest, bands[-1].farthest)
-    else:
-        axes.set_xlim(0, bands[-1].farthest)
+def _frames_chart(table: Table, frames: Sequence[FrameScores], metric: str) -> Figure:
+    """A dot a frame and model; scenes from left to right."""
+    order = {scene: index for index, scene in enumerate(table.scenes)}
+    scored = sorted((frame for frame in frames if frame.metrics), key=lambda frame: order[frame.scene])
+    traces = []
+    for index, result in enumerate(table.results):
+        if result.role != "model":
+            continue
+        known = [(x, f, f.metrics[result.name].get(metric, float("nan"))) for x, f in enumerate(scored)]
+        known = [item for item in known if item[2] == item[2]]
+        traces.append(
+            {
+                "type": "scattergl" if len(known) > 2000 else "scatter",
+                "mode": "markers",
+                "name": escape(result.name),
+                "x": [x for x, _, _ in known],
+                "y": [value for _, _, value in known],
+                "marker": {"color": LINES[index % len(LINES)], "size": 6, "opacity": 0.75},
+                "text": [
+                    f"{escape(result.name)}<br>{escape(frame.scene)}, {escape(frame.id)}<br>{number(value)}"
+                    for _, frame, value in known
+                ],
+                "hoverinfo": "text",
+            }
+        )
+    starts = [x for x, frame in enumerate(scored) if x == 0 or scored[x - 1].scene != frame.scene]
+    shapes = [
+        {"type": "line", "xref": "x", "yref": "paper", "x0": x - 0.5, "x1": x - 0.5, "y0": 0, "y1": 1, "layer": "below",
+         "line": {"color": "#8a9099", "width": 0.5}}
+        for x in starts[1:]
+    ]  # fmt: skip
+    return {
+        "data": traces,
+        "layout": layout(
+            360,
+            xaxis=axis("frames by scene", showgrid=False, zeroline=False, showticklabels=False),
+            yaxis=axis(_title(ALL[metric]), zeroline=False),
+            shapes=shapes,
+        ),
+    }
+
+
+def _album(shown: Sequence[Shown]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Best and worst frames as small pictures, and the two scales that all of them share."""
+    truths = [_known(frame.depth[0].numpy(), frame.valid[0].numpy()) for frame in shown]
+    gaps = [
+        {name: _known(values.numpy() - truth, np.isfinite(truth)) for name, values in frame.predictions.items()}
+        for frame, truth in zip(shown, truths, strict=True)
+    ]
+    low, high = shared_range(truths)
+    most = max(shared_range([np.abs(gap) for maps in gaps for gap in maps.values()])[1], 1e-3)
+    frames = []
+    for frame, truth, errors in zip(shown, truths, gaps, strict=True):
+        pictures = [
+            {"title": "photograph, truth", "below": "", "above": jpeg(frame.image.permute(1, 2, 0).numpy()),
+             "under": indexed(truth, low, high, DEPTH_MAP), "alt": "true depth"}
+        ]  # fmt: skip
+        for name, values in frame.predictions.items():
+            scores = frame.scores.metrics[name]
+            pictures.append(
+                {"title": name, "below": f"AbsRel {scores['abs_rel']:.3f}, RMSE {scores['rmse']:.2f} m",
+                 "above": indexed(values.numpy(), low, high, DEPTH_MAP), "under": indexed(errors[name], -most, most, ERROR_MAP),
+                 "alt": "error"}
+            )  # fmt: skip
+        frames.append({"title": f"{frame.place}: {frame.scores.scene}, {frame.scores.id}", "pictures": pictures})
+    scales = [
+        {"background": gradient(DEPTH_MAP), "words": (f"{low:.1f} m", "depth", f"{high:.1f} m")},
+        {"background": gradient(ERROR_MAP), "words": (f"−{most:.1f} m, too near", "error", f"+{most:.1f} m, too far")},
+    ]
+    return frames, scales
+
+
+def _known(values: NDArray[np.floating], valid: NDArray[np.bool_]) -> NDArray[np.floating]:
+    return np.where(valid, values, np.nan)
+
+
+def _facts(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
+    record = evaluation.record
+    yield "command", record.command or "from Python"
+    for table in record.tables:
+        data = table.data
+        yield (
+            "data",
+            f"{data.location} ({data.kind}), {data.part}: {data.frames} frames, fingerprint {data.fingerprint}",
+        )
+        yield "protocol", table.protocol.description
+        for key, value in data.facts.items():
+            yield f"data: {key}", value
+    for result in record.tables[0].results:
+        if result.role == "model":
+            seen = (
+                "" if result.input_size is None else f", images seen at {result.input_size[0]}x{result.input_size[1]}"
+            )
+            licence = f", licence {result.licence}" if result.licence else ""
+            facts = "".join(f", {key} {value}" for key, value in result.facts.items())
+            yield result.name, f"{result.kind}, aligned by {result.alignment}{seen}{licence}{facts}"
+    settings = record.settings
+    yield "mirrored image averaged in", "yes" if settings.flip else "no"
+    yield "intervals", f"95 %, {settings.interval_method}"
+    yield "device", settings.device
+    yield "versions", ", ".join(f"{key} {value}" for key, value in record.versions.items())

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from fathom.mean_map import MeanMap
+from fathom.metrics.depth import metrics_of_rows
 from fathom.models.network import Network
 from fathom.sample import Batch
 from fathom.training.targets import target_of
@@ -30,26 +31,19 @@ def frame_scores(
     valid: Bool[Tensor, "B 1 h w"],
     depth: bool,
 ) -> list[Scores]:
-    """One score sheet a frame: MSE, RMSE, MAE; for depth AbsRel and δ1 too. A frame without a valid pixel has
+    """One score sheet a frame: MSE, RMSE, MAE; for depth `abs_rel` and `delta1` too. A frame without a valid pixel has
     none.
 
-    AbsRel and δ1 clamp the prediction at 1 mm, since a network with a linear output may go below zero.
+    The last two clamp the prediction at 1 mm, since a network with a linear output may go below zero.
     """
     sheets: list[Scores] = []
-    for p, t, v in zip(prediction.double(), target.double(), valid, strict=True):
-        mask = v.expand_as(t)
-        if not mask.any():
-            sheets.append({})
-            continue
-        p, t = p[mask], t[mask]
-        error = p - t
-        mse = float(error.square().mean())
-        sheet = {"mse": mse, "rmse": math.sqrt(mse), "mae": float(error.abs().mean())}
+    for p, t, v in zip(prediction, target, valid, strict=True):
+        p, t, v = (x.reshape(-1, x.shape[-1]) for x in (p, t, v.expand_as(t)))
+        found = metrics_of_rows(p[None], t, v, ("rmse", "mae"))
         if depth:
-            p = p.clamp(min=1e-3)
-            sheet["absrel"] = float(((p - t).abs() / t).mean())
-            sheet["delta1"] = float((torch.maximum(p / t, t / p) < 1.25).double().mean())
-        sheets.append(sheet)
+            found |= metrics_of_rows(p[None].clamp(min=1e-3), t, v, ("abs_rel", "delta1"))
+        sheet = {name: float(values[0]) for name, values in found.items()}
+        sheets.append({"mse": sheet["rmse"] ** 2, **sheet} if bool(v.any()) else {})
     return sheets
 
 
@@ -61,49 +55,15 @@ def average(sheets: Iterable[Scores]) -> Scores:
     return {name: math.fsum(sheet[name] for sheet in kept) / len(kept) for name in kept[0]}
 
 
-@dataclass
-class MeanMap:
-    """Mean of a target over frames at each place of the grid, and over all: the baselines of a report.
-
-    A place that is never valid has the overall mean.
-    """
-
-    total: Float[Tensor, "C h w"] | None = None
-    count: Float[Tensor, "1 h w"] | None = None
-    frames: int = 0
-
-    def add(self, target: Float[Tensor, "B C h w"], valid: Bool[Tensor, "B 1 h w"]) -> None:
-        """Take a batch into the mean."""
-        total = torch.where(valid, target, 0.0).double().sum(0).cpu()
-        count = valid.double().sum(0).cpu()
-        self.total = total if self.total is None else self.total + total
-        self.count = count if self.count is None else self.count + count
-        self.frames += int(target.shape[0])
-
-    @property
-    def pixels(self) -> float:
-        """Valid pixels seen."""
-        return 0.0 if self.count is None else float(self.count.sum())
-
-    def constant(self) -> Float[Tensor, "C 1 1"]:
-        """The mean over frames and places."""
-        assert self.total is not None and self.count is not None
-        mean: Tensor = self.total.sum((1, 2), keepdim=True) / self.count.sum().clamp(min=1)
-        return mean.float()
-
-    def map(self) -> Float[Tensor, "C h w"]:
-        """The mean over frames at each place."""
-        assert self.total is not None and self.count is not None
-        mean = self.total / self.count.clamp(min=1)
-        return torch.where(self.count > 0, mean.float(), self.constant())
-
-
 @torch.no_grad()
 def mean_map(model: Network, batches: Iterable[Batch]) -> MeanMap:
-    """The mean target of `model` over `batches`."""
-    mean = MeanMap()
+    """The mean target of `model` over `batches`, of which there is at least one."""
+    mean: MeanMap | None = None
     for batch in batches:
-        mean.add(*target_of(model, batch.image, batch.depth, batch.valid))
+        target, valid = target_of(model, batch.image, batch.depth, batch.valid)
+        mean = mean or MeanMap.zeros(1, target.shape[1], (target.shape[2], target.shape[3]))
+        mean.add(0, target, valid)
+    assert mean is not None
     return mean
 
 
@@ -124,7 +84,7 @@ def score(
     sheets: dict[str, list[Scores]] = {"model": []}
     baselines: Mapping[str, Tensor] = {}
     if baseline is not None:
-        baselines = {"mean_map": baseline.map()[None], "constant": baseline.constant()[None]}
+        baselines = {"mean_map": baseline.map().float()[None], "constant": baseline.mean().float()[None, :, None, None]}
         sheets |= {name: [] for name in baselines}
     depth = model.predicts == "depth"
     for batch in batches:

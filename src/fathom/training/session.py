@@ -18,6 +18,7 @@ from torch.func import functional_call
 from fathom.atomic import atomic_path, write_json, write_text
 from fathom.data.dataset import Dataset
 from fathom.errors import CheckpointError, DataError, UsageError
+from fathom.mean_map import MeanMap
 from fathom.models import build
 from fathom.models import saved as checkpoints
 from fathom.models.network import Network
@@ -64,7 +65,8 @@ class Session:
     frames: dict[str, Frames]
     network: Network
     state: State
-    baseline: scoring.MeanMap
+    baseline: MeanMap
+    baseline_frames: int
     order: Order
     workers: int
     notes: list[str]
@@ -109,11 +111,12 @@ class Session:
             for name, part in frames.items():
                 part.keep(workers, f"Reading {name} frames")
         plain = frames["train"] if train_size(recipe) == recipe.data.size else Frames(parts.train, recipe.data.size)
-        baseline = _baseline(network, plain, recipe, workers)
-        if network.predicts != "image" and baseline.pixels == 0:
+        positions = spread(len(plain), None if plain.kept is not None else MEAN_FRAMES)
+        baseline = _baseline(network, plain, positions, recipe, workers)
+        if network.predicts != "image" and not bool(baseline.counts.any()):
             raise DataError(
                 data.source.location,
-                f"no pixel of {baseline.frames} training frames has a valid depth",
+                f"no pixel of {len(positions)} training frames has a valid depth",
                 "check the depth files and how their counts become metres",
             )
         if found is None:
@@ -125,7 +128,9 @@ class Session:
             note(f"Resuming after step {state.step} of {recipe.train.steps}: {found}")
         if fabric.is_global_zero:
             write_text(run / "recipe.toml", recipe.to_toml())
-        return cls(recipe, run, fabric, data, parts, frames, network, state, baseline, order, workers, notes)
+        return cls(
+            recipe, run, fabric, data, parts, frames, network, state, baseline, len(positions), order, workers, notes
+        )
 
     def train(self, request: Request) -> Trained:
         """Train to the end, score, write the report; returns the network of the chosen checkpoint."""
@@ -182,9 +187,7 @@ class Session:
             pin=self.fabric.device.type == "cuda",
         )
 
-    def _scores(
-        self, names: Sequence[str], baseline: scoring.MeanMap | None, most: int | None = None
-    ) -> dict[str, Any]:
+    def _scores(self, names: Sequence[str], baseline: MeanMap | None, most: int | None = None) -> dict[str, Any]:
         """Scores of the parts that exist: of the network alone, or with a `baseline` of the baselines beside it."""
         self._share_statistics()
         result: dict[str, Any] = {}
@@ -329,9 +332,8 @@ def stacked(frames: Frames, batches: Sequence[Sequence[int]], workers: int) -> I
         yield Batch.of([next(stream) for _ in batch])
 
 
-def _baseline(network: Network, frames: Frames, recipe: Recipe, workers: int) -> scoring.MeanMap:
-    """The mean target over the training frames, or over `MEAN_FRAMES` of a set too large for memory."""
-    positions = spread(len(frames), None if frames.kept is not None else MEAN_FRAMES)
+def _baseline(network: Network, frames: Frames, positions: Sequence[int], recipe: Recipe, workers: int) -> MeanMap:
+    """The mean target over the training frames at `positions`: all, or `MEAN_FRAMES` of a set too large for memory."""
     batches = [positions[i : i + recipe.train.batch] for i in range(0, len(positions), recipe.train.batch)]
     return scoring.mean_map(network, stacked(frames, batches, workers))
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 UNITS = {"depth": "m", "image": "", "depth_edges": "m/px"}
-_COLUMNS = {"rmse": "RMSE", "mae": "MAE", "absrel": "AbsRel", "delta1": "δ1", "mse": "MSE"}
+_COLUMNS = {"rmse": "RMSE", "mae": "MAE", "abs_rel": "AbsRel", "delta1": "δ1", "mse": "MSE"}
 _ROWS = {"model": "this network", "mean_map": "mean map", "constant": "mean value"}
 _PARTS = {"seen": "seen rooms", "unseen": "unseen rooms", "test": "test set"}
 
@@ -60,7 +60,7 @@ def summarise(
             "scenes": {name: len(frames.data.scenes) for name, frames in session.frames.items()},
             "fraction": recipe.train.fraction,
             "fraction_by": recipe.train.fraction_by,
-            "mean_map_frames": session.baseline.frames,
+            "mean_map_frames": session.baseline_frames,
         },
         "scores": dict(scores),
         "unseen_over_seen": {

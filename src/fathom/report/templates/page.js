@@ -136,13 +136,26 @@
     return draw(holder, first.traces, first.layout, zooming);
   }
 
+  // A chart of which a select shows one of several.
+  function choose(holder, select, choices) {
+    if (!select) { return; }
+    select.selectedIndex = 0;
+    select.addEventListener("change", function () {
+      const figure = choices[select.selectedIndex];
+      holder.style.minHeight = figure.layout.height + "px";
+      Plotly.react(holder, figure.data, themed(figure.layout, theme()), config);
+    });
+  }
+
   // One chart a turn of the event loop, so that the page can be read and scrolled from the start.
   const pause = () => new Promise((resolve) => setTimeout(resolve, 0));
 
   async function drawAll() {
     for (const [id, figure] of Object.entries(data("figures") || {})) {
       await pause();
-      await draw(document.getElementById(id), figure.data, figure.layout);
+      const holder = document.getElementById(id), choices = figure.choices || [figure];
+      await draw(holder, choices[0].data, choices[0].layout);
+      choose(holder, document.querySelector(`select[data-chart="${id}"]`), choices);
     }
     const material = data("cloud-data");
     if (material) {
