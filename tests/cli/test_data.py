@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fathom.cli.main import main
-from fathom.data.formats.folder import FolderSource
+from fathom.data.formats.folders.folder import FolderSource
 from fathom.data.sources import load
 from fathom.sample import Sample
 from tests.data.files import pairs

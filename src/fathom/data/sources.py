@@ -17,8 +17,8 @@ from typing import Any
 from urllib.parse import unquote
 
 from fathom.data.dataset import Dataset, Source
-from fathom.data.formats import folder_pairs
-from fathom.data.formats.exported import refuse_unfinished
+from fathom.data.formats.folders import folder_pairs
+from fathom.data.formats.folders.exported import refuse_unfinished
 from fathom.errors import DataError, UsageError, nearest
 from fathom.inputs import exists, expand
 
@@ -67,7 +67,7 @@ SOURCES: dict[str, Kind] = {
         needs_path=False,
     ),
     "nyu-mat": Kind(
-        "fathom.data.formats.nyu_mat:open_nyu_mat",
+        "fathom.data.formats.benchmarks.nyu_mat:open_nyu_mat",
         "nyu_depth_v2_labeled.mat",
         lambda path: path.suffix.lower() == ".mat" or _any(path, "nyu_depth_v2_labeled.mat"),
     ),
@@ -77,7 +77,7 @@ SOURCES: dict[str, Kind] = {
         lambda path: _any(path, "pack.json"),
     ),
     "record3d": Kind(
-        "fathom.data.formats.record3d:open_record3d",
+        "fathom.data.formats.recordings.record3d:open_record3d",
         ".r3d archives, or an EXR export with metadata.json, rgb/ and depth/",
         lambda path: (
             path.suffix.lower() == ".r3d"
@@ -86,12 +86,12 @@ SOURCES: dict[str, Kind] = {
         ),
     ),
     "diode": Kind(
-        "fathom.data.formats.diode:open_diode",
+        "fathom.data.formats.benchmarks.diode:open_diode",
         "DIODE's train|val/indoors|outdoor/scene_#/scan_#",
         lambda path: _any(path, "*/*/scene_*/scan_*", "*/scene_*/scan_*", "scene_*/scan_*", "scan_*/*_depth.npy"),
     ),
     "nyu-folder": Kind(
-        "fathom.data.formats.nyu_folder:open_nyu_folder",
+        "fathom.data.formats.benchmarks.nyu_folder:open_nyu_folder",
         "NYU Depth V2 as folders: BTS (sync_depth_N.png) or Kaggle (nyu2_train.csv)",
         lambda path: _any(
             path, "nyu2_train*", "data/nyu2_train*", "nyu2_test*", "*/sync_depth_*.png", "*/*/sync_depth_*.png"
@@ -151,7 +151,7 @@ SOURCES: dict[str, Kind] = {
         "HEIC photos with a depth map inside",
     ),
     "folder": Kind(
-        "fathom.data.formats.folder:open_folder",
+        "fathom.data.formats.folders.folder:open_folder",
         "a folder with rgb/ and depth/ or target/, an index.csv, or pairs such as x_rgb.png + x_depth.png",
         lambda path: path.is_dir() and _looks_like_pairs(path),
     ),

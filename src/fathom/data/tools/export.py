@@ -17,7 +17,7 @@ import numpy as np
 
 from fathom.atomic import atomic_path, write_json, write_text
 from fathom.data.dataset import Dataset
-from fathom.data.formats.exported import SUMMARY, UNFINISHED
+from fathom.data.formats.folders.exported import SUMMARY, UNFINISHED
 from fathom.data.loading import Skipped
 from fathom.errors import DataError, UsageError
 from fathom.lock import NAME as LOCK

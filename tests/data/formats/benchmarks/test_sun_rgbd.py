@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fathom.data.formats.benchmarks.official_nyu import official_run, official_test, official_train
 from fathom.data.formats.benchmarks.sun_rgbd import place_of
-from fathom.data.formats.official_nyu import official_run, official_test, official_train
 from fathom.data.sources import load
 from fathom.errors import DataError
 from tests.data.files import counts, picture

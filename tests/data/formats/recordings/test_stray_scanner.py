@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fathom.data.formats.video import Video
+from fathom.data.formats.recordings.video import Video
 from fathom.data.sources import load
 from fathom.errors import DataError, MissingExtraError
 from tests.data.files import counts

@@ -16,10 +16,10 @@ import torch
 
 from fathom import limits
 from fathom.data.dataset import Frame
+from fathom.data.formats.benchmarks.nyu_mat import CAMERA, room_of
+from fathom.data.formats.benchmarks.official_nyu import official_run, official_test
 from fathom.data.formats.files import SKIP, clean_depth
 from fathom.data.formats.hdf5 import read_hdf5
-from fathom.data.formats.nyu_mat import CAMERA, room_of
-from fathom.data.formats.official_nyu import official_run, official_test
 from fathom.errors import DataError, UsageError
 from fathom.sample import Sample
 

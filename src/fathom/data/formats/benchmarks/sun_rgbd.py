@@ -14,8 +14,8 @@ from typing import Literal
 
 import numpy as np
 
+from fathom.data.formats.benchmarks.official_nyu import official_run
 from fathom.data.formats.files import SKIP, read_counts
-from fathom.data.formats.official_nyu import official_run
 from fathom.data.formats.poses import read_camera
 from fathom.data.formats.views import View, ViewSource, view_source
 from fathom.errors import DataError

@@ -14,7 +14,7 @@ from torch import Tensor
 from fathom.data.camera import read_intrinsics
 from fathom.data.formats.files import SKIP, read_counts
 from fathom.data.formats.poses import quaternion_pose, read_camera, read_text
-from fathom.data.formats.video import Video
+from fathom.data.formats.recordings.video import Video
 from fathom.data.formats.views import CountedDepth, View, ViewSource, by_number, counted, view_source
 from fathom.errors import DataError, UsageError
 

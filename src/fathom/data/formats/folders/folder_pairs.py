@@ -10,8 +10,16 @@ from io import StringIO
 from pathlib import Path
 
 from fathom.data.formats.files import DEPTH_SUFFIXES, IMAGE_SUFFIXES
-from fathom.data.formats.folder_names import by_frame, describe, frame_key, names_image, names_truth, suggestion, unique
-from fathom.data.formats.target_files import TARGET_SUFFIXES
+from fathom.data.formats.folders.folder_names import (
+    by_frame,
+    describe,
+    frame_key,
+    names_image,
+    names_truth,
+    suggestion,
+    unique,
+)
+from fathom.data.formats.folders.target_files import TARGET_SUFFIXES
 from fathom.errors import DataError, UsageError
 from fathom.inputs import inside, read_bytes
 
@@ -95,7 +103,7 @@ def find_pairs(
         root: the folder.
         patterns: glob patterns relative to `root` by kind: ``image``, and ``depth``, ``target`` or both.
         table: name of a CSV file in `root`; ``index.csv`` is found by itself.
-        scene: see `fathom.data.formats.folder.open_folder`.
+        scene: see `fathom.data.formats.folders.folder.open_folder`.
         skip_bad: leave out what is incomplete instead of raising.
         outside: the table may name files outside of `root`.
     """

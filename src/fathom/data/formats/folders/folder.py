@@ -12,7 +12,6 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from fathom.data.dataset import Frame
-from fathom.data.formats.exported import checksums, compare
 from fathom.data.formats.files import (
     clean_depth,
     decode_image,
@@ -22,9 +21,10 @@ from fathom.data.formats.files import (
     read_npy,
     read_rgb,
 )
-from fathom.data.formats.folder_pairs import Pair, find_pairs
+from fathom.data.formats.folders.exported import checksums, compare
+from fathom.data.formats.folders.folder_pairs import Pair, find_pairs
+from fathom.data.formats.folders.target_files import Layout, TargetFormat, check_view, read_target
 from fathom.data.formats.poses import given_camera
-from fathom.data.formats.target_files import Layout, TargetFormat, check_view, read_target
 from fathom.data.transforms import crop_border
 from fathom.errors import DataError
 from fathom.sample import Grid, Intrinsics, Sample

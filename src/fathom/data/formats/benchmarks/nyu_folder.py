@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from fathom.data.dataset import Frame
+from fathom.data.formats.benchmarks.nyu_mat import CAMERA, room_of
 from fathom.data.formats.files import clean_depth, metres_per_count, read_counts, read_rgb
-from fathom.data.formats.nyu_mat import CAMERA, room_of
 from fathom.data.transforms import crop_border
 from fathom.errors import DataError
 from fathom.inputs import inside, read_bytes

@@ -13,8 +13,8 @@ import scipy.io
 import torch
 
 from fathom.data.dataset import Dataset
-from fathom.data.formats.nyu_mat import open_nyu_mat
-from fathom.data.formats.official_nyu import FRAMES, official_test, official_train
+from fathom.data.formats.benchmarks.nyu_mat import open_nyu_mat
+from fathom.data.formats.benchmarks.official_nyu import FRAMES, official_test, official_train
 from fathom.data.loading import batches
 from fathom.data.sources import load
 from fathom.errors import DataError
