@@ -73,7 +73,7 @@ def test_saved_split_gives_the_same_numbers(data: str, tmp_path: Path) -> None:
         (["rooms", "-e", "module:missing.py:f"], 1, "missing.py"),
         (["rooms", "--split", "absent.json"], 1, "absent.json"),
         (["rooms", "--head", "mpl"], 2, "did you mean 'mlp'"),
-        (["rooms", "--device", "gpu"], 2, "no device 'gpu' here; use cpu"),
+        (["rooms", "--device", "gpu"], 2, "There is no device 'gpu'; use cpu"),
         (["rooms", "--grid", "1000x1000"], 2, "finer than the input of 96x128"),
         (["rooms", "--size", "4x4"], 2, "smaller than one cell of 8x8 pixels"),
         (["rooms", "--upper-bound", "absent"], 1, "absent: does not exist"),

@@ -141,6 +141,7 @@ def probe(
     from fathom.devices import resolve_device
     from fathom.probing.evidence.compare import why_different
     from fathom.probing.evidence.evidence import FILE, Evidence
+    from fathom.probing.evidence.ranking import rank
     from fathom.probing.probe import plan
     from fathom.probing.probe import probe as run
     from fathom.probing.settings import ProbeSettings
@@ -200,6 +201,9 @@ def probe(
         write_json(json, evidence.to_json())
     for name in evidence.features:
         screen.print(evidence.table(name, layers=layers))
+        ranking = rank(evidence, name)
+        if ranking is not None:
+            screen.print(ranking.table())
     for verdict in evidence.verdicts:
         screen.print(f"{verdict.verdict}: {verdict.sentence}", soft_wrap=True)
     for encoder_name, sentence in evidence.cue_sentences.items():

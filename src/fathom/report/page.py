@@ -11,10 +11,11 @@ from markupsafe import Markup
 
 from fathom.atomic import write_text
 from fathom.media.colour import DEPTH_MAP, ERROR_MAP
+from fathom.probing.evidence.ranking import rank
 from fathom.report import charts
 from fathom.report.html import render
 from fathom.report.rungs import columns, display_names
-from fathom.report.tables import facts_list, information_table, rows_table, verdicts_table
+from fathom.report.tables import facts_list, information_table, ranking_table, rows_table, verdicts_table
 from fathom.report.wording import conclusions, headline, sentence
 
 if TYPE_CHECKING:
@@ -113,6 +114,20 @@ class Page:
             "scenes, with 95 % intervals. Implicit takes a gain over every one, each tested one-sided after Holm, and "
             "selectivity besides.</p>\n"
             f'<div class="pair">{"".join(parts)}</div>\n{verdicts_table(self.evidence, self.names)}'
+        )
+
+    def ranking(self) -> str:
+        parts = []
+        for feature in self.evidence.features:
+            found = rank(self.evidence, feature)
+            if found is not None:
+                parts.append(self._heading(feature) + ranking_table(found, self.names))
+        if not parts:
+            return ""
+        return (
+            "<h2>Ranking</h2>\n<p>Encoders by test loss. Each pair is compared on the same test scenes, with 95 % intervals and "
+            "p-values corrected for the number of pairs (Holm). Encoders that share a letter do not differ significantly.</p>\n"
+            f"{''.join(parts)}"
         )
 
     def layers(self) -> str:
@@ -260,6 +275,7 @@ SECTIONS: list[Callable[[Page], str]] = [
     Page.verdict,
     Page.ladders,
     Page.gains,
+    Page.ranking,
     Page.layers,
     Page.cues,
     Page.labels,

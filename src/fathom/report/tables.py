@@ -7,9 +7,12 @@ from dataclasses import asdict
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from fathom.probing.evidence.records import Estimate
+
 if TYPE_CHECKING:
     from fathom.probing.evidence.evidence import Evidence
-    from fathom.probing.evidence.records import Estimate, Row
+    from fathom.probing.evidence.ranking import Ranking
+    from fathom.probing.evidence.records import Row
 
 Names = Mapping[str, str]
 
@@ -63,6 +66,28 @@ def verdicts_table(evidence: Evidence, names: Names) -> str:
         "selectivity", "p implicit", "p absent",
     )  # fmt: skip
     return table(heads, lines) if lines else ""
+
+
+def ranking_table(ranking: Ranking, names: Names) -> str:
+    """The places, then every pair."""
+    places = [
+        (item.role, [str(place), _named(item.encoder, names), escape(item.layer), _number(item.mse), escape(letters)])
+        for place, (item, letters) in enumerate(zip(ranking.places, ranking.letters, strict=True), 1)
+    ]
+    pairs = [
+        (
+            "encoder",
+            [
+                _named(pair.against.encoder, names),
+                _named(pair.measurement.encoder, names),
+                _interval(Estimate.of(pair.difference)),
+                _p(pair.p_holm),
+            ],
+        )
+        for pair in ranking.pairs
+    ]
+    heads = ("better", "worse", "loss of the worse − loss of the better", "p (Holm)")
+    return table(("place", "encoder", "layer", "MSE", "group"), places) + table(heads, pairs)
 
 
 def information_table(evidence: Evidence, names: Names) -> str:

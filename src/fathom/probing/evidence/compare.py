@@ -205,7 +205,7 @@ def compare(runs: Sequence[Evidence], names: Sequence[str], *, against: str | No
     order = first.test_scenes
     measurements = {
         feature: tuple(
-            item for number, run in enumerate(runs, 1) for item in _measurements(run, number, feature, order)
+            item for number, run in enumerate(runs, 1) for item in measurements_of(run, number, feature, order)
         )
         for feature in features
     }
@@ -213,13 +213,13 @@ def compare(runs: Sequence[Evidence], names: Sequence[str], *, against: str | No
         raise UsageError("There is nothing to compare: the runs hold one encoder and no baseline.")
     references = {feature: _reference(items, against) for feature, items in measurements.items()}
     to_reference = [
-        _pair(feature, item, references[feature])
+        pair_of(feature, item, references[feature])
         for feature, items in measurements.items()
         for item in items
         if item is not references[feature]
     ]
     same_name = [
-        _pair(feature, item, earlier)
+        pair_of(feature, item, earlier)
         for feature, items in measurements.items()
         for item in items
         if (earlier := _earlier(item, items)) is not None
@@ -282,7 +282,8 @@ def _ordered(values: Sequence[float], scenes: Sequence[str], order: Sequence[str
     return np.asarray(values, dtype=np.float64)[[place[scene] for scene in order]]
 
 
-def _measurements(run: Evidence, number: int, feature: str, order: Sequence[str]) -> list[Measurement]:
+def measurements_of(run: Evidence, number: int, feature: str, order: Sequence[str]) -> list[Measurement]:
+    """What one run measured of a feature at chosen layers, seeds of one control together, with scenes in the given order."""
     groups: dict[tuple[str, str, str], list[Row]] = {}
     for row in run.rows:
         if row.feature == feature and row.chosen:
@@ -330,7 +331,8 @@ def _earlier(item: Measurement, measurements: Sequence[Measurement]) -> Measurem
     return next((other for other in measurements if other.name == item.name and other.run < item.run), None)
 
 
-def _pair(feature: str, measurement: Measurement, against: Measurement) -> Pair:
+def pair_of(feature: str, measurement: Measurement, against: Measurement) -> Pair:
+    """The paired difference of two measurements, tested where both are of roles that are tested."""
     difference = _difference(measurement, against)
     base = against.mse
     tested = (
