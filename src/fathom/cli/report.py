@@ -1,4 +1,4 @@
-"""``fathom report``: the page of a probe run, made again from its folder."""
+"""``fathom report``: the page of a probe run, and what a paper takes from it, made again from its folder."""
 
 from __future__ import annotations
 
@@ -13,15 +13,41 @@ def report(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FILE", help="The page; default: report.html in RUN.")
     ] = None,
+    csv: Annotated[
+        bool, typer.Option("--csv", help="Also write table.csv: every encoder at its chosen layer.")
+    ] = False,
+    latex: Annotated[
+        bool, typer.Option("--latex", help="Also write table.tex, with a caption, and methods.txt.")
+    ] = False,
+    figures: Annotated[
+        str, typer.Option("--figures", metavar="FORMATS", help="Also write figures, such as svg,pdf.")
+    ] = "",
 ) -> None:
-    """Write the report of RUN as one HTML file that needs no network."""
+    """Write the report of RUN as one HTML file that needs no network; on request tables, methods and figures for a paper."""
+    from fathom.atomic import write_text
+    from fathom.errors import UsageError, nearest
     from fathom.probing.evidence.evidence import Evidence
+    from fathom.report.methods import methods
     from fathom.report.page import write_report
+    from fathom.report.paper import paper_table, to_csv, to_latex
+    from fathom.report.paper_figures import FORMATS, write_figures
     from fathom.report.picture_store import load_pictures
     from fathom.report.probe import REPORT
 
+    formats = [name.strip() for name in figures.split(",") if name.strip()]
+    for name in formats:
+        if name not in FORMATS:
+            raise UsageError(f"--figures: there is no format '{name}'{nearest(name, FORMATS)}.")
     folder = run if run.is_dir() else run.parent
     evidence = Evidence.load(run)
     evidence.pictures = load_pictures(evidence, folder)
     path = write_report(evidence, out or folder / REPORT)
-    print(f"Written: {path}")
+    written = [path]
+    tables = [paper_table(evidence, feature) for feature in evidence.features]
+    texts = {"table.csv": to_csv(tables)} if csv else {}
+    texts |= {"table.tex": to_latex(tables), "methods.txt": methods(evidence)} if latex else {}
+    for file, text in texts.items():
+        write_text(path.parent / file, text)
+        written.append(path.parent / file)
+    written += write_figures(evidence, tables, path.parent, formats)
+    print("Written: " + ", ".join(str(item) for item in written))

@@ -1,0 +1,228 @@
+"""The table of a paper: one line an encoder at its chosen layer, as CSV and as LaTeX, with a caption that states its terms."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fathom.encoders.spec import short_names
+
+if TYPE_CHECKING:
+    from fathom.probing.evidence.evidence import Evidence
+    from fathom.probing.evidence.records import Row
+
+ORDER = ("baseline", "permuted", "random", "encoder", "head", "upper_bound")
+"""Groups of lines, from top to bottom."""
+
+MARKS = {"implicit": r"$\bullet$", "absent": r"$\circ$", "inconclusive": "?"}
+"""How a verdict is drawn in LaTeX; any other is spelt out."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of numbers.
+
+    Attributes:
+        key: in the CSV. head: in LaTeX.
+        value: of a row, None where it has none.
+        decimals: of every number in the column, trailing zeros kept.
+        larger: whether larger is better.
+    """
+
+    key: str
+    head: str
+    value: Callable[[Row], float | None]
+    decimals: int = 3
+    larger: bool = True
+
+
+@dataclass(frozen=True)
+class Line:
+    """Rows that stand in one line of the table: one probe, or the seeds of one random control."""
+
+    name: str
+    rows: tuple[Row, ...]
+    verdict: str
+
+    @property
+    def role(self) -> str:
+        """Of all of them."""
+        return self.rows[0].role
+
+    @property
+    def layer(self) -> str:
+        """The chosen layers."""
+        return "/".join(dict.fromkeys(row.layer for row in self.rows))
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Over test scenes; of several seeds their range."""
+        losses = [row.test_mse for row in self.rows]
+        return (min(losses), max(losses)) if len(losses) > 1 else self.rows[0].interval
+
+    def mean(self, column: Column) -> float | None:
+        """Of the column, over the seeds."""
+        values = [value for row in self.rows if (value := column.value(row)) is not None]
+        return math.fsum(values) / len(values) if len(values) == len(self.rows) else None
+
+
+@dataclass(frozen=True)
+class PaperTable:
+    """The lines and columns of one feature.
+
+    Attributes:
+        feature, unit: what was probed for.
+        lines: baselines, controls, encoders, each group worst first. columns: those that any line fills.
+        caption: what a reader must know, in one paragraph of plain text.
+    """
+
+    feature: str
+    unit: str
+    lines: tuple[Line, ...]
+    columns: tuple[Column, ...]
+    caption: str
+
+    def best(self, column: Column) -> Line | None:
+        """The encoder that is best in a column; None with fewer than two encoders that have a number there."""
+        found = [
+            (value, line) for line in self.lines if line.role == "encoder" and (value := line.mean(column)) is not None
+        ]
+        if len(found) < 2:
+            return None
+        return (max if column.larger else min)(found, key=lambda pair: pair[0])[1]
+
+
+def paper_table(evidence: Evidence, feature: str) -> PaperTable:
+    """The table of one feature."""
+    rows = [row for row in evidence.rows if row.feature == feature and row.chosen]
+    names = short_names([row.encoder for row in rows], 32)
+    verdicts = {item.encoder: item.verdict for item in evidence.verdicts if item.feature == feature}
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.encoder, []).append(row)
+    lines = [Line(names[name], tuple(group), verdicts.get(name, "")) for name, group in groups.items()]
+    columns = [column for column in _columns(rows) if any(line.mean(column) is not None for line in lines)]
+    lines.sort(
+        key=lambda line: (ORDER.index(line.role) if line.role in ORDER else len(ORDER), -(line.mean(columns[0]) or 0))
+    )
+    unit = rows[0].unit if rows else ""
+    return PaperTable(feature, unit, tuple(lines), tuple(columns), _caption(evidence, feature, lines, columns))
+
+
+def _columns(rows: Sequence[Row]) -> list[Column]:
+    least = min((row.test_mse for row in rows if row.test_mse > 0), default=1.0)
+    digits = max(0, 2 - math.floor(math.log10(least)))  # three significant digits of the smallest
+    return [
+        Column("mse", "MSE", lambda row: row.test_mse, digits, larger=False),
+        Column("ratio_to_pixels", r"MSE / pixels", lambda row: row.ratio_to_pixels, larger=False),
+        Column("r2", "$R^2$", lambda row: row.r2),
+        Column("abs_rel", "AbsRel", lambda row: row.abs_rel, larger=False),
+        Column("delta1", r"$\delta_1$", lambda row: row.delta1),
+        Column("accuracy", "accuracy", lambda row: row.accuracy),
+        Column("miou", "mIoU", lambda row: row.miou),
+    ]
+
+
+def _caption(evidence: Evidence, feature: str, lines: Sequence[Line], columns: Sequence[Column]) -> str:
+    train, test = evidence.data.train, evidence.data.test
+    unit = f", {rows_unit}²" if (rows_unit := lines[0].rows[0].unit) else ""
+    words = [
+        f"Linear probes for {feature}: mean squared error (MSE{unit}) on a grid of {evidence.grid[0]}x{evidence.grid[1]} cells, "
+        f"input {evidence.size[0]}x{evidence.size[1]}, over {test.frames} frames of {len(evidence.test_scenes)} test scenes "
+        f"that no probe was fitted on ({train.frames} frames of {train.scenes} scenes to fit on).",
+        "Layer and penalty are chosen by cross-validation over training scenes.",
+        f"Intervals are 95 % over test scenes ({evidence.interval_method}).",
+    ]
+    if any(len(line.rows) > 1 for line in lines):
+        seeds = max(len(line.rows) for line in lines)
+        words.append(f"Random: mean of {seeds} sets of random weights, with their range in place of the interval.")
+    if any(column.key == "abs_rel" for column in columns):
+        words.append(f"AbsRel and delta1 are at full resolution, protocol {evidence.protocol.name}.")
+    if any(line.verdict for line in lines):
+        words.append(
+            "Verdict: the encoder holds the feature implicitly (implicit), does not (absent), or this is inconclusive."
+        )
+    if sum(line.role == "encoder" for line in lines) > 1:
+        words.append("The best encoder of each column is bold.")
+    return " ".join(words)
+
+
+def fixed(value: float | None, decimals: int) -> str:
+    """With so many decimals, trailing zeros kept; empty for None."""
+    return "" if value is None else f"{value:.{decimals}f}"
+
+
+def to_csv(tables: Sequence[PaperTable]) -> str:
+    """All tables in one, a column for the feature and one for each number and each end of the interval."""
+    keys = list(dict.fromkeys(column.key for table in tables for column in table.columns))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["feature", "unit", "encoder", "role", "layer", "seeds", *keys, "mse_low", "mse_high", "verdict"])
+    for table in tables:
+        columns = {column.key: column for column in table.columns}
+        for line in table.lines:
+            numbers = [fixed(line.mean(columns[key]), columns[key].decimals) if key in columns else "" for key in keys]
+            ends = [fixed(end, table.columns[0].decimals) for end in line.interval or (None, None)]
+            own = [table.feature, table.unit, line.rows[0].encoder, line.role, line.layer, len(line.rows)]
+            writer.writerow([*own, *numbers, *ends, line.verdict])
+    return text.getvalue()
+
+
+def to_latex(tables: Sequence[PaperTable]) -> str:
+    """A ``table`` environment for each feature; needs the package booktabs."""
+    return "\n".join(_latex(table) for table in tables)
+
+
+def _latex(table: PaperTable) -> str:
+    verdicts = any(line.verdict for line in table.lines)
+    heads = ["encoder", "layer", *(column.head for column in table.columns)]
+    heads.insert(3, r"95\,\%")
+    body, before = [], ""
+    for line in table.lines:
+        if before and line.role != before and "encoder" in (line.role, before):
+            body.append(r"\midrule")
+        before = line.role
+        body.append(" & ".join(_latex_cells(table, line) + ([_mark(line.verdict)] if verdicts else [])) + r" \\")
+    used = [name for name in MARKS if any(line.verdict == name for line in table.lines)]
+    legend = " " + ", ".join(f"{MARKS[name]} {name}" for name in used) + "." if used else ""
+    lines = [
+        r"% \usepackage{booktabs}",
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{escaped(table.caption)}{legend}}}",
+        rf"\label{{tab:probe-{table.feature.replace('_', '-')}}}",
+        rf"\begin{{tabular}}{{ll{'r' * (len(heads) - 2)}{'c' if verdicts else ''}}}",
+        r"\toprule",
+        " & ".join(heads + (["verdict"] if verdicts else [])) + r" \\",
+        r"\midrule",
+        *body,
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _latex_cells(table: PaperTable, line: Line) -> list[str]:
+    cells = [escaped(line.name), "--" if line.role == "baseline" else escaped(line.layer)]
+    for column in table.columns:
+        number = fixed(line.mean(column), column.decimals)
+        cells.append(rf"\textbf{{{number}}}" if table.best(column) is line else number)
+    ends = [fixed(end, table.columns[0].decimals) for end in line.interval or ()]
+    cells.insert(3, "--".join(ends))
+    return cells
+
+
+def _mark(verdict: str) -> str:
+    return MARKS.get(verdict, escaped(verdict))
+
+
+def escaped(text: str) -> str:
+    """Plain text for LaTeX."""
+    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "…": r"\ldots{}", "×": r"$\times$",
+               "δ": r"$\delta$", "λ": r"$\lambda$", "–": "--", "²": r"\textsuperscript{2}"}  # fmt: skip
+    return "".join(special.get(letter, f"\\{letter}" if letter in "&%$#_{}" else letter) for letter in text)
