@@ -1,4 +1,4 @@
-"""What the runs of origin_claims.py say: scores by frame, ratios with intervals over scenes and seeds."""
+"""What the runs of origin_plan.py say: scores by frame, ratios with intervals over scenes and seeds."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import platform
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from origin_plan import GRID, Plan
 
 from fathom import Evidence, load
 from fathom.atomic import write_json
@@ -24,11 +25,6 @@ from fathom.training.holdout import divide
 from fathom.training.scoring import MeanMap, frame_scores
 from fathom.training.targets import target_of
 
-if TYPE_CHECKING:
-    from origin_claims import Plan
-
-GRID = (9, 12)
-"""Of the probe: the grid of the autoencoder's code."""
 METRICS = ("rmse", "mse", "mae", "abs_rel", "delta1", "edges")
 UNETS = ("unet-mae", "unet-gradient", "unet-ssim")
 NAMES = ("autoencoder", "residual_cnn", "plain-relu", "plain-tanh", "gradient", "finetune", *UNETS)
@@ -199,9 +195,8 @@ class Results:
         rows: dict[str, list[Array]] = {}
         layers: dict[str, str] = {}
         cells: Array = np.zeros(0)
-        for seed, folder in enumerate(folders):
+        for folder in folders:
             evidence = Evidence.load(folder / "evidence.json")
-            names = {spec: name for name, spec in self.plan.encoders(seed).items()}
             order = np.argsort(evidence.test_scenes)
             controls: dict[str, list[Array]] = {}
             for row in evidence.rows:
@@ -209,11 +204,10 @@ class Results:
                     continue
                 errors, cells = np.array(row.errors)[order], np.array(row.cells)[order]
                 if row.of:
-                    controls.setdefault(f"{row.role} {names[row.of]}", []).append(errors)
+                    controls.setdefault(f"{row.role} {row.of}", []).append(errors)
                 else:
-                    name = names.get(row.encoder, row.encoder)
-                    rows.setdefault(name, []).append(errors)
-                    layers[name] = "" if row.role == "baseline" else row.layer
+                    rows.setdefault(row.encoder, []).append(errors)
+                    layers[row.encoder] = "" if row.role == "baseline" else row.layer
             for name, several in controls.items():  # random weights: the mean loss over their seeds
                 rows.setdefault(name, []).append(np.mean(several, axis=0))
         upper_bound, frames = self.errors("residual_cnn", "mse")
@@ -232,9 +226,8 @@ class Results:
         folders = self.plan.finished("probe")
         if not folders:
             return {}
-        names = {spec: name for name, spec in self.plan.encoders(0).items()}
         found = Evidence.load(folders[0] / "evidence.json").verdicts
-        return {names[item.encoder]: item.verdict for item in found}
+        return {item.encoder: item.verdict for item in found}
 
     def sweep(self) -> list[dict[str, Any]]:
         """The runs of the sweep, with their score on the test rooms."""

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from origin_plan import Plan
 from origin_results import NAMES, PAIRS, UNETS, Found, Results, kept
 
 from fathom.atomic import atomic_path, write_json, write_text
 from fathom.models.saved import load_model
 from fathom.report.figures import FrameRow, frame_grid
 from fathom.sample import Batch
-
-if TYPE_CHECKING:
-    from origin_claims import Plan
 
 
 def shown(found: Found | None, digits: int = 3) -> str:
