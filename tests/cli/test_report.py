@@ -23,7 +23,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_run_writes_a_report_that_its_folder_gives_again(run: Path, tmp_path: Path) -> None:
     first = (run / "report.html").read_text(encoding="utf-8")
-    assert "<h2>In space</h2>" in first and "data:image/png;base64," in first
+    assert "<h2>Point clouds</h2>" in first and "data:image/png;base64," in first
     assert main(["report", str(run), "--out", str(tmp_path / "again.html")]) == 0
     assert (tmp_path / "again.html").read_text(encoding="utf-8") == first
 
@@ -42,7 +42,7 @@ def test_without_its_pictures_a_run_still_has_a_report(run: Path, tmp_path: Path
     (tmp_path / "evidence.json").write_bytes((run / "evidence.json").read_bytes())
     assert main(["report", str(tmp_path)]) == 0
     html = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "<h2>The ladder</h2>" in html and "<h2>Pictures</h2>" not in html
+    assert "<h2>Loss of each predictor</h2>" in html and "<h2>Pictures</h2>" not in html
 
 
 def test_what_cannot_be_read_is_one_sentence(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,7 +20,7 @@ from fathom.errors import DataError
 from fathom.features import FEATURES, Feature
 from fathom.metrics.protocols import PROTOCOLS, Protocol
 from fathom.models import MODELS, build
-from fathom.report.page import SECTIONS, page
+from fathom.report.page import CHARTS, page
 from fathom.training.losses import LOSSES, WeightedSum
 from tests.data.files import pairs
 from tests.report.material import NET, evidence
@@ -114,12 +114,13 @@ def test_protocol(tmp_path: Path) -> None:
     assert torch.equal(region.valid, sample.valid[0] & (sample.depth[0] < 3)) and float(region.predictions.max()) == 3
 
 
-def test_section_of_the_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    section = module("src/fathom/report/training_losses.py", monkeypatch).training_losses
-    monkeypatch.setattr("fathom.report.page.SECTIONS", [*SECTIONS, entry("SECTIONS", training_losses=section)])
+def test_chart_of_the_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    chart = module("src/fathom/report/training_losses.py", monkeypatch).training_losses
+    for heading, draw in entry("CHARTS", training_losses=chart).items():
+        monkeypatch.setitem(CHARTS, heading, draw)
     made = evidence()
     html = page(made)
-    assert html.count("<h2>Memorised rooms?</h2>") == 1 and "Training loss over test loss" in html
+    assert html.count("<h2>Memorised scenes?</h2>") == 1
     row = made.row(NET)
     assert f"{row.train_mse / row.test_mse:.3g}" in html
     assert "Memorised" not in page(replace(made, rows=tuple(row for row in made.rows if row.role == "baseline")))

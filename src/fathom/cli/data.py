@@ -82,7 +82,11 @@ def info(
         record = {"kind": dataset.source.kind, "location": location, "facts": dict(dataset.source.facts)}
         _write_json(json, {**record, **found.to_json()})
     _report(dataset, skipped)
-    for warning in [*found.warnings[:3], *(f"{text}." for text in found.findings), *_without_depth(dataset, found.empty)[:3]]:
+    for warning in [
+        *found.warnings[:3],
+        *(f"{text}." for text in found.findings),
+        *_without_depth(dataset, found.empty)[:3],
+    ]:
         typer.echo(f"warning: {warning}", err=True)
     if not found.read:
         raise DataError(location, "has no frame that can be read", "see 'fathom data check'")

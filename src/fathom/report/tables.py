@@ -1,10 +1,9 @@
-"""The tables of the report as HTML: every row of the evidence, the verdicts' numbers, the circumstances."""
+"""The tables of the report as text: every row of the evidence, the verdicts' numbers, the circumstances."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
-from html import escape
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from fathom.probing.evidence.records import Estimate
@@ -17,40 +16,64 @@ if TYPE_CHECKING:
 Names = Mapping[str, str]
 
 
-def table(heads: Sequence[str], lines: Sequence[tuple[str, Sequence[str]]]) -> str:
-    """A table that scrolls by itself; `lines` are (class, cells), and cells are HTML already. Empty columns are left out."""
-    kept = [index for index in range(len(heads)) if any(cells[index] for _, cells in lines)]
-    heads, lines = [heads[i] for i in kept], [(kind, [cells[i] for i in kept]) for kind, cells in lines]
-    head = "".join(f"<th>{escape(text)}</th>" for text in heads)
-    body = "".join(
-        f'<tr class="{escape(kind)}">{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>\n' for kind, cells in lines
+@dataclass(frozen=True)
+class Cell:
+    """Text of a table's cell, and in full what it shortens."""
+
+    text: str
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a table, drawn in the way of a role."""
+
+    role: str
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Heads, lines, and a sentence below."""
+
+    heads: tuple[str, ...]
+    lines: tuple[Line, ...]
+    words: str = ""
+
+
+def table(heads: Sequence[str], lines: Sequence[tuple[str, Sequence[str | Cell]]], words: str = "") -> Table:
+    """A table of (role, cells); columns without any text are left out."""
+    made = [(role, [Cell(cell) if isinstance(cell, str) else cell for cell in cells]) for role, cells in lines]
+    kept = [index for index in range(len(heads)) if any(cells[index].text for _, cells in made)]
+    return Table(
+        tuple(heads[index] for index in kept),
+        tuple(Line(role, tuple(cells[index] for index in kept)) for role, cells in made),
+        words,
     )
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>\n'
 
 
-def rows_table(evidence: Evidence, feature: str, names: Names) -> str:
+def rows_table(evidence: Evidence, feature: str, names: Names) -> Table:
     """Every encoder at every layer, the worst first; chosen layers have a star."""
     rows = sorted((row for row in evidence.rows if row.feature == feature), key=lambda row: -row.test_mse)
-    lines = [
-        (row.role, [_named(row.encoder, names), _layer(row), *(escape(cell(row)) for _, cell in _CELLS)])
-        for row in rows
+    lines: list[tuple[str, list[str | Cell]]] = [
+        (row.role, [_named(row.encoder, names), _layer(row), *(cell(row) for _, cell in _CELLS)]) for row in rows
     ]
     heads = ["encoder", "layer", *(head for head, _ in _CELLS)]
-    words = "* chosen by cross-validation over training scenes. MSE on the probe's grid; of pixels': its ratio to the null model's."
+    words = "* layer chosen by cross-validation over training scenes. MSE is on the probe's grid; 'of pixels' is its ratio to the MSE of pixels."
     if any(row.abs_rel is not None for row in rows):
-        words += " AbsRel, δ1 and full RMSE at full resolution, under the protocol below."
-    return f'{table(heads, lines)}<p class="muted">{words}</p>\n'
+        words += " AbsRel, δ1 and full RMSE are at full resolution, under the protocol below."
+    return table(heads, lines, words)
 
 
-def verdicts_table(evidence: Evidence, names: Names) -> str:
+def verdicts_table(evidence: Evidence, names: Names) -> Table:
     """The numbers behind the verdicts."""
-    lines = [
+    lines: list[tuple[str, list[str | Cell]]] = [
         (
             "encoder",
             [
                 _named(item.encoder, names),
-                escape(item.feature),
-                escape(item.verdict),
+                item.feature,
+                item.verdict,
                 _named(item.baseline, names),
                 _percent(item.relative_gain),
                 _percent(item.gap_closed),
@@ -65,16 +88,16 @@ def verdicts_table(evidence: Evidence, names: Names) -> str:
         "encoder", "feature", "verdict", "reference baseline", "loss removed", "fraction of the gap closed",
         "selectivity", "p implicit", "p absent",
     )  # fmt: skip
-    return table(heads, lines) if lines else ""
+    return table(heads, lines)
 
 
-def ranking_table(ranking: Ranking, names: Names) -> str:
-    """The places, then every pair."""
-    places = [
-        (item.role, [str(place), _named(item.encoder, names), escape(item.layer), _number(item.mse), escape(letters)])
+def ranking_tables(ranking: Ranking, names: Names) -> tuple[Table, Table]:
+    """The places, and every pair."""
+    places: list[tuple[str, list[str | Cell]]] = [
+        (item.role, [str(place), _named(item.encoder, names), item.layer, _number(item.mse), letters])
         for place, (item, letters) in enumerate(zip(ranking.places, ranking.letters, strict=True), 1)
     ]
-    pairs = [
+    pairs: list[tuple[str, list[str | Cell]]] = [
         (
             "encoder",
             [
@@ -87,12 +110,12 @@ def ranking_table(ranking: Ranking, names: Names) -> str:
         for pair in ranking.pairs
     ]
     heads = ("better", "worse", "loss of the worse − loss of the better", "p (Holm)")
-    return table(("place", "encoder", "layer", "MSE", "group"), places) + table(heads, pairs)
+    return table(("place", "encoder", "layer", "MSE", "group"), places), table(heads, pairs)
 
 
-def information_table(evidence: Evidence, names: Names) -> str:
-    """What the run says in bits; empty where it says nothing."""
-    lines = []
+def information_table(evidence: Evidence, names: Names) -> Table:
+    """What the run's losses mean in bits; without lines where it has none."""
+    lines: list[tuple[str, list[str | Cell]]] = []
     for item in evidence.information:
         cells = [
             _interval(item.r2),
@@ -104,16 +127,16 @@ def information_table(evidence: Evidence, names: Names) -> str:
             _number(item.code.resolution, "g") if item.code else "",
         ]
         if any(cells):
-            lines.append(("", [_named(item.encoder, names), escape(item.feature), escape(item.layer), *cells]))
+            lines.append(("", [_named(item.encoder, names), item.feature, item.layer, *cells]))
     heads = (
         "encoder", "feature", "layer", "R²", "V-information", "beyond the baseline", "which baseline", "saved by the code",
-        "code a cell", "noted to",
+        "code per cell", "resolution",
     )  # fmt: skip
-    return table(heads, lines) if lines else ""
+    return table(heads, lines)
 
 
-def facts_list(evidence: Evidence, names: Names) -> str:
-    """Protocol, data with fingerprints, settings, versions and the command."""
+def circumstances(evidence: Evidence) -> list[tuple[str, str]]:
+    """Protocol, data with fingerprints, settings and versions."""
     facts: list[tuple[str, str]] = [
         ("protocol", f"{evidence.protocol.name}: {evidence.protocol.description}"),
         ("input, grid", f"{_size(evidence.size)} pixels, {_size(evidence.grid)} cells (height x width)"),
@@ -133,20 +156,21 @@ def facts_list(evidence: Evidence, names: Names) -> str:
     facts += [(key.replace("_", " "), _shown(value)) for key, value in settings.items()]
     facts.append(("intervals", evidence.interval_method))
     facts.append(("versions", ", ".join(f"{key} {value}" for key, value in evidence.versions.items())))
-    items = "".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>\n" for key, value in facts)
-    long = [spec for spec in dict.fromkeys(row.encoder for row in evidence.rows) if names[spec] != spec]
-    full = "".join(f"<dt>{escape(names[spec])}</dt><dd><code>{escape(spec)}</code></dd>\n" for spec in long)
-    command = f"<dt>command</dt><dd><code>{escape(evidence.command or 'made from Python')}</code></dd>\n"
-    return f"<dl>{items}{command}</dl>\n" + (f"<h3>Encoders in full</h3>\n<dl>{full}</dl>\n" if full else "")
+    return facts
+
+
+def long_names(evidence: Evidence, names: Names) -> list[tuple[str, str]]:
+    """(name on the page, SPEC in full) of every participant whose name is shortened."""
+    return [(names[spec], spec) for spec in dict.fromkeys(row.encoder for row in evidence.rows) if names[spec] != spec]
 
 
 def _layer(row: Row) -> str:
-    return escape(row.layer) + ("*" if row.chosen else "")
+    return row.layer + ("*" if row.chosen else "")
 
 
-def _named(spec: str, names: Names) -> str:
+def _named(spec: str, names: Names) -> Cell:
     name = names.get(spec, spec)
-    return f'<span title="{escape(spec)}">{escape(name)}</span>' if name != spec else escape(name)
+    return Cell(name, spec if name != spec else "")
 
 
 def _number(value: float | None, form: str = ".4g") -> str:
@@ -159,7 +183,7 @@ _CELLS: tuple[tuple[str, Callable[[Row], str]], ...] = (
     ("MSE", lambda row: _number(row.test_mse)),
     ("95 % interval", lambda row: f"{row.interval[0]:.4g} to {row.interval[1]:.4g}" if row.interval else ""),
     ("RMSE", lambda row: _number(row.test_rmse)),
-    ("of pixels'", lambda row: _number(row.ratio_to_pixels, ".4g")),
+    ("of pixels", lambda row: _number(row.ratio_to_pixels, ".4g")),
     ("R²", lambda row: _number(row.r2, ".3f")),
     ("AbsRel", lambda row: _number(row.abs_rel, ".3f")),
     ("δ1", lambda row: _number(row.delta1, ".3f")),
