@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fathom.errors import CheckpointError
-from fathom.models.hub import HubModel, from_pretrained, push_to_hub, save_pretrained
+from fathom.models.hub import HubModel, from_pretrained, push_to_hub, save_pretrained, write_half
 from fathom.models.saved import Trained
 from fathom.training.recipe import from_table
 from fathom.training.train import train
@@ -23,7 +23,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 def test_a_saved_model_comes_back_the_same(trained: Trained, tmp_path: Path) -> None:
     folder = save_pretrained(trained, tmp_path / "model")
-    assert {path.name for path in folder.iterdir()} == {"config.json", "model.safetensors", "README.md"}
+    assert {path.name for path in folder.iterdir()} == {
+        "config.json",
+        "manifest.json",
+        "model.safetensors",
+        "README.md",
+    }
     again = from_pretrained(folder)
     image = torch.rand(1, 3, 16, 24)
     assert torch.equal(again.model(image), trained.model(image))
@@ -56,7 +61,7 @@ def test_pushing_uploads_the_model_folder_through_the_mixin(trained: Trained, mo
 
     monkeypatch.setattr("huggingface_hub.hub_mixin.HfApi", Api)
     assert push_to_hub(trained, "someone/depth") == "commit of someone/depth"
-    assert sent == {"someone/depth": ["README.md", "config.json", "model.safetensors"]}
+    assert sent == {"someone/depth": ["README.md", "config.json", "manifest.json", "model.safetensors"]}
 
 
 def test_a_repository_that_cannot_be_reached_is_one_sentence() -> None:
@@ -85,3 +90,41 @@ def test_the_three_methods_are_the_mixins_own() -> None:
 
     assert issubclass(HubModel, ModelHubMixin)
     assert HubModel.push_to_hub is ModelHubMixin.push_to_hub
+
+
+def test_half_precision_halves_the_file_and_hardly_moves_the_prediction(trained: Trained, tmp_path: Path) -> None:
+    about = {"licence": "apache-2.0", "provenance": ["Trained with love."], "results": ["rmse 1"]}
+    folder = save_pretrained(trained, tmp_path / "half", half=True, about=about)
+    sizes = [(path / "model.safetensors").stat().st_size for path in (folder, trained.path)]
+    assert sizes[0] < 0.7 * sizes[1]
+    again = from_pretrained(folder)
+    assert all(
+        tensor.dtype == torch.float32 for tensor in again.model.state_dict().values() if tensor.is_floating_point()
+    )
+    image = torch.rand(1, 3, 16, 24)
+    torch.testing.assert_close(again.model(image), trained.model(image), rtol=1e-2, atol=1e-2)
+    card = (folder / "README.md").read_text()
+    assert "license: apache-2.0" in card and "- Trained with love." in card and "- rmse 1" in card
+    assert again.info["licence"] == "apache-2.0"
+
+
+def test_weights_beyond_half_precision_are_refused(trained: Trained, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file({"w": torch.tensor([1e6])}, tmp_path / "a.safetensors")
+    with pytest.raises(CheckpointError, match="beyond float16 in 'w'"):
+        write_half(tmp_path / "a.safetensors", tmp_path / "b.safetensors")
+
+
+def test_the_card_tells_the_coverage_of_the_intervals(trained: Trained, tmp_path: Path) -> None:
+    import json
+    import shutil
+    from dataclasses import replace
+
+    copy = Path(shutil.copytree(trained.path, tmp_path / "run"))
+    measured = {"coverage": 0.91, "low": 0.88, "high": 0.94, "relative_width": 0.7}
+    table = {"scenes": 12, "data": "rooms", "facts": {"promise": "most pixels", "left_out": {"0.9": measured}}}
+    (copy / "calibration.json").write_text(json.dumps(table))
+    card = (save_pretrained(replace(trained, path=copy), tmp_path / "out") / "README.md").read_text()
+    assert "| 0.9 | 0.910 (0.880 - 0.940) | 0.70 |" in card
+    assert (tmp_path / "out" / "calibration.json").is_file()

@@ -7,16 +7,21 @@ for people.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 from huggingface_hub import ModelHubMixin, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from safetensors.torch import save_file
 
-from fathom.atomic import write_text
+from fathom.atomic import atomic_path, write_json, write_text
 from fathom.errors import CheckpointError
-from fathom.models.saved import CONFIG, MANIFEST, MODEL, Trained, load_model, write_manifest
+from fathom.models.saved import CONFIG, MANIFEST, MODEL, Trained, load_model, read_json, read_tensors, write_manifest
+
+CALIBRATION = "calibration.json"
+"""What `fathom calibrate` writes beside the weights."""
 
 # What its client raises without a network is a sibling of the Hub's own error, of a package that differs by version.
 UNREACHABLE = cast("tuple[type[Exception], ...]", (*HfHubHTTPError.__bases__, HFValidationError, OSError))
@@ -25,15 +30,22 @@ UNREACHABLE = cast("tuple[type[Exception], ...]", (*HfHubHTTPError.__bases__, HF
 class HubModel(ModelHubMixin):
     """A `Trained` with the Hub's three methods."""
 
-    def __init__(self, trained: Trained) -> None:
-        self.trained = trained
+    def __init__(self, trained: Trained, half: bool = False, about: Mapping[str, Any] | None = None) -> None:
+        self.trained, self.half, self.about = trained, half, dict(about or {})
 
     def _save_pretrained(self, save_directory: Path) -> None:
         save_directory.mkdir(parents=True, exist_ok=True)
-        for name in (MODEL, CONFIG):
-            shutil.copyfile(self.trained.path / name, save_directory / name)
-        write_manifest(save_directory, (MODEL, CONFIG), int(self.trained.info.get("step", 0)))
-        write_text(save_directory / "README.md", card(self.trained))
+        if self.half:
+            write_half(self.trained.path / MODEL, save_directory / MODEL)
+        else:
+            shutil.copyfile(self.trained.path / MODEL, save_directory / MODEL)
+        write_json(save_directory / CONFIG, {**self.trained.info, **self.about})
+        names = [MODEL, CONFIG]
+        if (self.trained.path / CALIBRATION).is_file():
+            shutil.copyfile(self.trained.path / CALIBRATION, save_directory / CALIBRATION)
+            names.append(CALIBRATION)
+        write_manifest(save_directory, names, int(self.trained.info.get("step", 0)))
+        write_text(save_directory / "README.md", card(replace(self.trained, info={**self.trained.info, **self.about})))
 
     @classmethod
     def _from_pretrained(
@@ -61,10 +73,29 @@ class HubModel(ModelHubMixin):
         return cls(load_model(folder))
 
 
-def save_pretrained(trained: Trained, folder: str | Path) -> Path:
-    """Write the model folder of `trained` to `folder`, with a model card."""
-    HubModel(trained)._save_pretrained(Path(folder))
+def save_pretrained(
+    trained: Trained, folder: str | Path, *, half: bool = False, about: Mapping[str, Any] | None = None
+) -> Path:
+    """Write the model folder of `trained` to `folder`, with its calibration where it has one and a model card.
+
+    Args:
+        trained: the network.
+        folder: made if missing.
+        half: weights in float16, half the size; a network computes in float32 again when it is loaded.
+        about: added to `config.json` and told in the card: ``licence``, ``provenance``, ``results`` (lines of text).
+    """
+    HubModel(trained, half, about)._save_pretrained(Path(folder))
     return Path(folder)
+
+
+def write_half(source: Path, target: Path) -> None:
+    """A copy of a safetensors file whose floating-point tensors are float16; `CheckpointError` where one does not fit."""
+    tensors = {name: t.half() if t.is_floating_point() else t for name, t in read_tensors(source).items()}
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise CheckpointError(source, f"holds values beyond float16 in '{name}'", "save it in float32")
+    with atomic_path(target) as temporary:
+        save_file(tensors, temporary)
 
 
 def from_pretrained(name: str | Path, **options: Any) -> Trained:
@@ -98,6 +129,7 @@ def card(trained: Trained) -> str:
         "library_name: fathom-depth",
         f"pipeline_tag: {'image-to-image' if info['target'] == 'image' else 'depth-estimation'}",
         f"tags: [fathom, {trained.model_name}]",
+        *([f"license: {info['licence']}"] if info.get("licence") else []),
         "---",
         f"# {trained.recipe['name']}",
         "",
@@ -117,14 +149,55 @@ def card(trained: Trained) -> str:
         "setting is in `config.json`.",
         f"- {len(trained.train_scenes)} training scenes, fingerprint `{info['train_fingerprint']}`. "
         "They are listed in `config.json`: no fair test holds any of them.",
+        *[f"- {line}" for line in info.get("provenance", [])],
         *_scores(summary),
+        *_results(info.get("results", [])),
+        *_intervals(trained.path / CALIBRATION),
+        "",
+        "## Kind of depth and camera",
+        "",
+        *_camera(trained),
         "",
         "## Limits",
         "",
-        "Trained on the scenes above and nothing else. Metric depth follows the camera: images of another "
-        "focal length are read at another scale.",
+        "It is no measuring instrument and not made for navigation or safety. It has learned from the scenes above: places, cameras "
+        "and distances unlike theirs are outside of what its scores and intervals say. `fathom adapt` fits it to a place from a few "
+        "frames with depth.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _results(lines: Sequence[str]) -> list[str]:
+    return ["", "## Measured besides", "", *[f"- {line}" for line in lines]] if lines else []
+
+
+def _intervals(file: Path) -> list[str]:
+    """The calibration's measured coverage, each scene left out of its own calibration."""
+    if not file.is_file():
+        return ["", "Intervals: none; `fathom calibrate` makes them."]
+    table = read_json(file)
+    rows = [
+        f"| {level} | {found['coverage']:.3f} ({found['low']:.3f} - {found['high']:.3f}) | {found['relative_width']:.2f} |"
+        for level, found in table["facts"].get("left_out", {}).items()
+    ]
+    head = ["| interval | pixels inside, scenes left out (95 % interval) | width / depth |", "|---|---|---|"]
+    promise = f"Calibrated on {table['scenes']} scenes of {table['data']}: {table['facts'].get('promise', '')}."
+    return ["", "## Intervals (`predict --interval`)", "", promise, "", *head, *rows]
+
+
+def _camera(trained: Trained) -> list[str]:
+    if trained.info["target"] != "depth":
+        return ["It predicts no depth."]
+    line = "Metric: metres along the optical axis (z-depth), not along the ray."
+    canonical = trained.info.get("model_config", {}).get("canonical_focal")
+    if canonical is None:
+        return [line, "It is told no camera: images of another focal length are read at another scale."]
+    return [
+        line,
+        f"Metres are those of a canonical focal length of {canonical:g} times the square root of the image's area, times f / "
+        "f_canonical. The focal length comes from --fov or --intrinsics, the data, the photo's EXIF, or is assumed, in this order; "
+        "an error of 10 % in it is an error of 10 % in the metres.",
+    ]
 
 
 def _scores(summary: Mapping[str, Any]) -> list[str]:
