@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fathom.data.dataset import Dataset as Dataset
+    from fathom.data.loading import collate as collate
     from fathom.data.sources import load as load
     from fathom.depth_models.model import DepthMaps as DepthMaps
     from fathom.depth_models.model import DepthModel as DepthModel
@@ -34,6 +35,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "Dataset": "fathom.data.dataset",
     "load": "fathom.data.sources",
+    "collate": "fathom.data.loading",
     "Encoder": "fathom.encoders.base",
     "FathomError": "fathom.errors",
     "Feature": "fathom.features",

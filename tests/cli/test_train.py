@@ -48,7 +48,7 @@ def test_a_training_prints_seen_and_unseen_rooms_and_writes_its_json(
     out, report = tmp_path / "run", tmp_path / "report.json"
     assert fathom(data, "--recipe", "tiny-unet", *TINY, "--out", str(out), "--json", str(report)) == 0
     shown = capsys.readouterr().out
-    for words in ("seen rooms", "unseen rooms", "mean map", "RMSE", "Unseen rooms over seen rooms"):
+    for words in ("seen rooms", "unseen rooms", "mean map", "RMSE", "Leak: relative to the mean map"):
         assert words in shown
     assert json.loads(report.read_text()) == read_summary(out)
     assert (out / "checkpoints" / "4" / "model.safetensors").is_file()
@@ -123,3 +123,17 @@ def test_torchrun_starts_two_processes_that_print_one_report(data: str, tmp_path
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Unseen rooms over seen rooms") == 1
     assert json.loads((tmp_path / "summary.json").read_text())["processes"] == 2
+
+
+def test_a_checkpoint_is_fine_tuned_and_a_recipe_is_written(
+    data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second, recipe = tmp_path / "first", tmp_path / "second", tmp_path / "mine.toml"
+    assert fathom(data, "--recipe", "tiny-unet", *TINY, "--out", str(first)) == 0
+    assert fathom(data, "--recipe", "tiny-unet", *TINY, "--from", str(first), "--write-recipe", str(recipe)) == 0
+    assert f'checkpoint = "{first}"' in recipe.read_text()
+    assert fathom(data, "--recipe", str(recipe), "--set", "optim.lr=1e-9", "--out", str(second)) == 0
+    scores = [read_summary(folder)["scores"]["unseen"]["model"]["rmse"] for folder in (first, second)]
+    assert scores[1] == pytest.approx(scores[0], rel=1e-4)
+    assert fathom(data, "--recipe", "tiny-plain_cnn", "--from", str(first), "--out", str(tmp_path / "third")) == 1
+    assert "weights of another model" in capsys.readouterr().err

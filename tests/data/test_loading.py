@@ -58,3 +58,14 @@ def test_no_two_threads_read_the_header_of_a_numpy_file_at_once(
     with ThreadPoolExecutor(8) as pool:
         assert all(array.shape == (2, 3) for array in pool.map(load_npy, [tmp_path / "a.npy"] * 40))
     assert together[0] == 1
+
+
+def test_pytorchs_own_loader_takes_a_dataset_with_our_collation() -> None:
+    from torch.utils.data import DataLoader
+
+    import fathom
+
+    rooms = fathom.load("rooms").subset(range(3))
+    (batch,) = DataLoader(rooms, batch_size=3, collate_fn=fathom.collate(size=(24, 32)), num_workers=1)
+    assert batch.image.shape == (3, 3, 24, 32) and batch.depth.shape == batch.valid.shape == (3, 1, 24, 32)
+    assert batch.ids == rooms.ids and bool(batch.camera.isfinite().all())

@@ -58,6 +58,15 @@ def test_a_fraction_by_frame_spreads_over_scenes() -> None:
     assert "training frames" in part.notes[0]
 
 
-def test_one_scene_cannot_be_split_and_it_is_said() -> None:
-    with pytest.raises(DataError, match=r"all 4 frames are of one scene \('room0'\)"):
-        divide(painted.painted(scenes=1), 0.2, 0.1)
+def test_a_capture_of_one_scene_is_divided_by_time_with_a_gap() -> None:
+    whole = painted.painted(scenes=1, views=40)
+    part = divide(whole, 0.25, 0.1)
+    assert part.unseen.ids == whole.ids[-10:]
+    assert part.seen is not None
+    assert set(part.train.ids) | set(part.seen.ids) == set(whole.ids[:29])  # one frame is the gap
+    assert "for more frames of this capture, not for other rooms" in part.notes[0]
+
+
+def test_too_few_frames_of_one_scene_are_refused() -> None:
+    with pytest.raises(DataError, match="holds 2 frames of one scene"):
+        divide(painted.painted(scenes=1, views=2), 0.2, 0.1)

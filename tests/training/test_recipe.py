@@ -120,3 +120,30 @@ def test_a_loss_needs_a_term() -> None:
 def test_a_recipe_of_defaults_needs_a_model_alone() -> None:
     recipe = from_table({"model": {"name": "residual_cnn"}})
     assert isinstance(recipe, Recipe) and recipe.name == "residual_cnn"
+
+
+def test_a_recipe_inherits_and_changes_what_it_names(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text('name = "mine"\nbase = "tiny-unet"\n[optim]\nlr = 5e-4\n[model]\nblocks = 2\n')
+    (tmp_path / "child.toml").write_text('base = "mine.toml"\n[train]\nsteps = 7\n')
+    whole, mine, child = (load_recipe(r) for r in ("tiny-unet", tmp_path / "mine.toml", tmp_path / "child.toml"))
+    assert (mine.name, mine.optim.lr, mine.model.config.blocks) == ("mine", 5e-4, 2)
+    assert mine.model.config.widths == whole.model.config.widths and mine.augment == whole.augment
+    assert (child.train.steps, child.optim.lr, child.train.batch) == (7, 5e-4, whole.train.batch)
+
+
+def test_a_recipe_of_another_network_inherits_none_of_its_settings(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text('base = "tiny-unet"\n[model]\nname = "residual_cnn"\nwidth = 8\n')
+    recipe = load_recipe(tmp_path / "a.toml")
+    assert recipe.model.config == MODELS["residual_cnn"].Config(width=8)
+
+
+def test_recipes_that_inherit_from_each_other_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text('base = "b.toml"\n')
+    (tmp_path / "b.toml").write_text('base = "a.toml"\n')
+    with pytest.raises(UsageError, match="leads back to the recipe itself"):
+        load_recipe(tmp_path / "a.toml")
+
+
+def test_a_setting_without_its_section_names_the_section() -> None:
+    with pytest.raises(UsageError, match=r"did you mean 'optim\.lr'"):
+        load_recipe("tiny-unet", ["lr=1e-3"])

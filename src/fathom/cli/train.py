@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,6 +29,15 @@ def train(
     fraction_by: Annotated[
         str, typer.Option("--fraction-by", help="What --fraction counts: scene (whole rooms) or frame.")
     ] = "scene",
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="CHECKPOINT", help="Fine-tune this network of the same kind: a run or shipped name."
+        ),
+    ] = None,
+    write_recipe: Annotated[
+        Path | None, typer.Option("--write-recipe", help="Write the resolved recipe to this file; train nothing.")
+    ] = None,
     describe: Annotated[
         bool, typer.Option("--describe", help="Show the network and the recipe; train nothing.")
     ] = False,
@@ -54,8 +64,16 @@ def train(
         changes += [f"train.fraction={fraction}", f"train.fraction_by={fraction_by}"]
     if seed is not None:
         changes.append(f"train.seed={seed}")
+    if start is not None:
+        changes.append(f"start.checkpoint={json.dumps(start)}")
     resolved = load_recipe(recipe, changes)
     out = out or DEFAULT_OUT / resolved.name
+    if write_recipe is not None:
+        from fathom.atomic import write_text
+
+        write_text(write_recipe, resolved.to_toml())
+        print(f"Written: {write_recipe}")
+        return
     if describe:
         result = _describe(resolved)
     elif find_lr:

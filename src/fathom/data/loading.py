@@ -14,7 +14,7 @@ from torch.utils.data import Dataset as TorchDataset
 from fathom.data.dataset import Dataset
 from fathom.data.transforms import fit
 from fathom.errors import DataError
-from fathom.sample import Grid, Sample
+from fathom.sample import Batch, Grid, Sample
 
 READERS = 2
 """Threads that decode when no worker process is asked for: JPEG and PNG decoding let go of the interpreter's lock."""
@@ -53,6 +53,22 @@ class _Reader:
         except DataError as error:
             return error
         return (fit(sample, self.size) if self.size else sample), sample
+
+
+@dataclass(frozen=True)
+class collate:  # noqa: N801 - a function with one setting, as DataLoader's worker processes can take it along
+    """``collate_fn`` for PyTorch's DataLoader over a `Dataset`: frames of any size to one `Batch`.
+
+    ``DataLoader(fathom.load("rooms"), batch_size=8, collate_fn=fathom.collate(size=(96, 128)))``
+
+    Attributes:
+        size: (height, width) that image and ground truth are brought to.
+    """
+
+    size: Grid
+
+    def __call__(self, samples: Sequence[Sample]) -> Batch:
+        return Batch.of([fit(sample, self.size) for sample in samples])
 
 
 def batches(

@@ -50,19 +50,20 @@ def divide(
     Of what remains, the share `fraction` is used, of whole scenes or of single frames; what is held out does
     not depend on it, except that frames of scenes no longer in training are not "seen" any more.
 
+    A capture of one scene is divided by time: its last frames are the unseen ones, after a gap that nothing uses.
+
     Raises:
-        DataError: there is one scene only, so none can be held out.
+        DataError: there are too few frames.
     """
-    if len(data.scenes) < 2:
-        raise DataError(
-            data.source.location,
-            f"all {len(data)} frames are of one scene ('{data.scenes[0]}'), so no scene can be held out"
-            if len(data)
-            else "holds no frame",
-            "training needs two or more: give another source, or name the scenes by sub-folder or column",
-        )
-    rest, unseen = data.split(scenes, seed)
     notes = []
+    if len(data.scenes) < 2:
+        rest, unseen = _last_block(data, scenes)
+        notes.append(
+            f"All {len(data)} frames are of one scene ('{data.scenes[0]}'): the last {len(unseen)} in time are held out, and their "
+            "scores hold for more frames of this capture, not for other rooms."
+        )
+    else:
+        rest, unseen = data.split(scenes, seed)
     if fraction < 1 and fraction_by == "scene":
         chosen = _sample(rest.scenes, fraction, seed)
         rest = rest.of_scenes(chosen)
@@ -82,6 +83,20 @@ def divide(
         unseen.subset(range(len(unseen)), "unseen rooms"),
         tuple(notes),
     )
+
+
+def _last_block(data: Dataset, share: float) -> tuple[Dataset, Dataset]:
+    """The first frames of a capture of one scene, and the last `share` of them; between the two a tenth as many are left out."""
+    held = max(1, round(share * len(data)))
+    gap = -(-held // 10)
+    kept = len(data) - held - gap
+    if kept < 1:
+        raise DataError(
+            data.source.location,
+            f"holds {len(data)} frames of one scene" if len(data) else "holds no frame",
+            "training needs several scenes, or at least three frames of one",
+        )
+    return data.subset(range(kept)), data.subset(range(kept + gap, len(data)))
 
 
 def _sample(items: Sequence[T], fraction: float, seed: int) -> list[T]:

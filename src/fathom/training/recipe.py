@@ -304,8 +304,10 @@ def load_recipe(recipe: str | Path | Recipe, settings: Sequence[str] = ()) -> Re
     return from_table(table, origin)
 
 
-def _read_table(recipe: str | Path) -> tuple[dict[str, Any], str]:
+def _read_table(recipe: str | Path, inheriting: tuple[Path, ...] = ()) -> tuple[dict[str, Any], str]:
     path = Path(recipe)
+    if path in inheriting:
+        raise UsageError(f"{path}: base leads back to the recipe itself.")
     if path.suffix == ".toml" or exists(path):
         data = read_bytes(path, "toml-bytes")
         origin: str = str(path)
@@ -316,7 +318,25 @@ def _read_table(recipe: str | Path) -> tuple[dict[str, Any], str]:
         raise UsageError(f"There is no recipe '{recipe}'{nearest(str(recipe), names)}.")
     table = parse_toml(data, path)
     table.setdefault("name", path.stem)
+    if "base" in table:
+        table = _inherited(table, path, origin, (*inheriting, path))
     return table, origin
+
+
+def _inherited(table: dict[str, Any], path: Path, origin: str, inheriting: tuple[Path, ...]) -> dict[str, Any]:
+    """The keys of `table` over those of the recipe that its ``base`` names: a shipped one, or a file beside it."""
+    base = table.pop("base")
+    if not isinstance(base, str):
+        raise UsageError(f"{origin}: base should be the name of a recipe or a TOML file, not {base!r}.")
+    whole, _ = _read_table(path.parent / base if base.endswith(".toml") else base, inheriting)
+    for key, value in table.items():
+        inner = whole.get(key)
+        if key == "model" and isinstance(value, dict) and isinstance(inner, dict):
+            other = value.get("name", inner.get("name")) != inner.get("name")
+            whole[key] = value if other else {**inner, **value}
+        else:
+            whole[key] = {**inner, **value} if isinstance(inner, dict) and isinstance(value, dict) else value
+    return whole
 
 
 def _set(table: dict[str, Any], setting: str) -> None:
@@ -324,7 +344,8 @@ def _set(table: dict[str, Any], setting: str) -> None:
     key, equals, text = setting.partition("=")
     section, dot, name = key.strip().partition(".")
     if not equals or not dot or not name:
-        raise UsageError(f"'{setting}' is not a setting; write section.key=value, such as optim.lr=1e-3.")
+        hint = _sections_with(section) if equals else ""
+        raise UsageError(f"'{setting}' is not a setting; write section.key=value, such as optim.lr=1e-3{hint}.")
     try:
         value = parse_toml(f"value = {text}".encode("utf-8", "surrogateescape"), "--set")["value"]
     except DataError:
@@ -335,6 +356,14 @@ def _set(table: dict[str, Any], setting: str) -> None:
     if section == "model" and name == "name" and inner.get("name") != value:
         inner.clear()  # the other network's settings mean nothing here
     inner[name] = value
+
+
+def _sections_with(key: str) -> str:
+    """`` (did you mean 'optim.lr'?)`` for a key that one or more sections have."""
+    hints = get_type_hints(Recipe)
+    sections = [name for name, kind in hints.items() if dataclasses.is_dataclass(kind) and key in get_type_hints(kind)]
+    meant = " or ".join(f"'{section}.{key}'" for section in sections)
+    return f" (did you mean {meant}?)" if meant else ""
 
 
 def from_table(table: Mapping[str, Any], origin: str = "recipe") -> Recipe:

@@ -129,8 +129,8 @@ def sentences(summary: Mapping[str, Any]) -> list[str]:
         lines.append(f"On unseen rooms it {verb} the mean map: {baseline['value']:.3f} of its {name}.")
     if leak["value"] is not None:
         lines.append(
-            f"Unseen rooms over seen rooms: {plain['value']:.3f} times the {name}; as shares of the mean map's, "
-            f"{leak['unseen_over_mean_map']:.3f} over {leak['seen_over_mean_map']:.3f}, "
-            f"{leak['value']:.3f} times: that is what having seen the room is worth."
+            f"Leak: relative to the mean map, the {name} is {leak['value']:.3f} times as large on unseen rooms "
+            f"({leak['unseen_over_mean_map']:.3f}) as on other frames of the training rooms ({leak['seen_over_mean_map']:.3f}); a "
+            f"split by frames would hide that factor. Without the mean map: {plain['value']:.3f} times."
         )
     return lines + list(summary["notes"])
