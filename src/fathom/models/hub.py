@@ -194,8 +194,7 @@ def _camera(trained: Trained) -> list[str]:
         return [line, "It is told no camera: images of another focal length are read at another scale."]
     return [
         line,
-        f"Metres are those of a canonical focal length of {canonical:g} times the square root of the image's area, times f / "
-        "f_canonical. The focal length comes from --fov or --intrinsics, the data, the photo's EXIF, or is assumed, in this order; "
+        f"Metres are those of a canonical focal length of {canonical:g} pixels of the network's input, times f / f_canonical. The focal length comes from --fov or --intrinsics, the data, the photo's EXIF, or is assumed, in this order; "
         "an error of 10 % in it is an error of 10 % in the metres.",
     ]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -71,9 +70,9 @@ class PretrainedUNet(Network):
 
     The network predicts the logarithm of depth for a camera of one canonical focal length; metres follow from the actual focal
     length f by ``depth = canonical depth · f / f_canonical`` (Yin et al. 2023, Metric3D): a longer lens makes the same object
-    larger in the image without bringing it nearer. Focal lengths are in units of the square root of the image's area, which a
-    change of the input size leaves as they are. Where no camera is given, it has the canonical focal length and its centre in the
-    middle.
+    larger in the image without bringing it nearer. Both are in pixels of the network's input, since it is the size in pixels that
+    convolutions see: an image that is made larger, its camera with it, keeps its metres. Where no camera is given, it has the
+    canonical focal length and its centre in the middle.
     """
 
     @dataclass(frozen=True)
@@ -84,14 +83,14 @@ class PretrainedUNet(Network):
             encoder: a network of `fathom.models.efficientnet_lite`.
             widths: channels of the decoder at strides 16, 8, 4 and 2.
             context: channels of the pyramid pooling's result at stride 32.
-            canonical_focal: the canonical focal length, over the square root of the image's area; 0.936 is that of NYU Depth V2.
+            canonical_focal: the canonical focal length in pixels of the network's input; 281 is that of NYU Depth V2 at 256x352.
             typical_depth: metres predicted where the last activation is 0.
         """
 
         encoder: str = "efficientnet_lite2"
         widths: tuple[int, ...] = (128, 96, 48, 24)
         context: int = 256
-        canonical_focal: float = 0.936
+        canonical_focal: float = 281.0
         typical_depth: float = 2.5
 
         def __post_init__(self) -> None:
@@ -134,7 +133,7 @@ class PretrainedUNet(Network):
         known = self.camera_or_canonical(image, camera)
         padded = pad_to_multiple(image, self.stride)
         logarithm = self.log_canonical(padded, known)[..., : -(-height // 2), : -(-width // 2)]
-        focal = (known[:, 0] * known[:, 1]).sqrt() / math.sqrt(height * width)
+        focal = (known[:, 0] * known[:, 1]).sqrt()
         scale = self.config.typical_depth * focal / self.config.canonical_focal
         return full_precision(logarithm).clamp(-7, 7).exp() * scale.view(-1, 1, 1, 1)
 
@@ -162,7 +161,7 @@ class PretrainedUNet(Network):
     ) -> Float[Tensor, "B 4"]:
         """`camera`, with the canonical one where it is not known."""
         height, width = image.shape[-2:]
-        focal = self.config.canonical_focal * math.sqrt(height * width)
+        focal = self.config.canonical_focal
         canonical = image.new_tensor([focal, focal, width / 2, height / 2]).float().expand(len(image), 4)
         return canonical if camera is None else torch.where(camera.isfinite(), camera, canonical)
 
