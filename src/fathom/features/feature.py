@@ -33,6 +33,7 @@ class Feature:
         to_depth: turns predicted values into metres, where that makes sense; full-resolution depth metrics need it.
         classes: whether the channels are shares of classes, so that accuracy and mIoU are meaningful.
         from_depth: whether the target is made of the depth map (and the camera) alone, so that a predicted depth map gives it too.
+        directions: whether the channels are a unit vector, so that angles are meaningful.
         support: features of equal support are valid in the same cells of every frame, and share their moments; empty
             for a support of its own.
     """
@@ -45,6 +46,7 @@ class Feature:
     classes: bool = False
     support: str = ""
     from_depth: bool = False
+    directions: bool = False
 
     def __post_init__(self) -> None:
         if not self.name.strip():

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from fathom.errors import UsageError, nearest
+from fathom.features.coded import CODE, coded_feature
 from fathom.features.depth import depth, depth_edges, disparity, from_disparity, log_depth, relative_depth, unchanged
 from fathom.features.feature import Feature
 from fathom.features.labels import count_classes, labels_feature
@@ -25,7 +26,7 @@ FEATURES: dict[str, Feature] = {
         Feature("disparity", 1, disparity, "1/m", from_disparity, support="depth", from_depth=True),
         Feature("relative_depth", 1, relative_depth, from_depth=True),
         Feature("depth_edges", 1, depth_edges, "m/px", from_depth=True),
-        Feature("normals", 3, normals, from_depth=True),
+        Feature("normals", 3, normals, from_depth=True, directions=True),
         Feature("plane_offset", 1, plane_offset, "m", from_depth=True),
         Feature("curvature", 1, curvature, "1/m", from_depth=True),
         Feature("luminance", 1, luminance, support="all"),
@@ -42,9 +43,13 @@ COUNTED = ("labels", "target")
 def feature(name: str, dataset: Dataset | None = None) -> Feature:
     """The shipped feature called `name`; ``labels`` and ``target`` count their channels on `dataset`.
 
+    ``module:file.py:function`` is one of your own; see `fathom.features.coded`.
+
     Raises:
         UsageError: for an unknown name, for labels or a target that `dataset` has not, and for a count that nothing tells.
     """
+    if name.startswith(CODE):
+        return coded_feature(name, dataset)
     base, colon, count = name.partition(":")
     if base not in COUNTED:
         if name not in FEATURES:

@@ -13,7 +13,7 @@ from fathom.mean_map import MeanMap
 from fathom.metrics.protocols import Protocol
 from fathom.probing.candidates import Candidate, SceneErrors
 from fathom.probing.evidence.pictures import Pictures
-from fathom.probing.evidence.scores import ClassScores, DepthScores
+from fathom.probing.evidence.scores import CellScores, DepthScores
 from fathom.probing.linear.moments import Moments
 from fathom.probing.moments_cache import MomentsCache
 from fathom.probing.participants import Participant
@@ -99,7 +99,7 @@ def measuring_pass(
     protocol: Protocol,
     settings: ProbeSettings,
     notes: list[str],
-) -> tuple[DepthScores, ClassScores, Pictures]:
+) -> tuple[DepthScores, CellScores, Pictures]:
     """Read the test frames once: errors by scene of every candidate, full-resolution metrics and pictures.
 
     Args:
@@ -110,7 +110,7 @@ def measuring_pass(
         notes: get what was left out.
     """
     scenes = {scene: index for index, scene in enumerate(test.scenes)}
-    depth, classes = DepthScores(candidates, protocol), ClassScores()
+    depth, cells = DepthScores(candidates, protocol), CellScores()
     pictures = Pictures.plan(candidates, test, settings.pictures)
     for item in (*candidates, *few_labels):
         item.errors = SceneErrors.zeros(len(scenes), len(item.layers), len(item.layers[0].penalty))
@@ -123,9 +123,9 @@ def measuring_pass(
             item.sums.add(prediction, Y, valid, means[item.group.name], index)
             predicted[item] = prediction
         for item in candidates:
-            classes.add(item, predicted[item], *batch.target(item.group))
+            cells.add(item, predicted[item], *batch.target(item.group))
         depth.add(predicted, batch.originals)
         pictures.add(predicted, batch.samples)
     if depth.refused:
         notes.append(depth.refused)
-    return depth, classes, pictures
+    return depth, cells, pictures

@@ -128,10 +128,10 @@ def probe(
         candidates += upper_bounds(run.upper_bound, run.groups, settings, notes)
 
     measured = [item.candidate for item in few]
-    depth, classes, pictures = measuring_pass(candidates, measured, means, run.test, protocol, settings, notes)
+    depth, cells, pictures = measuring_pass(candidates, measured, means, run.test, protocol, settings, notes)
     cues = measure_cues(candidates, means, run.test, settings) if settings.cues else None
 
-    rows = evidence_rows(candidates, depth, classes)
+    rows = evidence_rows(candidates, depth, cells)
     decided = tuple(verdict_record(item) for item in verdicts(cases(rows, controls(candidates))))
     references = {(item.encoder, item.feature): item.baseline for item in decided}
     evidence = Evidence(

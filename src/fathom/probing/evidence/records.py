@@ -100,6 +100,8 @@ class Row:
         control_r2: the same for the control task (targets of other rooms); `r2` less this is the selectivity.
         abs_rel, delta1, rmse: full resolution, under the run's protocol; for depth features of chosen layers.
         accuracy, miou: for class features, of the largest output.
+        angle_mean, angle_median: degrees between predicted and true directions, for normals. angle_11, angle_22, angle_30: fractions
+            of cells below 11.25, 22.5 and 30 degrees.
         bands: λ of each layer, where the joined layers have their own; `penalty` is then their geometric mean.
         parameters: of the head, where it is not linear.
         errors: Σ of squared errors in each test scene, in the order of `Evidence.test_scenes`.
@@ -130,6 +132,11 @@ class Row:
     rmse: float | None = None
     accuracy: float | None = None
     miou: float | None = None
+    angle_mean: float | None = None
+    angle_median: float | None = None
+    angle_11: float | None = None
+    angle_22: float | None = None
+    angle_30: float | None = None
     bands: dict[str, float] | None = None
     parameters: int | None = None
     unit: str = ""

@@ -11,7 +11,7 @@ import numpy as np
 from fathom.errors import FathomError
 from fathom.probing.candidates import Candidate, SceneErrors
 from fathom.probing.evidence.records import Row, finite
-from fathom.probing.evidence.scores import ClassScores, DepthScores
+from fathom.probing.evidence.scores import CellScores, DepthScores
 from fathom.probing.evidence.verdict import Control
 from fathom.statistics import loss_interval
 
@@ -19,14 +19,14 @@ PERFECT = 1 - 1e-9
 """R² from which on what is left is rounding."""
 
 
-def evidence_rows(candidates: Sequence[Candidate], depth: DepthScores, classes: ClassScores) -> tuple[Row, ...]:
+def evidence_rows(candidates: Sequence[Candidate], depth: DepthScores, cells: CellScores) -> tuple[Row, ...]:
     """A row for each candidate, layer and feature."""
     rows: list[Row] = []
     for item in candidates:
         for one in item.group.features:
             best = item.best(one.name)
             for position in range(len(item.layers)):
-                scores = {**classes.of(item, one.name, position)}
+                scores = {**cells.of(item, one.name, position)}
                 if position == best:
                     scores.update(depth.of(item, one.name))
                 rows.append(_row(item, one.name, position, position == best, {"unit": one.unit, **scores}))

@@ -1,4 +1,4 @@
-"""Scores that are not quadratic, taken in the test pass: depth metrics at full resolution, accuracy of classes."""
+"""Scores that are not quadratic, taken in the test pass: depth metrics at full resolution, accuracy of classes, angles of normals."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn import functional as F
 
 from fathom.errors import UsageError
 from fathom.metrics.depth import metrics_of_rows
+from fathom.metrics.normals import angles
 from fathom.metrics.protocols import Protocol
 from fathom.probing.candidates import Candidate
 from fathom.sample import Sample
@@ -66,11 +68,19 @@ class DepthScores:
         return {}
 
 
-class ClassScores:
-    """Accuracy and mean intersection over union of the largest output, cell by cell, for class features."""
+ANGLES = {"angle_11": 11.25, "angle_22": 22.5, "angle_30": 30.0}
+"""Degrees under which a cell counts (Fouhey et al. 2013)."""
+
+BINS = 18_000
+"""Of the histogram that the median angle is taken from: 0.01 degrees each."""
+
+
+class CellScores:
+    """Scores cell by cell on the grid: of class features the largest output, of directions the angle to the truth."""
 
     def __init__(self) -> None:
         self._confusion: dict[tuple[Candidate, str, int], Float[Tensor, "C C"]] = {}
+        self._angles: dict[tuple[Candidate, str, int], AngleScores] = {}
 
     def add(
         self,
@@ -79,24 +89,66 @@ class ClassScores:
         Y: Float[Tensor, "B q h w"],
         valid: Bool[Tensor, "B 1 h w"],
     ) -> None:
-        """Count a batch: the class of a cell is the one with the largest output."""
+        """Count a batch."""
         inside = valid[:, 0]
         for one in item.group.features:
-            if not one.classes:
+            if not (one.classes or one.directions):
                 continue
-            truth = Y[:, item.group.outputs[one.name]].argmax(1)[inside]
+            truth = Y[:, item.group.outputs[one.name]].movedim(1, -1)[inside]
             for position in range(len(item.layers)):
-                guess = predicted[:, item.channels_of(one.name, position)].argmax(1)[inside]
-                counts = torch.bincount(truth * one.channels + guess, minlength=one.channels**2)
-                table = counts.reshape(one.channels, one.channels).double().cpu()
+                guess = predicted[:, item.channels_of(one.name, position)].movedim(1, -1)[inside]
                 key = (item, one.name, position)
-                self._confusion[key] = self._confusion.get(key, torch.zeros_like(table)) + table
+                if one.classes:
+                    table = confusion(guess, truth)
+                    self._confusion[key] = self._confusion.get(key, torch.zeros_like(table)) + table
+                else:
+                    self._angles.setdefault(key, AngleScores()).add(guess, truth)
 
     def of(self, item: Candidate, feature: str, position: int) -> dict[str, float | None]:
-        """Accuracy, and mIoU over the classes that occur in truth or prediction."""
-        table = self._confusion.get((item, feature, position))
+        """Accuracy and mIoU over the classes that occur in truth or prediction; or mean and median angle and the fractions."""
+        key = (item, feature, position)
+        if key in self._angles:
+            return self._angles[key].scores()
+        table = self._confusion.get(key)
         if table is None or not float(table.sum()):
             return {}
         hits = table.diagonal()
         union = table.sum(0) + table.sum(1) - hits
         return {"accuracy": float(hits.sum() / table.sum()), "miou": float((hits / union)[union > 0].mean())}
+
+
+def confusion(guess: Float[Tensor, "N C"], truth: Float[Tensor, "N C"]) -> Float[Tensor, "C C"]:
+    """Cells of each true class (rows) by predicted class: the ones with the largest output."""
+    classes = truth.shape[1]
+    counts = torch.bincount(truth.argmax(1) * classes + guess.argmax(1), minlength=classes**2)
+    return counts.reshape(classes, classes).double().cpu()
+
+
+class AngleScores:
+    """Angles between predicted and true directions: their mean, their median to 0.01 degrees, fractions below `ANGLES`."""
+
+    def __init__(self) -> None:
+        self.total, self.sum = 0, 0.0
+        self.below = dict.fromkeys(ANGLES, 0)
+        self.histogram = torch.zeros(BINS, dtype=torch.int64)
+
+    def add(self, guess: Float[Tensor, "N 3"], truth: Float[Tensor, "N 3"]) -> None:
+        """Count some cells. Both are scaled to unit length: a mean of unit vectors is shorter, and so is a probe's output."""
+        degrees = angles(
+            F.normalize(guess.double(), dim=1).T[:, :, None], F.normalize(truth.double(), dim=1).T[:, :, None]
+        )
+        degrees = degrees.flatten().cpu()
+        self.total += len(degrees)
+        self.sum += float(degrees.sum())
+        for name, limit in ANGLES.items():
+            self.below[name] += int((degrees < limit).sum())
+        places = (degrees * (BINS / 180)).long().clamp(max=BINS - 1)
+        self.histogram += torch.bincount(places, minlength=BINS)
+
+    def scores(self) -> dict[str, float | None]:
+        """Empty without a cell."""
+        if not self.total:
+            return {}
+        middle = int((self.histogram.cumsum(0) * 2 >= self.total).nonzero()[0])
+        fractions: dict[str, float | None] = {name: count / self.total for name, count in self.below.items()}
+        return {"angle_mean": self.sum / self.total, "angle_median": (middle + 0.5) * 180 / BINS, **fractions}

@@ -14,6 +14,12 @@ from fathom.probing.evidence.records import Row
 if TYPE_CHECKING:
     from fathom.probing.evidence.evidence import Evidence
 
+ANGLES = {
+    "mean °": ("angle_mean", 2), "median °": ("angle_median", 2), "< 11.25°": ("angle_11", 3), "< 22.5°": ("angle_22", 3),
+    "< 30°": ("angle_30", 3),
+}  # fmt: skip
+"""Heads of the columns of directions: attribute of the row, and decimals."""
+
 STYLES = {"baseline": "dim", "random": "dim", "permuted": "dim", "upper_bound": "green"}
 """How a row of each role is printed; the encoders stand out."""
 
@@ -23,16 +29,22 @@ def ladder_table(evidence: Evidence, feature: str, layers: bool) -> Table:
     rows = [row for row in evidence.rows if row.feature == feature and (layers or row.chosen)]
     depth = any(row.abs_rel is not None for row in rows)
     classes = any(row.miou is not None for row in rows)
+    angles = any(row.angle_mean is not None for row in rows)
     unit = f" ({rows[0].unit})" if rows and rows[0].unit else ""
     title = f"{feature}{unit}: test loss on a {evidence.grid[0]}x{evidence.grid[1]} grid, {len(evidence.test_scenes)} unseen scenes"
     table = Table(title=title, title_justify="left", caption=_caption(evidence, depth), caption_justify="left")
     table.add_column("encoder", overflow="fold")
     table.add_column("layer")
     heads = ["channels", "λ", "MSE", "95 % interval", "RMSE", "/ pixels", "R²"]
-    for head in heads + (["AbsRel", "δ1"] if depth else []) + (["accuracy", "mIoU"] if classes else []):
+    for head in (
+        heads
+        + (["AbsRel", "δ1"] if depth else [])
+        + (["accuracy", "mIoU"] if classes else [])
+        + (list(ANGLES) if angles else [])
+    ):
         table.add_column(head, justify="right")
     for group in _by_seed(sorted(rows, key=lambda row: -row.test_mse)):
-        table.add_row(*_cells(group, layers, depth, classes), style=STYLES.get(group[0].role))
+        table.add_row(*_cells(group, layers, depth, classes, angles), style=STYLES.get(group[0].role))
     return table
 
 
@@ -53,7 +65,7 @@ def _by_seed(rows: Sequence[Row]) -> list[list[Row]]:
     return list(groups.values())
 
 
-def _cells(group: Sequence[Row], layers: bool, depth: bool, classes: bool) -> list[str]:
+def _cells(group: Sequence[Row], layers: bool, depth: bool, classes: bool, angles: bool) -> list[str]:
     """One line of the table; of several seeds the means, and their range in place of the interval."""
     row, seeds = group[0], len(group)
 
@@ -79,7 +91,8 @@ def _cells(group: Sequence[Row], layers: bool, depth: bool, classes: bool) -> li
         _number(mean("r2"), 3),
     ]
     cells += [_number(mean("abs_rel"), 3), _number(mean("delta1"), 3)] if depth else []
-    return cells + ([_number(mean("accuracy"), 3), _number(mean("miou"), 3)] if classes else [])
+    cells += [_number(mean("accuracy"), 3), _number(mean("miou"), 3)] if classes else []
+    return cells + ([_number(mean(name), digits) for name, digits in ANGLES.values()] if angles else [])
 
 
 def _number(value: float | None, digits: int) -> str:
