@@ -82,11 +82,11 @@ def describe(root: Path, suffixes: frozenset[str], most: int = 4) -> str:
 def suggestion(root: Path, suffixes: frozenset[str]) -> str:
     """The options that would pair the two largest groups of files, depth told from images by what the files hold."""
     found = list(groups(root, suffixes).items())
-    if len(found) < 2:
-        return "give 'PATH?images=GLOB&depths=GLOB', such as images=left/*.png&depths=range/*.png"
     maps = [pattern for pattern, files in found if _holds_depth(files[0])]
     images = [pattern for pattern, _ in found if pattern not in maps]
-    if not maps or not images:
+    if not maps:
+        return "none of these looks like a depth map: name the folder that holds both, or give 'PATH?images=GLOB&depths=GLOB'"
+    if not images:
         return "give 'PATH?images=GLOB&depths=GLOB' with the two of them that belong together"
     return f"give 'PATH?images={images[0]}&depths={maps[0]}'"
 
