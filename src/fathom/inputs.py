@@ -99,9 +99,9 @@ def read_json(
     data = read_bytes(path, limit, error)
     value = _parse(data, path, what, fix, error)
     found = value.get("schema_version") if isinstance(value, dict) else None
-    if version is not None and found != version:
+    if version is not None and isinstance(value, dict) and found != version:
         problem = f"has schema_version {_brief(found)}, and this Fathom reads {version}"
-        raise error(path, problem, "use the version that wrote it")
+        raise error(path, problem, fix if found is None else "use the version that wrote it")
     if checksum:
         _verify(data, path, fix, error)
         value.pop(CHECKSUM, None)
@@ -183,7 +183,7 @@ _TOML_TOKEN = re.compile(
 )
 
 
-_DOTTED = re.compile(rb"(?:[\w\"'-]+[ \t]*\.[ \t]*){64}")
+_DOTTED = re.compile(rb"(?<![\w\"'-])(?:[\w\"'-]++[ \t]*+\.[ \t]*+){64}")
 """A key such as ``a.b.c`` of so many parts that Python's parser, which is quadratic in them, would not end."""
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from fathom.cli.main import main
+from tests.mutations import seal_json
 from tests.report.material import NET, evidence
 
 
@@ -61,6 +62,7 @@ def test_runs_that_differ_are_one_sentence(
 ) -> None:
     path = Path(runs[1]) / "evidence.json"
     path.write_text(path.read_text().replace('"bbbb"', '"cccc"'))
+    seal_json(path)
     assert main(["compare", *runs, "--json", str(tmp_path / "c.json")]) == 2
     said = capsys.readouterr()
     assert said.err.startswith(f"error: {runs[0]} and {runs[1]} cannot be paired") and said.err.count("\n") == 1
@@ -70,7 +72,7 @@ def test_runs_that_differ_are_one_sentence(
 
 @pytest.mark.parametrize(
     ("content", "sentence"),
-    [(None, "there is no evidence here"), ("{", "is not readable evidence"), ("{}", "has schema version None")],
+    [(None, "there is no evidence here"), ("{", "is not evidence of a probe run"), ("{}", "has schema_version None")],
 )
 def test_a_folder_that_is_no_run_is_one_sentence(
     content: str | None, sentence: str, runs: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -53,5 +53,5 @@ def test_what_cannot_be_read_is_one_sentence(run: Path, tmp_path: Path, capsys: 
     assert main(["report", str(tmp_path)]) == 1
     first, second, third = capsys.readouterr().err.splitlines()
     assert "there is no evidence here" in first and "there is no evidence here" in second
-    assert "pictures.npz: is not readable" in third
+    assert "pictures.npz: is not the pictures of a run" in third
     assert not (tmp_path / "report.html").exists()

@@ -22,6 +22,7 @@ from fathom.probing.evidence.evidence import Evidence
 from fathom.probing.probe import probe
 from fathom.probing.saved import SavedProbes, load_probes
 from tests.data.files import pairs
+from tests.mutations import seal_json
 
 GRID, SIZE = (3, 4), (24, 32)
 
@@ -118,6 +119,7 @@ def widen(out: Path) -> None:
     record = json.loads((out / "probes.json").read_text())
     record["probes"][-1]["layers"].append({"name": "x", "shape": [7, 1, 1]})
     (out / "probes.json").write_text(json.dumps(record))
+    seal_json(out / "probes.json")
 
 
 def garble(out: Path) -> None:
@@ -132,9 +134,9 @@ def remove(out: Path) -> None:
     ("damage", "words"),
     [
         (flip, "is torn, altered, or of another run"),
-        (swap_version, "has schema version 99"),
+        (swap_version, "has schema_version 99"),
         (widen, "does not fit probes.json"),
-        (garble, "is no record of probes"),
+        (garble, "has schema_version one"),
         (remove, "does not exist"),
     ],
 )

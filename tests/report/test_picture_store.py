@@ -61,7 +61,7 @@ def test_a_torn_file_is_one_sentence(kept: float, tmp_path: Path) -> None:
     assert path is not None
     content = path.read_bytes()
     path.write_bytes(content[: int(kept * len(content))])
-    with pytest.raises(DataError, match=r"pictures\.npz: is not readable"):
+    with pytest.raises(DataError, match=r"pictures\.npz: is not the pictures of a run"):
         load_pictures(made, tmp_path)
 
 
@@ -73,5 +73,5 @@ def test_a_damaged_array_is_one_sentence(tmp_path: Path) -> None:
     start = content.index(b"image_0.npy") + 200
     content[start : start + 400] = bytes(400)
     path.write_bytes(bytes(content))
-    with pytest.raises(DataError, match=r"pictures\.npz: is not readable"):
+    with pytest.raises(DataError, match=r"pictures\.npz: has a damaged member"):
         load_pictures(made, tmp_path)

@@ -26,6 +26,7 @@ from torch import Tensor
 from fathom.atomic import atomic_path, write_json
 from fathom.data.dataset import Dataset
 from fathom.errors import DataError, FathomError, UsageError, nearest
+from fathom.inputs import exists, read_bytes, read_json
 from fathom.probing.candidates import Candidate
 from fathom.probing.linear.design import Design
 from fathom.probing.settings import ProbeSettings
@@ -157,7 +158,7 @@ class SavedProbes:
             grid=self.grid,
             train=self.train,
             train_scenes=self.train_scenes,
-            checksum=hashlib.sha256(content).hexdigest(),
+            sha256=hashlib.sha256(content).hexdigest(),
             probes=tuple(
                 _Entry(
                     item.encoder, item.role, item.layer, item.feature, item.unit, item.chosen, item.penalty, item.layers
@@ -165,7 +166,7 @@ class SavedProbes:
                 for item in self.probes
             ),
         )
-        write_json(folder / RECORD, msgspec.to_builtins(record))
+        write_json(folder / RECORD, msgspec.to_builtins(record), checksum=True)
         return [folder / RECORD, folder / TENSORS]
 
 
@@ -185,13 +186,13 @@ class _Entry:
 
 @dataclass(frozen=True)
 class _Record:
-    """``probes.json``; `checksum` is the SHA-256 of ``probes.safetensors``."""
+    """``probes.json``; `sha256` is that of ``probes.safetensors``."""
 
     schema_version: int
     size: Grid
     grid: Grid
     train_scenes: tuple[str, ...]
-    checksum: str
+    sha256: str
     train: dict[str, str] = field(default_factory=dict)
     probes: tuple[_Entry, ...] = ()
 
@@ -203,22 +204,13 @@ def load_probes(run: str | Path) -> SavedProbes:
         DataError: there are none, or a file is torn, altered, or of another version.
     """
     path = Path(run) / RECORD if Path(run).is_dir() else Path(run)
-    try:
-        record = msgspec.json.decode(path.read_bytes(), type=_Record)
-        content = (path.parent / TENSORS).read_bytes()
-    except FileNotFoundError as error:
-        raise DataError(
-            error.filename or path, "does not exist", "name a folder that 'fathom probe' wrote, or run the probe again"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise DataError(path, f"is no record of probes ({error})", "run the probe again") from error
-    if record.schema_version != SCHEMA_VERSION:
-        raise DataError(
-            path,
-            f"has schema version {record.schema_version}, this fathom reads {SCHEMA_VERSION}",
-            "run the probe again",
-        )
-    if hashlib.sha256(content).hexdigest() != record.checksum:
+    for file in (path, path.parent / TENSORS):
+        if not exists(file):
+            raise DataError(file, "does not exist", "name a folder that 'fathom probe' wrote, or run the probe again")
+    again = "run the probe again"
+    record = read_json(path, _Record, what="a record of probes", fix=again, version=SCHEMA_VERSION, checksum=True)
+    content = read_bytes(path.parent / TENSORS, "index-bytes")
+    if hashlib.sha256(content).hexdigest() != record.sha256:
         raise DataError(path.parent / TENSORS, "is torn, altered, or of another run", "run the probe again")
     try:
         tensors = load_tensors(content)

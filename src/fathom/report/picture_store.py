@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
-import zlib
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fathom import limits
+from fathom.archives import open_archive
 from fathom.atomic import atomic_path
+from fathom.data.camera import read_intrinsics
+from fathom.data.formats.npy import NUMBERS, from_stream
 from fathom.errors import DataError
 from fathom.sample import Intrinsics
 
@@ -66,28 +69,45 @@ def load_pictures(evidence: Evidence, out: str | Path) -> list[Picture]:
     path = Path(out) / NAME
     if not path.exists():
         return []
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            if str(arrays["run"]) != run_key(evidence):
-                raise DataError(path, "holds the pictures of another run", "run the probe again, or remove the file")
-            names, pictures = [str(name) for name in arrays["encoders"]], []
-            for index, (id_, scene) in enumerate(zip(arrays["ids"], arrays["scenes"], strict=True)):
-                depth = torch.from_numpy(arrays[f"depth_{index}"])[None]
-                valid = torch.isfinite(depth)
-                maps = torch.from_numpy(arrays[f"predictions_{index}"])
-                pictures.append(
-                    Picture(
-                        id=str(id_),
-                        scene=str(scene),
-                        image=torch.from_numpy(arrays[f"image_{index}"]).permute(2, 0, 1).float() / 255,
-                        depth=torch.where(valid, depth, 0.0),
-                        valid=valid,
-                        predictions=dict(zip(names, maps, strict=True)),
-                        intrinsics=_camera(arrays["intrinsics"][index]),
-                    )
+    fix = "run the probe again, or remove the file"
+    with open_archive(path, "the pictures of a run", fix) as archive:
+        limits.check("index-bytes", sum(info.file_size for info in archive.members.values()), path, "unpacks to")
+
+        def array(name: str, kinds: str = NUMBERS) -> np.ndarray:
+            data = archive.read(f"{name}.npy")
+            return from_stream(BytesIO(data), len(data), path / name, kinds)
+
+        if array("run", "U").tolist() != run_key(evidence):
+            raise DataError(path, "holds the pictures of another run", fix)
+        names = [str(name) for name in array("encoders", "U").ravel()]
+        ids, scenes, cameras = array("ids", "U"), array("scenes", "U"), array("intrinsics")
+        if not (ids.shape == scenes.shape == cameras.shape[:1] and cameras.shape[1:] == (4,)):
+            raise DataError(path, "names pictures that do not belong together", fix)
+        pictures = []
+        for index, (id_, scene) in enumerate(zip(ids, scenes, strict=True)):
+            image, depth, maps = (array(f"{kind}_{index}") for kind in ("image", "depth", "predictions"))
+            if (
+                (image.ndim, depth.ndim, maps.ndim) != (3, 2, 3)
+                or image.shape[2] != 3
+                or len(maps) != len(names)
+                or 0 in (image.size, depth.size, maps.size)
+                or image.dtype != np.uint8
+                or {depth.dtype, maps.dtype} != {np.dtype(np.float32)}
+            ):
+                raise DataError(path, f"holds arrays of other shapes for picture {id_}", fix)
+            found = torch.from_numpy(depth)[None]
+            valid = torch.isfinite(found)
+            pictures.append(
+                Picture(
+                    id=str(id_),
+                    scene=str(scene),
+                    image=torch.from_numpy(image).permute(2, 0, 1).float() / 255,
+                    depth=torch.where(valid, found, 0.0),
+                    valid=valid,
+                    predictions=dict(zip(names, torch.from_numpy(maps), strict=True)),
+                    intrinsics=_camera(cameras[index], path),
                 )
-    except (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, zlib.error, zipfile.BadZipFile) as error:
-        raise DataError(path, f"is not readable ({error})", "run the probe again, or remove the file") from error
+            )
     return pictures
 
 
@@ -102,5 +122,6 @@ def _numbers(camera: Intrinsics | None) -> tuple[float, ...]:
     return (np.nan,) * 4 if camera is None else (camera.fx, camera.fy, camera.cx, camera.cy)
 
 
-def _camera(values: np.ndarray) -> Intrinsics | None:
-    return None if not np.isfinite(values).all() else Intrinsics(*(float(value) for value in values))
+def _camera(values: np.ndarray, path: Path) -> Intrinsics | None:
+    """The camera of a row of four numbers; None where all are NaN."""
+    return None if np.isnan(values).all() else read_intrinsics(values.tolist(), path)

@@ -17,6 +17,7 @@ from fathom.probing.evidence.evidence import Evidence
 from fathom.probing.evidence.schema import SCHEMA, schema
 from fathom.probing.probe import probe
 from tests.data.files import pairs
+from tests.mutations import seal_json
 from tests.report.material import NET, evidence
 
 
@@ -84,9 +85,9 @@ def bad_settings(record: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (older, "has schema version 1, this fathom reads 2; run the probe again"),
-        (unversioned, "has schema version None"),
-        (wrong_type, r"is no evidence of a probe run \(Expected `float`, got `str` - at `\$\.rows\[1\]\.test_mse`\)"),
+        (older, "has schema_version 1, and this Fathom reads 2"),
+        (unversioned, "has schema_version None"),
+        (wrong_type, r"is not evidence of a probe run \(Expected `float`, got `str` - at `\$\.rows\[1\]\.test_mse`\)"),
         (lost_key, r"missing required field `fingerprint` - at `\$\.data\.test`"),
         (short_errors, "has 1 errors of constant for 12 scenes|has 1 errors of .* for 12 scenes"),
         (bad_settings, r"settings that cannot be \('folds' must be at least 2"),
@@ -98,6 +99,7 @@ def test_files_of_another_version_or_shape_are_refused_in_one_sentence(
     record = json.loads((run[1] / "evidence.json").read_text(encoding="utf-8"))
     damage(record)
     (tmp_path / "evidence.json").write_text(json.dumps(record))
+    seal_json(tmp_path / "evidence.json")
     with pytest.raises(DataError, match=words) as caught:
         Evidence.load(tmp_path)
     assert "\n" not in str(caught.value)

@@ -23,11 +23,13 @@ _LENGTH = {1: "<H", 2: "<I", 3: "<I"}
 """Major version -> how the length of the header is stored."""
 
 _ENTRIES = {
-    "descr": r"'(?P<descr>[<>|=]?[a-zA-Z][0-9]{0,3})'",
+    "descr": r"'(?P<descr>[<>|=]?[a-zA-Z][0-9]{0,4})'",
     "fortran_order": r"(?P<fortran_order>True|False)",
-    "shape": r"\((?P<shape>\s*(?:[0-9]{1,19}L?\s*(?:,\s*[0-9]{1,19}L?\s*)*,?\s*)?)\)",
+    "shape": r"\((?P<shape>\s*+(?:[0-9]{1,19}L?\s*+(?:,\s*+[0-9]{1,19}L?\s*+)*+,?\s*+)?)\)",
 }
-_HEADER = re.compile(r"\{\s*(?P<body>.*?),?\s*\}\s*", re.DOTALL)
+
+NUMBERS = "biufc"
+"""NumPy's kinds of booleans, integers, floats and complex numbers."""
 
 FIX = "replace the file or use --skip-bad"
 
@@ -55,9 +57,9 @@ def load_npy(path: str | Path) -> np.ndarray:
         raise DataError(path, f"cannot be read ({error.strerror})", FIX) from error
 
 
-def from_stream(file: BinaryIO, total: int, path: Path) -> np.ndarray:
-    """The array in a stream of `total` bytes; `path` names it in messages."""
-    header = read_header(file, path)
+def from_stream(file: BinaryIO, total: int, path: Path, kinds: str = NUMBERS) -> np.ndarray:
+    """The array in a stream of `total` bytes, of NumPy's `kinds` of values; `path` names it in messages."""
+    header = read_header(file, path, kinds)
     limits.check("values", math.prod(header.shape), path)
     held = total - file.tell()
     if held != header.size:
@@ -72,7 +74,7 @@ def from_stream(file: BinaryIO, total: int, path: Path) -> np.ndarray:
     return native.reshape(header.shape, order="F" if header.fortran else "C")
 
 
-def read_header(file: BinaryIO, path: Path) -> Header:
+def read_header(file: BinaryIO, path: Path, kinds: str = NUMBERS) -> Header:
     """The header at the beginning of a stream, which then stands at the first byte of the array."""
     start = file.read(8)
     if len(start) < 8 or not start.startswith(_MAGIC) or start[6] not in _LENGTH:
@@ -84,17 +86,17 @@ def read_header(file: BinaryIO, path: Path) -> Header:
     size = int(struct.unpack(form, length)[0])
     limits.check("header-bytes", size, path, "is not a NumPy array that this reads: it claims")
     text = file.read(size).decode("latin-1")
-    return parse_header(text, path)
+    return parse_header(text, path, kinds)
 
 
-def parse_header(text: str, path: Path) -> Header:
+def parse_header(text: str, path: Path, kinds: str = NUMBERS) -> Header:
     """The three entries of a header's text, in any order."""
-    outer = _HEADER.fullmatch(text)
     found: dict[str, str] = {}
-    rest = outer["body"] if outer else ""
+    outer = text.strip()
+    rest = outer[1:-1].strip() if outer[:1] == "{" and outer[-1:] == "}" else ""
     while rest:
         for key, pattern in _ENTRIES.items():
-            match = re.match(rf"'{key}'\s*:\s*{pattern}\s*(?:,\s*|$)", rest)
+            match = re.match(rf"'{key}'\s*+:\s*+{pattern}\s*+(?:,\s*+|$)", rest)
             if match and key not in found:
                 found[key], rest = match[key], rest[match.end() :]
                 break
@@ -106,7 +108,7 @@ def parse_header(text: str, path: Path) -> Header:
         dtype = np.dtype(found["descr"])
     except TypeError:
         raise DataError(path, f"is not a NumPy array of numbers ({found['descr']})", FIX) from None
-    if dtype.kind not in "biufc":
+    if dtype.kind not in kinds or dtype.itemsize == 0:
         raise DataError(path, f"is not a NumPy array of numbers (it holds {dtype})", FIX)
     shape = tuple(int(side.strip().rstrip("L")) for side in found["shape"].split(",") if side.strip())
     if len(shape) > 32:

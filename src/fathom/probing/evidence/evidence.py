@@ -11,6 +11,7 @@ import msgspec
 
 from fathom.atomic import write_json
 from fathom.errors import DataError, FathomError, MissingExtraError, UsageError
+from fathom.inputs import exists, read_json
 from fathom.probing.evidence.pictures import Picture
 from fathom.probing.evidence.records import (
     Cue,
@@ -143,7 +144,7 @@ class Evidence:
         path = Path(out) / FILE
         if self.probes is not None:
             self.probes.save(out)
-        write_json(path, self.to_json())
+        write_json(path, self.to_json(), checksum=True)
         return path
 
     @staticmethod
@@ -155,13 +156,9 @@ class Evidence:
         """
         path = Path(path)
         path = path / FILE if path.is_dir() else path
-        try:
-            content = path.read_bytes()
-        except FileNotFoundError:
-            raise DataError(path, "there is no evidence here", "name a folder that 'fathom probe' wrote") from None
-        except OSError as error:
-            raise DataError(path, f"is not readable evidence ({error})", "run the probe again") from error
-        return read_evidence(content, path)
+        if not exists(path):
+            raise DataError(path, "there is no evidence here", "name a folder that 'fathom probe' wrote")
+        return read_evidence(path)
 
     def table(self, feature: str | None = None, layers: bool = False) -> Table:
         """The ladder: one line an encoder at its chosen layer (or one a layer), worst first."""
@@ -204,25 +201,15 @@ class Evidence:
         return screen.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
 
 
-@dataclass(frozen=True)
-class _Version:
-    schema_version: int | None = None
-
-
-def read_evidence(content: bytes, path: Path) -> Evidence:
-    """The evidence in the content of a file; `DataError` naming `path` where it is of another version or shape."""
+def read_evidence(path: Path) -> Evidence:
+    """The evidence in a file; `DataError` where it is of another version or shape, or not what was written."""
     again = "run the probe again"
     try:
-        version = msgspec.json.decode(content, type=_Version).schema_version
-        if version != SCHEMA_VERSION:
-            raise DataError(path, f"has schema version {version}, this fathom reads {SCHEMA_VERSION}", again)
-        found = msgspec.json.decode(content, type=Evidence)
+        found = read_json(
+            path, Evidence, what="evidence of a probe run", fix=again, version=SCHEMA_VERSION, checksum=True
+        )
     except DataError:
         raise
-    except msgspec.ValidationError as error:
-        raise DataError(path, f"is no evidence of a probe run ({error})", again) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DataError(path, f"is not readable evidence ({error})", again) from error
     except FathomError as error:
         raise DataError(path, f"has settings that cannot be ({error})", again) from error
     for row in found.rows:
