@@ -18,6 +18,7 @@ from fathom.data.sources import SOURCES, Kind, _any, load
 from fathom.encoders import ENCODERS, open_encoder
 from fathom.errors import DataError
 from fathom.features import FEATURES, Feature
+from fathom.metrics.groups import GROUPS, Compared, Group, Metric, measured
 from fathom.metrics.protocols import PROTOCOLS, Protocol
 from fathom.models import MODELS, build
 from fathom.report.page import CHARTS, page
@@ -112,6 +113,16 @@ def test_protocol(tmp_path: Path) -> None:
     sample = load(f"{pairs(tmp_path, 1)}?depth-scale=1000")[0]
     region = protocol.apply(torch.full((24, 32), 9.0), sample)
     assert torch.equal(region.valid, sample.valid[0] & (sample.depth[0] < 3)) and float(region.predictions.max()) == 3
+
+
+def test_metric(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, group in entry("GROUPS", Group=Group, Metric=Metric).items():
+        assert name not in GROUPS
+        monkeypatch.setitem(GROUPS, name, group)
+    target, valid = torch.full((3, 4), 2.0), torch.ones(3, 4, dtype=torch.bool)
+    prediction = target.clone()
+    prediction[0, 0], prediction[1, 1], valid[0, 0] = 9.0, 1.5, False
+    assert measured(Compared(prediction, target, valid), ("worst",)) == {"worst": 0.5}
 
 
 def test_chart_of_the_report(monkeypatch: pytest.MonkeyPatch) -> None:

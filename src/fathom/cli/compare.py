@@ -1,33 +1,67 @@
-"""``fathom compare``: probe runs in pairs on the test scenes that they share."""
+"""``fathom compare``: probe runs, or evaluations, in pairs on the test scenes that they share."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fathom.cli.options import Json
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
 
 WIDTH = 140
 """Of tables where no terminal says how wide it is."""
 
 
 def compare(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of 'fathom probe' runs.")],
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Folders of 'fathom probe' or of 'fathom evaluate' runs.")
+    ],
     against: Annotated[
         str | None,
         typer.Option(
-            "--against", help="Encoder that all are compared with; default: the first encoder of the first RUN."
+            "--against",
+            help="Encoder or model that all are compared with; default: the first one of the first RUN.",
         ),
     ] = None,
     json: Json = None,
 ) -> None:
-    """Compare the encoders of RUNs, paired on the same test scenes; runs whose test data differ are refused.
+    """Compare the encoders or the models of RUNs, paired on the same test scenes; runs whose test data differ are refused.
 
-    One RUN compares the encoders in it.
+    One RUN compares the encoders or models in it.
     """
+    from fathom.errors import UsageError
+    from fathom.evaluation.result import is_evaluation
 
+    evaluations = [path for path in runs if is_evaluation(path)]
+    if evaluations and len(evaluations) < len(runs):
+        other = next(path for path in runs if path not in evaluations)
+        raise UsageError(f"{evaluations[0]} is an evaluation and {other} is none; compare runs of one kind.")
+    (_compare_evaluations if evaluations else _compare_probes)(runs, against, json)
+
+
+def _compare_evaluations(runs: Sequence[Path], against: str | None, json: Path | None) -> None:
+    import msgspec
+
+    from fathom.atomic import write_json
+    from fathom.evaluation.compare import compare as run
+    from fathom.evaluation.result import Evaluation
+    from fathom.progress import console
+    from fathom.report.evaluation import compared_tables
+
+    names = [str(path) for path in runs]
+    found = run([Evaluation.load(path) for path in runs], names, against=against)
+    if json is not None:
+        write_json(json, msgspec.to_builtins(found))
+    _show(console(WIDTH), names, compared_tables(found), found.notes, json)
+
+
+def _compare_probes(runs: Sequence[Path], against: str | None, json: Path | None) -> None:
     from fathom.atomic import write_json
     from fathom.probing.evidence.compare import compare as run
     from fathom.probing.evidence.evidence import Evidence
@@ -37,12 +71,18 @@ def compare(
     found = run([Evidence.load(path) for path in runs], names, against=against)
     if json is not None:
         write_json(json, found.to_json())
-    screen = console(WIDTH)
+    _show(console(WIDTH), names, found.tables(), found.notes, json)
+
+
+def _show(
+    screen: Console, names: Sequence[str], tables: Iterable[Table], notes: Iterable[str], json: Path | None
+) -> None:
+    """Print runs, tables and notes."""
     for number, name in enumerate(names, 1):
         screen.print(f"run {number}: {name}", soft_wrap=True)
-    for table in found.tables():
+    for table in tables:
         screen.print(table)
-    for line in found.notes:
+    for line in notes:
         screen.print(f"note: {line}", soft_wrap=True)
     if json is not None:
         screen.print(f"Written: {json}", soft_wrap=True)

@@ -57,7 +57,7 @@ class Source(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dataset:
     """Frames of a source, in the order of `indices`; a map-style data set for `torch.utils.data`.
 
@@ -75,6 +75,10 @@ class Dataset:
     def __post_init__(self) -> None:
         frames = self.source.frames
         object.__setattr__(self, "_scenes", tuple(frames[i].scene for i in self.indices))
+
+    def __repr__(self) -> str:
+        frames, scenes = len(self), len(self.scenes)
+        return f"<Dataset {self.source.kind}:{self.source.location}, {self.part}: {frames} frames of {scenes} scenes>"
 
     @classmethod
     def whole(cls, source: Source) -> Dataset:

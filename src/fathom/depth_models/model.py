@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, Self, get_args, runtime_checkable
+from typing import Any, Protocol, Self, get_args, runtime_checkable
 
 import torch
 from jaxtyping import Float, UInt8
@@ -12,11 +12,8 @@ from torch import Tensor
 
 from fathom.data.camera import assumed
 from fathom.errors import UsageError, nearest
+from fathom.metrics.alignment import Kind as Kind
 from fathom.sample import Grid, Intrinsics
-
-Kind = Literal["metric", "scale-invariant", "affine-depth", "affine-disparity"]
-"""``metric``: metres. ``scale-invariant``: depth up to one factor. ``affine-depth``: depth up to a factor and a shift.
-``affine-disparity``: 1/depth up to a factor and a shift; large is near."""
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 

@@ -284,6 +284,12 @@ class Evaluation:
         return Evaluation(record)
 
 
+def is_evaluation(path: str | Path) -> bool:
+    """Whether a folder holds an evaluation, or a file is one by its name."""
+    given = Path(path)
+    return given.name == FILE or (given / FILE).is_file()
+
+
 def ranked(frames: Sequence[FrameScores], name: str) -> list[FrameScores]:
     """Frames with a pixel that counts, from the best to the worst of result `name`."""
     scored = [frame for frame in frames if frame.metrics]

@@ -29,7 +29,8 @@ from torch import Tensor
 from fathom.errors import UsageError, nearest
 
 Kind = Literal["metric", "scale-invariant", "affine-depth", "affine-disparity"]
-"""What a model's numbers are: metres, depth up to a factor, depth or inverse depth up to a factor and a shift."""
+"""What a model's values are. ``metric``: metres. ``scale-invariant``: depth up to one factor. ``affine-depth``: depth up to a
+factor and a shift. ``affine-disparity``: 1/depth up to a factor and a shift; large is near."""
 
 Vector = Float64[ndarray, "n"]
 Fit = Callable[[Vector, Vector], tuple[float, float]]

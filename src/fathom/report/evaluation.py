@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
     from fathom.evaluation.by_depth import Band
+    from fathom.evaluation.compare import Comparison
     from fathom.evaluation.result import Difference, Evaluation, FrameScores, Result, Score, Shown, Table
 
 HEADLINE = (
@@ -64,12 +65,30 @@ def tables(table: Table) -> Iterator[RichTable]:
         shown.add_row(printable(_marked(result)), result.alignment, *cells, end_section=index == models - 1)
     yield shown
     if table.differences:
-        paired = RichTable(title="Paired differences over scenes, first − second", title_justify="left")
-        for heading in ("first", "second", "metric", "difference (95 % interval)", "p, Holm", "better"):
-            paired.add_column(heading, justify="right" if "p," in heading or "diff" in heading else "left")
-        for item in table.differences:
-            paired.add_row(*map(printable, _difference_cells(item)))
-        yield paired
+        yield _paired_table("Paired differences over scenes, first − second", table.differences)
+
+
+def compared_tables(found: Comparison) -> Iterator[RichTable]:
+    """The differences of evaluations, for the terminal."""
+    for table in found.tables:
+        title = (
+            f"{table.location}, protocol {table.protocol}, {table.frames} frames of {table.scenes} scenes: "
+            f"differences from {table.reference}"
+        )
+        yield _paired_table(title, table.differences)
+
+
+def _paired_table(title: str, differences: Sequence[Difference]) -> RichTable:
+    from rich.table import Table as RichTable
+
+    from fathom.progress import printable
+
+    shown = RichTable(title=printable(title, one_line=True), title_justify="left")
+    for heading in ("first", "second", "metric", "first − second (95 %)", "p, Holm", "better"):
+        shown.add_column(heading, justify="right" if "p," in heading or "95" in heading else "left")
+    for item in differences:
+        shown.add_row(*map(printable, _difference_cells(item)))
+    return shown
 
 
 def write_page(evaluation: Evaluation, path: str | Path) -> Path:
