@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fathom.evaluation.evaluate import evaluate as evaluate
     from fathom.evaluation.result import Evaluation as Evaluation
     from fathom.features import Feature as Feature
-    from fathom.features import feature as feature
+    from fathom.features.registry import feature as feature
     from fathom.probing.evidence.evidence import Evidence as Evidence
     from fathom.probing.probe import probe as probe
     from fathom.sample import Intrinsics as Intrinsics

@@ -49,6 +49,7 @@ def test_a_map_is_averaged_over_the_cells_where_it_is_known(named: str) -> None:
     rooms = load("rooms")
     made, sample = feature(named + "height", rooms), rooms[3]
     assert (made.name, made.channels) == ("height", 1)
+    assert made.spec == named + "height" and made.code is not None and len(made.code) == 64
     values, valid = made.of(sample, (12, 16))
     k = sample.intrinsics
     assert k is not None

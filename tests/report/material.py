@@ -19,6 +19,7 @@ from fathom.probing.evidence.records import (
     DataPart,
     EncoderRecord,
     Estimate,
+    FeatureRecord,
     Information,
     LabelCurveRecord,
     ProtocolRecord,
@@ -123,6 +124,7 @@ def evidence(*, verdict: bool = True, drawn: bool = True, everything: bool = Fal
         encoders=tuple(
             EncoderRecord(name, item.role, item.of, item.seed, (item.layer,)) for name, item in roles.items()
         ),
+        targets=tuple(FeatureRecord(name, 1, "m", name, None) for name in ("depth", "normals")),
         test_scenes=SCENES,
         rows=found,
         verdicts=tuple(verdict_record(item) for item in decided),

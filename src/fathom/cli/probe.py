@@ -177,7 +177,7 @@ def probe(
     settings = (earlier.settings if earlier else ProbeSettings()).changed(changes)
     encoders, features = list(encoder or ()), list(feature or ())
     if earlier is not None:
-        encoders, features = encoders or earlier.specs(), features or list(earlier.features)
+        encoders, features = encoders or earlier.specs(), features or earlier.feature_specs()
         upper_bound = upper_bound or earlier.upper_bound
         saved = (like if like is not None and like.is_dir() else out) / "split.json"
         if not given & {"split", "test", "fraction"} and saved.is_file():

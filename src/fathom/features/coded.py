@@ -40,7 +40,7 @@ def coded_feature(name: str, dataset: Dataset | None) -> Feature:
         values = _map(name, function, sample)
         return masked_average(values, torch.isfinite(values).all(0, keepdim=True), grid)
 
-    return Feature(body.rpartition(":")[2], channels, target)
+    return Feature(body.rpartition(":")[2], channels, target, spec=name, code=function.digest())
 
 
 def _map(name: str, function: UserFunction, sample: Sample) -> Tensor:

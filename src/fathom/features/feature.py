@@ -34,6 +34,8 @@ class Feature:
         classes: whether the channels are shares of classes, so that accuracy and mIoU are meaningful.
         from_depth: whether the target is made of the depth map (and the camera) alone, so that a predicted depth map gives it too.
         directions: whether the channels are a unit vector, so that angles are meaningful.
+        spec: what names it in `fathom.feature`, where that is not its name. code: SHA-256 of the Python file of a feature of the
+            user's, None where it has none.
         support: features of equal support are valid in the same cells of every frame, and share their moments; empty
             for a support of its own.
     """
@@ -47,6 +49,8 @@ class Feature:
     support: str = ""
     from_depth: bool = False
     directions: bool = False
+    spec: str | None = None
+    code: str | None = None
 
     def __post_init__(self) -> None:
         if not self.name.strip():

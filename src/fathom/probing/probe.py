@@ -19,14 +19,14 @@ from fathom.depth_models.model import DepthModel
 from fathom.depth_models.opening import Openable
 from fathom.encoders.base import Encoder, Provenance
 from fathom.errors import FathomError, UsageError, nearest
-from fathom.features import Feature, feature
+from fathom.features import FEATURES, Feature, feature
 from fathom.metrics.protocols import PROTOCOLS, choose_protocol
 from fathom.probing.cues.measurement import choose_alterations, measure_cues
 from fathom.probing.evidence.cases import cases, verdict_record
 from fathom.probing.evidence.evidence import Evidence
 from fathom.probing.evidence.information import measure_information
 from fathom.probing.evidence.label_curve import few_labels, label_curves
-from fathom.probing.evidence.records import Data, DataPart, EncoderRecord, ProtocolRecord
+from fathom.probing.evidence.records import Data, DataPart, EncoderRecord, FeatureRecord, ProtocolRecord
 from fathom.probing.evidence.rows import controls, evidence_rows
 from fathom.probing.evidence.verdict import LEAST_SCENES, verdicts
 from fathom.probing.fit import fit_probes
@@ -142,6 +142,7 @@ def probe(
         settings=settings,
         interval_method=METHOD,
         encoders=tuple(describe_encoder(participant) for participant in run.participants),
+        targets=tuple(describe_feature(one) for group in run.groups for one in group.features),
         test_scenes=run.test.scenes,
         rows=rows,
         verdicts=decided,
@@ -276,6 +277,13 @@ def describe_encoder(participant: Participant) -> EncoderRecord:
         revision=known.revision,
         licence=known.licence,
     )
+
+
+def describe_feature(given: Feature) -> FeatureRecord:
+    """A feature, for the evidence; one of the user's own that has no SPEC cannot be named again."""
+    base = given.name.partition(":")[0]
+    spec = given.spec or (given.name if base in (*FEATURES, "labels", "target") else None)
+    return FeatureRecord(given.name, given.channels, given.unit, spec, given.code)
 
 
 def versions() -> dict[str, str]:

@@ -88,7 +88,9 @@ def test_a_folder_without_maps_is_left_out_or_named(tmp_path: Path) -> None:
 
 def test_photos_without_a_map_are_no_data(tmp_path: Path) -> None:
     pillow_heif.from_pillow(Image.fromarray(RGB)).save(tmp_path / "b.heic")
-    with pytest.raises(DataError, match=r"holds no pair .*1 x \*\.heic \(b\.heic\).*none of these looks like a depth map"):
+    with pytest.raises(
+        DataError, match=r"holds no pair .*1 x \*\.heic \(b\.heic\).*none of these looks like a depth map"
+    ):
         load(tmp_path)
 
 

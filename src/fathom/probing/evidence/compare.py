@@ -431,6 +431,12 @@ def why_different(first: Evidence, second: Evidence) -> list[str]:
         if earlier is not None:
             differing = (what for what in ("weights", "code") if getattr(earlier, what) != getattr(encoder, what))
             found += [f"other {what} of {encoder.encoder}." for what in differing]
+    made = {item.feature: item.code for item in first.targets}
+    found += [
+        f"other code of feature {item.feature}."
+        for item in second.targets
+        if made.get(item.feature, item.code) != item.code
+    ]
     packages = sorted(first.versions.keys() & second.versions.keys())
     versions = [(name, first.versions[name], second.versions[name]) for name in packages]
     found += [f"another version of {name} ({one} and {other})." for name, one, other in versions if one != other]

@@ -17,6 +17,7 @@ from fathom.probing.evidence.records import (
     Cue,
     Data,
     EncoderRecord,
+    FeatureRecord,
     Information,
     LabelCurveRecord,
     ProtocolRecord,
@@ -56,6 +57,7 @@ class Evidence:
         settings: of the run, with size and grid as they were.
         interval_method: of all intervals.
         encoders: the participants, with digests of their weights.
+        targets: the features.
         test_scenes: names, the order of `Row.errors`.
         rows: one for each encoder, layer and feature.
         verdicts: one for each encoder and feature.
@@ -72,6 +74,7 @@ class Evidence:
     settings: ProbeSettings
     interval_method: str
     encoders: tuple[EncoderRecord, ...]
+    targets: tuple[FeatureRecord, ...]
     test_scenes: tuple[str, ...]
     rows: tuple[Row, ...]
     verdicts: tuple[VerdictRecord, ...]
@@ -127,6 +130,13 @@ class Evidence:
                     raise UsageError(f"Encoder {item.encoder} was given in memory; name it with --encoder.")
                 found.append(item.spec if item.spec == item.encoder else f"{item.encoder}={item.spec}")
         return found
+
+    def feature_specs(self) -> list[str]:
+        """The features as ``fathom probe`` takes them; `UsageError` where one was given in memory."""
+        for item in self.targets:
+            if item.spec is None:
+                raise UsageError(f"Feature {item.feature} was given in memory; name it with --feature.")
+        return [str(item.spec) for item in self.targets]
 
     @property
     def upper_bound(self) -> str | None:

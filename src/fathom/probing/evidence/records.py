@@ -79,6 +79,23 @@ class EncoderRecord:
 
 
 @dataclass(frozen=True)
+class FeatureRecord:
+    """What was probed for.
+
+    Attributes:
+        feature: its name. channels, unit: of its values.
+        spec: what ``--feature`` calls it; None for one that was given in memory.
+        code: SHA-256 of the Python file of a feature of the user's.
+    """
+
+    feature: str
+    channels: int
+    unit: str
+    spec: str | None
+    code: str | None
+
+
+@dataclass(frozen=True)
 class Row:
     """One probe: an encoder's layer and a feature. Losses are in the square of the feature's unit.
 
