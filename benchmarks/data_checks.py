@@ -13,7 +13,7 @@ import torch
 
 from fathom.data.sources import load
 from fathom.data.tools.alignment import describe_alignment, match_edges
-from fathom.data.tools.planes import describe_rays, plane_residuals
+from fathom.data.tools.planes import describe_rays, ray_exponents
 from fathom.data.tools.survey import spread
 from fathom.sample import Sample
 
@@ -60,7 +60,7 @@ def main() -> None:
         for name, change in CHANGES.items():
             changed = [change(sample) for sample in samples]
             matches = [match for match in map(match_edges, changed) if match is not None]
-            rays = [plane_residuals(sample) for sample in changed]
+            rays = [ray_exponents(sample) for sample in changed]
             said = [text for text in (describe_alignment(matches), describe_rays(rays)) if text]
             windows = sum(len(rows) for rows in rays)
             print(f"  {name}: {'; '.join(said) or 'nothing'} ({windows} flat windows)")

@@ -16,7 +16,7 @@ from fathom.data.formats.files import DepthUnitWarning
 from fathom.data.loading import Skipped
 from fathom.data.tools.alignment import EdgeMatch, describe_alignment, match_edges
 from fathom.data.tools.leaks import NEAR, difference_hash
-from fathom.data.tools.planes import describe_rays, plane_residuals
+from fathom.data.tools.planes import describe_rays, ray_exponents
 from fathom.errors import DataError
 from fathom.progress import track
 from fathom.sample import Sample
@@ -199,7 +199,7 @@ class _Looks:
     def __init__(self, dataset: Dataset) -> None:
         self.own_scenes = len(dataset.scenes) == len(dataset) > 1
         self.matches: list[EdgeMatch] = []
-        self.residuals: list[Float[Tensor, "n 2"]] = []
+        self.exponents: list[Float[Tensor, "n 2"]] = []
         self.hashes: list[Bool[np.ndarray, "512"]] = []
         self.names: list[tuple[str, str]] = []
 
@@ -212,13 +212,13 @@ class _Looks:
         """Take edges and planes of one frame."""
         if (match := match_edges(sample)) is not None:
             self.matches.append(match)
-        self.residuals.append(plane_residuals(sample))
+        self.exponents.append(ray_exponents(sample))
 
     def findings(self) -> list[str]:
         """A sentence for each thing that looks wrong."""
         return [
             said
-            for said in (describe_alignment(self.matches), describe_rays(self.residuals), self._copies())
+            for said in (describe_alignment(self.matches), describe_rays(self.exponents), self._copies())
             if said is not None
         ]
 
