@@ -17,6 +17,10 @@ class FathomError(Exception):
 
     exit_code = 1
 
+    def __str__(self) -> str:
+        """One line, also where a name in it holds a line break."""
+        return super().__str__().replace("\r", "\\r").replace("\n", "\\n")
+
 
 class UsageError(FathomError):
     """An argument, option or name that cannot be meant as given."""

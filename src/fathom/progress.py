@@ -6,10 +6,11 @@ import re
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
 T = TypeVar("T")
 
@@ -55,8 +56,12 @@ def console(width: int | None = None, *, stderr: bool = False) -> Console:
     """
     from rich.console import Console
 
+    class Plain(Console):
+        def render_str(self, text: str, **options: Any) -> Text:
+            return super().render_str(printable(text), **options)
+
     stream = sys.stderr if stderr else sys.stdout
-    return Console(width=None if stream.isatty() else width, stderr=stderr, markup=False, emoji=False, highlight=False)
+    return Plain(width=None if stream.isatty() else width, stderr=stderr, markup=False, emoji=False, highlight=False)
 
 
 def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:

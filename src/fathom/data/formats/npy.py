@@ -67,10 +67,10 @@ def from_stream(file: BinaryIO, total: int, path: Path, kinds: str = NUMBERS) ->
         raise DataError(
             path, f"holds {held:,} bytes where its header wants {header.size:,} ({header.dtype.name}, {shape})", FIX
         )
-    data = np.frombuffer(bytearray(file.read(header.size)), header.dtype)
-    if data.nbytes != header.size:
+    data = np.empty(header.size, np.uint8)
+    if file.readinto(memoryview(data)) != header.size:  # type: ignore[arg-type,attr-defined]
         raise DataError(path, "is cut short", FIX)
-    native = data.astype(header.dtype.newbyteorder("="), copy=False)
+    native = data.view(header.dtype).astype(header.dtype.newbyteorder("="), copy=False)
     return native.reshape(header.shape, order="F" if header.fortran else "C")
 
 
