@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from fathom.data.sources import load
 from fathom.errors import DataError, FathomError, UsageError
-from fathom.features import feature
+from fathom.features import Feature, feature
 from fathom.grids import masked_average
+from fathom.probing.probe import probe
 
 CODE = """
 import torch
@@ -80,3 +82,15 @@ def test_half_a_name_and_a_missing_file_are_named() -> None:
         feature("module:none.py:height", load("rooms"))
     with pytest.raises(UsageError, match="needs data to tell its number of channels"):
         feature("module:math:sin")
+
+
+def test_the_evidence_names_it_by_its_file_so_that_the_run_can_be_repeated(named: str) -> None:
+    train, test = load("rooms").official_split()
+    train, test = train.subset(range(0, 336, 24)), test.subset(range(0, 112, 16))
+    small: dict[str, Any] = {"baselines": ("constant", "position"), "size": (24, 32), "grid": (3, 4), "pictures": 0}
+    evidence = probe([], ["depth", named + "height"], train, test, **small)
+    assert evidence.features == ("depth", "height") and evidence.feature_specs() == ["depth", named + "height"]
+    assert [item.code is None for item in evidence.targets] == [True, False]
+    in_memory = Feature.from_function("mine", feature("depth").target)
+    with pytest.raises(UsageError, match="Feature mine was given in memory; name it with --feature"):
+        probe([], in_memory, train, test, **small).feature_specs()
