@@ -33,13 +33,13 @@ def test_unknown_kind_gets_the_nearest_name() -> None:
 
 
 def test_unknown_option_gets_the_nearest_name(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"folder has no option 'depth_scal' \(did you mean 'depth_scale'\?\)"):
+    with pytest.raises(UsageError, match=r"folder has no option 'depth-scal' \(did you mean 'depth-scale'\?\)"):
         load(f"folder:{pairs(tmp_path)}?depth-scal=1000")
 
 
 @pytest.mark.parametrize("value", ["much", "[]"])
 def test_option_of_a_wrong_type_is_refused(tmp_path: Path, value: str) -> None:
-    with pytest.raises(UsageError, match=f"folder option depth_scale={'.' * len(value)} is not a number"):
+    with pytest.raises(UsageError, match=f"folder option depth-scale={'.' * len(value)} is not a number"):
         load(f"folder:{pairs(tmp_path)}?depth-scale={value}")
 
 

@@ -232,7 +232,7 @@ def _refuse_foreign_camera(sample: Sample, frame: Frame) -> None:
             frame.files[0] if frame.files else frame.id,
             f"is {height}x{width} (height x width), and its camera (fx {camera.fx:g}, fy {camera.fy:g}, centre {camera.cx:g}, "
             f"{camera.cy:g}) is that of an image of about {2 * camera.cy:.0f}x{2 * camera.cx:.0f}",
-            "give the camera of the images as stored, or rescale it",
+            "give the camera of the images as stored ('PATH?intrinsics=fx,fy,cx,cy' where the source takes it)",
         )
 
 

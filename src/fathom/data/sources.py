@@ -229,7 +229,8 @@ def load(spec: str | Path, *, skip_bad: bool = False, **options: Any) -> Dataset
         raise DataError(path, "does not exist", "check the path")
     if kind is None:
         assert path is not None
-        kind = recognise(path)
+        # Whoever says how files pair has a folder of pairs, whatever its names look like.
+        kind = "folder" if {"images", "csv"} & {*given, *options} and path.is_dir() else recognise(path)
     if path is not None:
         refuse_unfinished(path)
     opener = SOURCES[kind].load()
@@ -255,9 +256,15 @@ def convert_options(kind: str, opener: Callable[..., Source], given: Mapping[str
     converted = {}
     for key, value in given.items():
         if key not in known:
-            raise UsageError(f"{kind} has no option '{key}'{nearest(key, known)}.")
+            spelt, all_spelt = _spelt(key), [_spelt(name) for name in known]
+            raise UsageError(f"{kind} has no option '{spelt}'{nearest(spelt, all_spelt)}.")
         converted[key] = _convert(kind, key, value, hints[key])
     return converted
+
+
+def _spelt(key: str) -> str:
+    """An option as a spec spells it."""
+    return key.replace("_", "-")
 
 
 _IN_WORDS = {bool: "true or false", int: "a whole number", float: "a number"}
@@ -291,4 +298,4 @@ def _convert(kind: str, key: str, value: Any, hint: Any) -> Any:
         if literal
         else " or ".join(_IN_WORDS.get(choice, str(choice)) for choice in choices if choice is not type(None))
     )
-    raise UsageError(f"{kind} option {key}={value} is not {wanted}.")
+    raise UsageError(f"{kind} option {_spelt(key)}={value} is not {wanted}.")

@@ -309,7 +309,7 @@ def test_names_that_do_not_tell_say_what_is_there_and_the_option_that_helps(tmp_
     assert "3 x eye/*.jpg (0.jpg, 1.jpg); 3 x range/*.png (0.png, 1.png)" in said
     option = said.split("give 'PATH?")[1].split("'")[0]
     assert option == "images=eye/*.jpg&depths=range/*.png"
-    data = load(f"folder:{tmp_path}?{option}&depth-scale=1000")
+    data = load(f"{tmp_path}?{option}&depth-scale=1000")
     assert [float(sample.depth.max()) for sample in data] == pytest.approx([2.5, 2.501, 2.502])
 
 
