@@ -104,7 +104,7 @@ def test_half_precision_halves_the_file_and_hardly_moves_the_prediction(trained:
     image = torch.rand(1, 3, 16, 24)
     torch.testing.assert_close(again.model(image), trained.model(image), rtol=1e-2, atol=1e-2)
     card = (folder / "README.md").read_text()
-    assert "license: apache-2.0" in card and "- Trained with love." in card and "- rmse 1" in card
+    assert 'license: "apache-2.0"' in card and "- Trained with love." in card and "- rmse 1" in card
     assert again.info["licence"] == "apache-2.0"
 
 

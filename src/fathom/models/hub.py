@@ -6,6 +6,7 @@ for people.
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -129,7 +130,7 @@ def card(trained: Trained) -> str:
         "library_name: fathom-depth",
         f"pipeline_tag: {'image-to-image' if info['target'] == 'image' else 'depth-estimation'}",
         f"tags: [fathom, {trained.model_name}]",
-        *([f"license: {info['licence']}"] if info.get("licence") else []),
+        *([f"license: {json.dumps(info['licence'])}"] if info.get("licence") else []),
         "---",
         f"# {trained.recipe['name']}",
         "",
