@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from fathom.cli.main import main
-from fathom.models.saved import SCHEMA_VERSION, write_checkpoint
+from fathom.models.saved import SCHEMA_VERSION, write_checkpoint, write_manifest
 from fathom.training.recipe import load_recipe
 from fathom.training.session import build_network
 
@@ -108,6 +108,7 @@ def test_depth_beyond_sixteen_bits_is_said(photos: Path, tmp_path: Path, capsys:
     bias = [key for key in weights if key.endswith("bias")][-1]
     weights[bias] += 200
     save_file(weights, far / "model.safetensors")
+    write_manifest(far, ["model.safetensors", "config.json"], 0)
     assert fathom(far, photos / "b.png", "--out", tmp_path / "out") == 0
     assert "1200 pixels lie beyond 65.535 m" in capsys.readouterr().out
     assert (np.array(Image.open(tmp_path / "out" / "b_depth.png")) == 65535).all()

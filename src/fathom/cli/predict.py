@@ -34,7 +34,7 @@ def predict(
         list[str],
         typer.Argument(
             metavar="[MODEL] INPUT...",
-            help="MODEL: a shipped network (rooms-residual_cnn, used where none is named), a run or checkpoint folder, "
+            help="MODEL: a shipped network (nyu-pretrained_unet, used where none is named), a run or checkpoint folder, "
             "probe:RUN, hf:ORG/NAME or hf:FOLDER, module:FILE:FACTORY?kind=KIND. INPUT: images, folders, 'patterns*', .r3d, "
             "any DATA.",
         ),

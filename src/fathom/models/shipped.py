@@ -1,6 +1,7 @@
 """Networks that come with the package, so that probing, evaluating and predicting can be tried before anything is trained.
 
-Both were trained on the training scenes of `rooms` by the recipe that their folder's `config.json` holds; docs/rooms.md has the
+`nyu-pretrained_unet` reads metric depth from photographs of rooms (docs/results-network.md). The others were trained on the
+training scenes of `rooms` by the recipe that their folder's `config.json` holds; docs/rooms.md has the
 commands.
 """
 
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-DEFAULT = "rooms-residual_cnn"
+DEFAULT = "nyu-pretrained_unet"
 """The network that is used where none is named."""
 
 FOLDER = Path(__file__).parent / "shipped_models"
