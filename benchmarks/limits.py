@@ -99,7 +99,7 @@ def toml(folder: Path) -> Callable[[], object]:
 
 def matlab(folder: Path) -> Callable[[], object]:
     """A MATLAB v5 file whose compressed element unpacks beyond 32 MiB."""
-    from fathom.data.formats.mat5 import read_vectors
+    from fathom.data.formats.benchmarks.mat5 import read_vectors
     from fathom.errors import DataError
 
     if not (folder / "a.mat").exists():

@@ -26,6 +26,7 @@ from fathom.depth_models.network import NetworkModel
 from fathom.depth_models.opening import open_depth_model
 from fathom.encoders.spec import Spec
 from fathom.errors import CheckpointError, UsageError
+from fathom.inputs import expand
 from fathom.models.saved import read_json
 from fathom.sample import Grid, Intrinsics
 
@@ -170,4 +171,4 @@ def open_folder(spec: Spec, input_size: Grid | None = None) -> Adapted:
     """``adapted:FOLDER``."""
     for key in spec.options:
         raise UsageError(f"Depth model '{spec.text}' has no option '{key}': an adapted model gives metres.")
-    return open_adapted(Path(spec.body).expanduser(), spec.text, input_size)
+    return open_adapted(expand(spec.body), spec.text, input_size)

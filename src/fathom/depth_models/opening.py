@@ -14,6 +14,7 @@ from fathom.encoders.repository import read_object
 from fathom.encoders.spec import Spec
 from fathom.encoders.spec import parse as parse_spec
 from fathom.errors import CheckpointError, UsageError, nearest
+from fathom.inputs import exists, expand
 from fathom.models.network import Network
 from fathom.models.saved import Trained
 from fathom.models.shipped import DEFAULT, shipped
@@ -87,8 +88,8 @@ def recognise(text: str) -> Spec:
     """A model's name as a SPEC whose kind is one of `DEPTH_MODELS`; `UsageError` where it means nothing."""
     spec = parse_spec(text)
     body = text.partition("?")[0]
-    if body in shipped() or Path(body).expanduser().exists():
-        return Spec(text, _kind_of(Path(body).expanduser()), body, spec.options, ())
+    if body in shipped() or exists(expand(body)):
+        return Spec(text, _kind_of(expand(body)), body, spec.options, ())
     if spec.kind in DEPTH_MODELS:
         if not spec.body:
             raise UsageError(f"Depth model '{text}' names nothing after '{spec.kind}:'.")
@@ -131,7 +132,7 @@ def split_model(given: Sequence[str]) -> tuple[str | None, list[str]]:
 
 def is_model(text: str) -> bool:
     """Whether a word names a depth model rather than images."""
-    path = Path(text).expanduser()
+    path = expand(text)
     if path.is_dir():
         return any((path / name).exists() for name in ("config.json", "checkpoints", "probes.json", "adapt.json"))
     if path.is_file():

@@ -9,6 +9,7 @@ from typing import Literal
 from fathom.data.sources import SOURCES
 from fathom.depth_models.opening import DEPTH_MODELS, is_model, recognise
 from fathom.errors import UsageError, nearest
+from fathom.inputs import exists, expand
 from fathom.models.shipped import shipped
 
 Meaning = Literal["model", "data", "either"]
@@ -50,8 +51,8 @@ def meaning(text: str) -> Meaning:
     kind = body.partition(":")[0]
     if kind in SOURCES and (kind != body or not SOURCES[kind].needs_path):
         return "either" if kind in DEPTH_MODELS else "data"
-    path = Path(body).expanduser()
-    if not path.exists() or kind in DEPTH_MODELS:
+    path = expand(body)
+    if not exists(path) or kind in DEPTH_MODELS:
         return "model"
     data, model = any(source.recognises(path) for source in SOURCES.values()), is_model(text)
     if data and model:

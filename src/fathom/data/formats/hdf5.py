@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from io import BytesIO
 from pathlib import Path
 
@@ -28,6 +29,8 @@ def read_hdf5(path: Path, name: str, data: bytes | None = None) -> np.ndarray:
             if held.dtype.kind not in "iuf":
                 raise DataError(path, f"holds {held.dtype} in '{name}', no numbers", SKIP)
             limits.check("values", float(np.prod(held.shape, dtype=np.float64)), path)
+            # A frame is unpacked in whole storage blocks.
+            limits.check("values", math.prod(held.chunks or (1,)), path, "is stored in blocks of")
             array: np.ndarray = held[()]
             return array
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:

@@ -36,6 +36,7 @@ from torch import Tensor
 from fathom.atomic import atomic_path, write_json
 from fathom.data.dataset import Dataset
 from fathom.errors import DataError, FathomError
+from fathom.inputs import read_json
 from fathom.probing.linear.design import Design, Placed
 from fathom.probing.moments_cache import WITNESS, identity
 from fathom.probing.participants import Participant
@@ -142,12 +143,12 @@ def open_cache(folder: Path, made_from: dict[str, Any]) -> CachedFeatures | None
     if not (home / "meta.json").is_file():
         return None
     try:
-        meta = json.loads((home / "meta.json").read_text(encoding="utf-8"))
+        meta = read_json(home / "meta.json", dict, checksum=True, limit="index-bytes")
         if meta["made_from"] != made_from:
             raise ValueError("meta.json is of other data or another encoder")
         maps = [None if name is None else _verified(home / name, meta["crc32"][name]) for name in meta["maps"]]
         return CachedFeatures(tuple(meta["ids"]), torch.tensor(meta["shift"]), torch.tensor(meta["scale"]), tuple(maps))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (DataError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         note(f"{home}: the cached features are damaged ({error}) and are made again.")
         return None
 
@@ -231,7 +232,7 @@ class _Writer:
             "maps": names,
             "crc32": {name: rows.crc for name, rows in zip(names, self._rows, strict=True) if rows and name},
         }
-        write_json(self.home / "meta.json", meta)
+        write_json(self.home / "meta.json", meta, checksum=True)
         maps = tuple(None if name is None else mapped(self.home / name) for name in names)
         return CachedFeatures(tuple(self.ids), shift, scale, maps)
 

@@ -102,12 +102,14 @@ def _room(folder: Path) -> Path:
 
 def _side(folder: Path, room: Path) -> str | None:
     """The official part that the room's lists put a sequence in."""
-    match = re.fullmatch(r"seq-?(\d+)", folder.resolve().name)
+    match = re.fullmatch(r"seq-?([0-9]{1,9})", folder.resolve().name)
     if match is None:
         return None
     for part in ("train", "test"):
         table = room / f"{part.capitalize()}Split.txt"
-        if table.is_file() and int(match[1]) in (int(number) for number in re.findall(r"\d+", read_text(table))):
+        if table.is_file() and int(match[1]) in (
+            int(number) for number in re.findall(r"\b[0-9]{1,9}\b|(?<=[a-z])[0-9]{1,9}\b", read_text(table))
+        ):
             return part
     return None
 
