@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
-from fathom.data.formats.npy import load_npy
 from fathom.data.loading import Skipped, batches
 from fathom.data.sources import load
 from fathom.errors import DataError
@@ -38,26 +34,6 @@ def test_broken_frame_stops_or_is_left_out(tmp_path: Path, workers: int) -> None
     read = [one.id for group in batches(data, None, batch_size=4, workers=workers, skipped=skipped) for one, _ in group]
     assert len(read) == 11 and "scene1/1" not in read
     assert [id_ for id_, _ in skipped.frames] == ["scene1/1"] and "1.png" in skipped.describe()
-
-
-def test_no_two_threads_read_the_header_of_a_numpy_file_at_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    np.save(tmp_path / "a.npy", np.zeros((2, 3), np.float32))
-    real, inside, together = np.load, [0], [0]
-
-    def watched(*given: object, **options: object) -> np.ndarray:
-        inside[0] += 1
-        together[0] = max(together[0], inside[0])
-        time.sleep(0.002)
-        array = real(*given, **options)  # type: ignore[arg-type]
-        inside[0] -= 1
-        return array
-
-    monkeypatch.setattr(np, "load", watched)
-    with ThreadPoolExecutor(8) as pool:
-        assert all(array.shape == (2, 3) for array in pool.map(load_npy, [tmp_path / "a.npy"] * 40))
-    assert together[0] == 1
 
 
 def test_pytorchs_own_loader_takes_a_dataset_with_our_collation() -> None:

@@ -468,7 +468,7 @@ def test_folders_that_hold_no_model_are_one_sentence(copied: Callable[[str], Pat
         ('{"recipe": {}}', "write checkpoint:PATH"),
         ('{"x": 1}', "names no model_type"),
         ('{"model_type": "no-such-model"}', "model_type 'no-such-model', which this transformers cannot build"),
-        ("[1]", "holds no JSON object"),
+        ("[1]", "is not a JSON object"),
         ("{", "cannot be read as JSON"),
     ):
         (path / "config.json").write_text(content)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fathom.errors import UsageError
-from fathom.metrics.depth import METRICS, depth_metrics, metrics_of_rows
+from fathom.metrics.depth import METRICS, _workspace, depth_metrics, metrics_of_rows
 from fathom.metrics.protocols import PROTOCOLS
 from fathom.sample import Sample
 
@@ -153,3 +153,17 @@ def test_a_ratio_of_exactly_the_threshold_does_not_count_and_large_maps_agree() 
     for names in (("silog",), ("delta2", "rmse"), ("sq_rel",)):
         for name, values in metrics_of_rows(predictions, target, valid, names).items():
             assert float(values[1]) == pytest.approx(reference(predictions[1], target, valid)[name], rel=1e-6)
+
+
+def test_the_last_digits_do_not_depend_on_where_memory_was_given() -> None:
+    generator = torch.Generator().manual_seed(3)
+    prediction, target = (torch.rand(40, 1001, generator=generator) + 0.5 for _ in range(2))
+    valid = torch.rand(40, 1001, generator=generator) < 0.9
+    found = set()
+    for offset in range(1, 40, 3):
+        held = [np.empty(offset * 257, dtype=np.uint8) for _ in range(offset)]  # moves what the allocator gives next
+        numbers = metrics_of_rows(prediction[None], target, valid)
+        found.add(tuple(float(value) for value in numbers.values()))
+        del held
+    assert len(found) == 1
+    assert all(_workspace(pixels)[row].ctypes.data % 64 == 0 for pixels in (7, 1001, 32768) for row in range(3))

@@ -66,7 +66,7 @@ def metrics_of_rows(
     if count == 0:
         return {name: torch.full((len(p),), torch.nan, dtype=torch.float64) for name in names}
     totals: list[dict[str, float]] = [{} for _ in p]
-    work = np.empty((3, max(PIECE, g.shape[1])), dtype=np.float32)
+    work = _workspace(max(PIECE, g.shape[1]))
     for row, a, b in _pieces(p, g, mask):
         total = totals[row]
         for name, value in _sums(a, b, wanted, work).items():
@@ -87,6 +87,17 @@ def depth_metrics(
     """Metrics of one prediction for each of B frames."""
     frames = [metrics_of_rows(p[None], g, v, names) for p, g, v in zip(prediction, target, valid, strict=True)]
     return {name: torch.cat([frame[name] for frame in frames]) for name in names}
+
+
+def _workspace(pixels: int) -> Float32[ndarray, "3 m"]:
+    """Three rows for at least `pixels` numbers, each beginning at a multiple of 64 bytes.
+
+    BLAS sums in another order where its input begins elsewhere, and the last digits would depend on what the allocator gave.
+    """
+    columns = -(-pixels // 16) * 16
+    raw = np.empty(3 * columns + 16, dtype=np.float32)
+    start = (-raw.ctypes.data % 64) // raw.itemsize
+    return raw[start : start + 3 * columns].reshape(3, columns)
 
 
 def _pieces(
