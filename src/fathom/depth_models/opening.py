@@ -24,6 +24,7 @@ DEPTH_MODELS = {
     "adapted": "fathom.depth_models.adapted:open_folder",
     "checkpoint": "fathom.depth_models.opening:open_checkpoint",
     "hf": "fathom.depth_models.hub:open_hf",
+    "probe": "fathom.probing.depth_model:open_probe",
     "module": "fathom.depth_models.module:open_module",
 }
 """kind -> ``module:function`` called with (spec, input size); imported when used."""
@@ -111,7 +112,7 @@ def _kind_of(path: Path) -> str:
     config = path / "config.json"
     if config.is_file() and "model_type" in read_object(config):
         return "hf"
-    return "checkpoint"
+    return "probe" if (path / "probes.json").is_file() else "checkpoint"
 
 
 def split_model(given: Sequence[str]) -> tuple[str | None, list[str]]:

@@ -6,6 +6,7 @@ Weights are safetensors. A repository that offers pickles alone is refused: read
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,14 @@ _WANTED = [CONFIG, CARD, *PROCESSORS, WEIGHTS, INDEX, "model-*-of-*.safetensors"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
 
 
-def find_folder(kind: str, name: str, revision: str | None = None) -> Path:
+def find_folder(kind: str, name: str, revision: str | None = None, wanted: Sequence[str] = _WANTED) -> Path:
     """The folder of a model: `name` itself where it is a folder, else its snapshot in the hub's cache.
 
     Args:
         kind: ``hf`` or ``timm``, for messages.
         name: a path or ``org/name``.
         revision: branch, tag or commit of a repository.
+        wanted: files of a repository to fetch; the first one is what a folder must hold.
 
     Raises:
         FathomError: it is neither, or the hub cannot be reached and the cache does not hold it.
@@ -34,15 +36,15 @@ def find_folder(kind: str, name: str, revision: str | None = None) -> Path:
     if path.is_dir():
         return path
     if path.exists():
-        raise DataError(path, "is a file, and a model is a folder", f"name the folder that holds {CONFIG}")
+        raise DataError(path, "is a file, and a model is a folder", f"name the folder that holds {wanted[0]}")
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
         raise DataError(
-            path, "does not exist", f"name a folder that holds {CONFIG}, or a repository as {kind}:org/name"
+            path, "does not exist", f"name a folder that holds {wanted[0]}, or a repository as {kind}:org/name"
         )
-    return _snapshot(f"{kind}:{name}", name, revision)
+    return _snapshot(f"{kind}:{name}", name, revision, wanted)
 
 
-def _snapshot(label: str, repository: str, revision: str | None) -> Path:
+def _snapshot(label: str, repository: str, revision: str | None, wanted: Sequence[str]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -54,7 +56,7 @@ def _snapshot(label: str, repository: str, revision: str | None) -> Path:
     )
 
     try:
-        return Path(snapshot_download(repository, revision=revision, allow_patterns=_WANTED))
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=list(wanted)))
     except HFValidationError as error:
         raise UsageError(f"'{label}' is neither a folder nor a name of the form org/name.") from error
     except GatedRepoError as error:

@@ -1,0 +1,116 @@
+"""``probe:RUN`` — a fitted linear probe as a depth model: the frozen encoder of a probe run, and the weights that the run found.
+
+``?encoder=``, ``?layer=`` and ``?feature=`` choose among the probes of the run: by default the first encoder, the layer that
+cross-validation chose, and ``depth``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fathom.data.transforms import resize_image
+from fathom.depth_models.model import DepthMaps, DepthModel, Images, Kind, float_images, known_cameras
+from fathom.encoders import Encoder, open_encoder
+from fathom.encoders.repository import CARD, find_folder
+from fathom.encoders.spec import Spec
+from fathom.errors import FathomError, UsageError, nearest
+from fathom.features.feature import ToDepth
+from fathom.features.registry import FEATURES
+from fathom.probing.saved import RECORD, TENSORS, SavedProbe, SavedProbes, load_probes
+from fathom.sample import Grid, Intrinsics
+
+OPTIONS = ("encoder", "layer", "feature", "revision")
+
+AFFINE = {"relative_depth"}
+"""Features that are depth up to a factor and a shift of each frame."""
+
+
+class ProbeModel(DepthModel):
+    """A linear probe of depth.
+
+    Args:
+        name: for messages and records.
+        run: the probes of the run, which know its input size, grid and training scenes.
+        probe: one of them, of a feature that depth follows from.
+        encoder: the frozen encoder that it reads.
+    """
+
+    def __init__(self, name: str, run: SavedProbes, probe: SavedProbe, encoder: Encoder) -> None:
+        self.name, self.run, self.probe, self.encoder = name, run, probe, encoder
+        self.kind, self._to_depth = _meaning(probe.feature)
+        self.train_scenes = run.train_scenes
+        self._device = "cpu"
+
+    def to(self, device: str | torch.device) -> ProbeModel:
+        """Move the encoder."""
+        self.encoder.to(device)
+        self._device = str(device)
+        return self
+
+    def predict(
+        self,
+        images: Images,
+        cameras: Sequence[Intrinsics | None] | None = None,
+        *,
+        size: Grid | None = None,
+        prompts: Sequence[Tensor | None] | None = None,
+    ) -> DepthMaps:
+        """Depth on the probe's grid, enlarged bilinearly, as the run scored it."""
+        original = (int(images.shape[-2]), int(images.shape[-1]))
+        known = known_cameras(images, cameras)
+        seen = float_images(torch.stack([resize_image(image.cpu(), self.run.size) for image in images])).to(
+            self._device
+        )
+        try:
+            with torch.inference_mode():
+                values = self.probe.predict(self.encoder.encode(seen), self.run.grid)[:, 0]
+        except torch.OutOfMemoryError as error:
+            raise FathomError(f"Out of memory with {len(images)} images at once: predict fewer at a time.") from error
+        depth = self._to_depth(values).float().cpu()
+        depth = F.interpolate(depth[:, None], size or original, mode="bilinear", align_corners=False)[:, 0]
+        return DepthMaps(depth, self.kind, self.unit, known, input_size=self.run.size)
+
+    def facts(self) -> Mapping[str, Any]:
+        """What it reads, and on which grid."""
+        return {
+            "model": "linear probe",
+            "encoder": self.probe.encoder,
+            "layer": self.probe.layer,
+            "feature": self.probe.feature,
+            "penalty": self.probe.penalty,
+            "grid": list(self.run.grid),
+            "train": dict(self.run.train),
+        }
+
+
+def open_probe(spec: Spec, input_size: Grid | None = None) -> ProbeModel:
+    """``probe:RUN``, a folder that ``fathom probe`` wrote, or ``probe:ORG/NAME``, what `push_probes` uploaded."""
+    for key in spec.options:
+        if key not in OPTIONS:
+            raise UsageError(f"Depth model '{spec.text}' has no option '{key}'{nearest(key, OPTIONS)}.")
+    options = spec.options
+    folder = find_folder("probe", spec.body, options.get("revision"), (RECORD, TENSORS, CARD))
+    run = load_probes(folder)
+    if input_size is not None and input_size != run.size:
+        raise UsageError(
+            f"A probe reads images at the size of its run, {run.size[0]}x{run.size[1]} for {spec.text}; leave --size out."
+        )
+    probe = run.find(options.get("encoder"), options.get("feature", "depth"), options.get("layer"))
+    _meaning(probe.feature)
+    return ProbeModel(spec.text, run, probe, open_encoder(probe.encoder, size=run.size).on_grid(run.grid))
+
+
+def _meaning(feature: str) -> tuple[Kind, ToDepth]:
+    """The kind of depth of a feature, and how its values become depth; `UsageError` for one that is no depth."""
+    found = FEATURES.get(feature)
+    if found is not None and found.to_depth is not None:
+        return "metric", found.to_depth
+    if feature in AFFINE:
+        return "affine-depth", lambda values: values
+    usable = sorted([*(name for name, one in FEATURES.items() if one.to_depth is not None), *AFFINE])
+    raise UsageError(f"A probe of '{feature}' gives no depth; name one of {', '.join(usable)} with ?feature=.")
