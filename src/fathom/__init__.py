@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fathom.evaluation.result import Evaluation as Evaluation
     from fathom.features import Feature as Feature
     from fathom.features.registry import feature as feature
+    from fathom.probing.estimator import LinearProbe as LinearProbe
     from fathom.probing.evidence.evidence import Evidence as Evidence
     from fathom.probing.probe import probe as probe
     from fathom.sample import Intrinsics as Intrinsics
@@ -49,6 +50,7 @@ _PUBLIC = {
     "Known": "fathom.depth_models.scale",
     "Prediction": "fathom.depth_models.prediction",
     "predict": "fathom.depth_models.predict",
+    "LinearProbe": "fathom.probing.estimator",
     "probe": "fathom.probing.probe",
     "train": "fathom.training.train",
     "Intrinsics": "fathom.sample",

@@ -41,7 +41,7 @@ def test_the_model_gives_the_numbers_of_the_evidence(feature: str, run: tuple[Ev
     row = next(row for row in evidence.rows if row.encoder == "patch" and row.feature == feature and row.chosen)
     model = open_depth_model(f"probe:{out}?encoder=patch&feature={feature}", device="cpu")
     assert model.kind == "metric" and model.train_scenes and not set(model.train_scenes) & set(evidence.test_scenes)
-    protocol, scores = PROTOCOLS[evidence.protocol["name"]], []
+    protocol, scores = PROTOCOLS[evidence.protocol.name], []
     for sample in test:
         maps = model.predict(sample.image[None], size=sample.depth_size)
         region = protocol.apply(maps.values[0], sample)
