@@ -189,3 +189,103 @@ def test_intervals_that_cannot_be_are_refused(
     given = [str(file) if option == "FILE" else option for option in options]
     assert fathom(model, photos / "b.png", "-o", tmp_path / "out", *given) != 0
     assert message in capsys.readouterr().err.replace("\n", " ")
+
+
+MODULE = """
+import torch
+
+class Dark(torch.nn.Module):
+    def forward(self, x):
+        return 1 - 0.9 * x.mean(1)
+
+def make():
+    return Dark()
+"""
+
+
+@pytest.fixture
+def relative(tmp_path: Path) -> str:
+    (tmp_path / "mine.py").write_text(MODULE)
+    return f"module:{tmp_path / 'mine.py'}:make?kind=affine-disparity"
+
+
+def test_a_relative_model_writes_its_values_and_no_metres(
+    relative: str, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fathom(relative, photos / "b.png", "--out", tmp_path / "out") == 0
+    written = sorted(file.name for file in (tmp_path / "out").iterdir())
+    assert written == ["b_colour.png", "b_depth.json", "b_disparity.npy"]
+    record = json.loads((tmp_path / "out" / "b_depth.json").read_text())
+    assert (record["kind"], record["unit"], record["camera"]["origin"]) == ("affine-disparity", None, "assumed")
+    printed = capsys.readouterr().out
+    assert "metres" not in printed.replace("no unit", "") and "no unit" in printed
+    for option in (["--pointcloud", "ply"], ["--near", "1"]):
+        assert fathom(relative, photos / "b.png", "--out", tmp_path / "none", *option) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1 and "--known X,Y=METRES twice" in error
+    assert not (tmp_path / "none").exists()
+
+
+def test_known_distances_make_a_relative_model_metric(relative: str, photos: Path, tmp_path: Path) -> None:
+    out, known = tmp_path / "out", ["--known", "5,5=2", "--known", "30,20=2.5", "--pointcloud", "ply", "--npy"]
+    values = np.zeros((30, 40), np.uint8)
+    values[15:] = 100
+    Image.fromarray(values).convert("RGB").save(photos / "c.png")
+    assert fathom(relative, photos / "c.png", "--out", out, *known) == 0
+    metres = np.load(out / "c_depth.npy", allow_pickle=False)
+    assert metres[5, 5] == pytest.approx(2, rel=1e-4) and metres[20, 30] == pytest.approx(2.5, rel=1e-4)
+    record = json.loads((out / "c_depth.json").read_text())
+    assert record["kind"] == "metric" and "(5, 5) = 2 m" in record["scale_operations"][0]
+    assert (out / "c.ply").is_file() and (out / "c_depth.png").is_file()
+
+
+def test_the_model_may_be_left_out_and_patterns_are_expanded(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fathom(str(photos / "*" / "a.jpg"), "--out", tmp_path / "out") == 0
+    assert "by rooms-residual_cnn" in " ".join(capsys.readouterr().out.split())
+    assert len(list((tmp_path / "out").rglob("a_depth.png"))) == 2
+    assert fathom(str(photos / "*.gif"), "--out", tmp_path / "out") == 1
+    assert "matches no file" in capsys.readouterr().err
+
+
+def test_data_brings_its_camera(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fathom(model, "rooms", "--out", tmp_path / "gone", "--near", "3", "--far", "2") == 2
+    capsys.readouterr()
+    from fathom.data.sources import load
+    from fathom.depth_models.predict import read_scene
+
+    sample = load("rooms")[0]
+    scene = read_scene(sample)
+    assert scene.camera is not None and scene.camera.origin == "data" and scene.prompt is not None
+
+
+def test_cameras_that_contradict_the_images_are_refused(
+    model: str, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    camera = ["--intrinsics", "525,525,320,240", "--out", tmp_path / "out"]
+    assert fathom(model, photos / "b.png", *camera) == 2
+    assert "about 640 wide and 480 high" in capsys.readouterr().err
+    camera = ["--intrinsics", "50,50,28,28", "--out", tmp_path / "out"]
+    assert fathom(model, photos / "hall" / "a.jpg", photos / "kitchen" / "a.jpg", *camera) == 2
+    assert "several (48x64 and 64x48" in capsys.readouterr().err
+    assert fathom(model, photos, "--fov", "70", "--out", tmp_path / "out") == 0
+    record = json.loads((tmp_path / "out" / "b_depth.json").read_text())
+    assert record["camera"]["origin"] == "given" and record["camera"]["fx"] == pytest.approx(
+        20 / np.tan(np.radians(35))
+    )
+
+
+def test_maps_of_depth_among_photos_are_left_out(
+    model: str, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.fromarray(np.full((30, 40), 1500, np.uint16)).save(photos / "b_scan.png")
+    assert fathom(model, photos, "--out", tmp_path / "out") == 0
+    captured = capsys.readouterr()
+    assert "3 images" in captured.out and "1 single-channel 16-bit image" in captured.err
+    assert not (tmp_path / "out" / "b_scan_depth.png").exists()
+
+
+def test_a_model_alone_asks_for_images(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fathom(model) == 2
+    assert "name the images to predict after it" in capsys.readouterr().err

@@ -15,6 +15,7 @@ import torch
 
 import fathom
 from fathom.data.sources import SOURCES, Kind, _any, load
+from fathom.depth_models.opening import DEPTH_MODELS
 from fathom.encoders import ENCODERS, open_encoder
 from fathom.errors import DataError
 from fathom.features import FEATURES, Feature
@@ -62,6 +63,15 @@ def test_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a" / "1.npz").write_bytes(b"PK")
     with pytest.raises(DataError, match=r"a/1\.npz: is no frame"):
         data[1]
+
+
+def test_depth_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    module("src/fathom/depth_models/brightness.py", monkeypatch)
+    for name, opener in entry("DEPTH_MODELS").items():
+        monkeypatch.setitem(DEPTH_MODELS, name, opener)
+    found = fathom.predict("brightness:2", np.full((6, 8, 3), 51, np.uint8), device="cpu")
+    assert found.kind == "affine-disparity" and found.values.shape == (6, 8)
+    np.testing.assert_allclose(found.values, 0.4, rtol=1e-6)
 
 
 def test_encoder_and_feature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fathom.data.formats.files import IMAGE_SUFFIXES
 from fathom.errors import DataError, UsageError
+from fathom.progress import note
 
 OUTPUTS = {
     "depth": "_depth.png",
@@ -52,6 +53,11 @@ def find_images(given: Sequence[Path], out: Path) -> list[Found]:
         images = [
             file for file in sorted(path.rglob("*")) if _is_image(file, path) and results not in file.resolve().parents
         ]
+        maps = [file for file in images if is_map(file)]
+        if maps and len(maps) < len(images):
+            plural = "s, no photos, are" if len(maps) > 1 else ", no photo, is"
+            note(f"{path}: {len(maps)} single-channel 16-bit image{plural} left out (such as {maps[0].name}).")
+            images = [file for file in images if file not in set(maps)]
         if not images:
             raise DataError(path, "holds no image", f"looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
         for file in images:
@@ -64,6 +70,19 @@ def find_images(given: Sequence[Path], out: Path) -> list[Found]:
             if target in files:
                 raise UsageError(f"The result of {item.path} would replace the image {target}; choose another --out.")
     return found
+
+
+def is_map(file: Path) -> bool:
+    """Whether an image file holds one channel of more than 8 bits, as depth maps do and photos do not; by its header alone."""
+    from PIL import Image
+
+    if file.suffix.lower() not in (".png", ".tif", ".tiff"):
+        return False
+    try:
+        with Image.open(file) as picture:
+            return picture.mode.startswith(("I", "F"))
+    except (OSError, ValueError, SyntaxError):
+        return False  # the reader says what is wrong with it
 
 
 def _is_image(file: Path, root: Path) -> bool:
