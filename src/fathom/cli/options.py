@@ -35,3 +35,12 @@ def parse_size(text: str) -> tuple[int, int]:
             f"choose a smaller one, or raise the limit with --limit pixels={height * width}."
         )
     return height, width
+
+
+def shipped_depth_networks() -> list[str]:
+    """Names of the depth networks that come with the package, for help texts: by their files alone, since `fathom.models` imports
+    PyTorch."""
+    import json
+
+    configs = (Path(__file__).parents[1] / "models" / "shipped_models").glob("*/config.json")
+    return sorted(config.parent.name for config in configs if json.loads(config.read_bytes()).get("target") == "depth")

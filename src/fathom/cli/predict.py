@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fathom.cli.options import Device, Json, Quiet, SkipBad, parse_size
+from fathom.cli.options import Device, Json, Quiet, SkipBad, parse_size, shipped_depth_networks
 from fathom.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ def predict(
         list[str],
         typer.Argument(
             metavar="[MODEL] INPUT...",
-            help="MODEL: a shipped network (nyu-pretrained_unet, used where none is named), a run or checkpoint folder, "
-            "probe:RUN, hf:ORG/NAME or hf:FOLDER, module:FILE:FACTORY?kind=KIND. INPUT: images, folders, 'patterns*', .r3d, "
-            "any DATA.",
+            help=f"MODEL: a shipped network ({', '.join(shipped_depth_networks())}), a run or checkpoint folder, "
+            "probe:RUN, hf:ORG/NAME or hf:FOLDER, module:FILE:FACTORY?kind=KIND. Left out: the shipped default. "
+            "INPUT: images, folders, 'patterns*', .r3d, any DATA.",
         ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for results; made if missing.")] = Path(
