@@ -145,6 +145,7 @@ def test_a_command_line_is_split_into_model_and_inputs(tmp_path: Path) -> None:
     assert split_model([DEFAULT, image]) == (DEFAULT, [image])
     assert split_model(["rooms"]) == (None, ["rooms"])
     assert is_model("hf:a/b") and not is_model(str(tmp_path))
+    assert split_model([f"{run}?kind=metric", image]) == (f"{run}?kind=metric", [image])
     with pytest.raises(UsageError, match="name the images"):
         split_model([DEFAULT])
     with pytest.raises(CheckpointError, match="does not exist"):

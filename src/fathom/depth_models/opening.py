@@ -133,12 +133,13 @@ def split_model(given: Sequence[str]) -> tuple[str | None, list[str]]:
 
 def is_model(text: str) -> bool:
     """Whether a word names a depth model rather than images."""
-    path = expand(text)
+    body = text.partition("?")[0]
+    path = expand(body)
     if path.is_dir():
         return any((path / name).exists() for name in ("config.json", "checkpoints", "probes.json", "adapt.json"))
     if path.is_file():
         return path.suffix.lower() in (".safetensors", ".onnx")
-    return text in shipped() or text.partition(":")[0] in DEPTH_MODELS
+    return body in shipped() or text.partition(":")[0] in DEPTH_MODELS
 
 
 def _is_input(text: str) -> bool:
@@ -146,7 +147,7 @@ def _is_input(text: str) -> bool:
     from fathom.data.sources import SOURCES
 
     body = text.partition("?")[0]
-    return Path(text).exists() or any(c in text for c in "*[") or body.partition(":")[0] in SOURCES
+    return Path(text).exists() or any(c in body for c in "*[") or body.partition(":")[0] in SOURCES
 
 
 def open_checkpoint(spec: Spec, input_size: Grid | None = None) -> DepthModel:
