@@ -286,6 +286,27 @@ def test_maps_of_depth_among_photos_are_left_out(
     assert not (tmp_path / "out" / "b_scan_depth.png").exists()
 
 
+def test_a_folder_whose_depth_has_no_unit_is_read_for_its_images(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A recording in TUM's layout: the layout does not settle the unit, and a prediction needs none."""
+    folder = tmp_path / "recording"
+    for name, pixels in (
+        ("rgb/1.0.png", np.zeros((30, 40, 3), np.uint8)),
+        ("depth/1.0.png", np.full((30, 40), 900, np.uint16)),
+    ):
+        (folder / name).parent.mkdir(parents=True)
+        Image.fromarray(pixels).save(folder / name)
+    (folder / "rgb.txt").write_text("1.0 rgb/1.0.png\n")
+    (folder / "depth.txt").write_text("1.0 depth/1.0.png\n")
+    assert fathom(model, folder, "--out", tmp_path / "out") == 0
+    captured = capsys.readouterr()
+    assert "1 image" in captured.out and "depth-scale" in captured.err
+    assert [str(file.relative_to(tmp_path / "out")) for file in (tmp_path / "out").rglob("*_depth.png")] == [
+        "rgb/1.0_depth.png"
+    ]
+
+
 def test_a_model_alone_asks_for_images(model: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert fathom(model) == 2
     assert "name the images to predict after it" in capsys.readouterr().err

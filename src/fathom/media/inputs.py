@@ -80,10 +80,12 @@ def _data(text: str, skip_bad: bool) -> Dataset | None:
         return None
     try:
         return load(text, skip_bad=skip_bad)
-    except (DataError, UsageError):
-        if kind != "folder":
+    except (DataError, UsageError) as error:
+        if not path.is_dir():
             raise
-        return None  # photographs in a folder that looked like pairs
+        if kind != "folder":  # else photographs in a folder that looked like pairs
+            note(f"{text}: its images are read without what belongs to them. {error}")
+        return None
 
 
 def _expand(text: str) -> list[Path]:
