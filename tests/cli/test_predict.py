@@ -11,6 +11,7 @@ from PIL import Image
 
 from fathom.cli.main import main
 from fathom.models.saved import SCHEMA_VERSION, write_checkpoint, write_manifest
+from fathom.models.shipped import DEFAULT
 from fathom.training.recipe import load_recipe
 from fathom.training.session import build_network
 
@@ -243,7 +244,7 @@ def test_the_model_may_be_left_out_and_patterns_are_expanded(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert fathom(str(photos / "*" / "a.jpg"), "--out", tmp_path / "out") == 0
-    assert "by rooms-residual_cnn" in " ".join(capsys.readouterr().out.split())
+    assert f"by {DEFAULT}" in " ".join(capsys.readouterr().out.split())
     assert len(list((tmp_path / "out").rglob("a_depth.png"))) == 2
     assert fathom(str(photos / "*.gif"), "--out", tmp_path / "out") == 1
     assert "matches no file" in capsys.readouterr().err
