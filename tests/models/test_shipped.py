@@ -31,7 +31,7 @@ def test_the_residual_cnn_knows_rooms_it_has_not_seen() -> None:
 
     _, test = load("rooms").official_split()
     found = evaluate("rooms-residual_cnn", test.subset(range(0, 112, 4)), protocol="native")
-    assert found.tables[0].result("rooms-residual_cnn").scores["rmse"].mean < 1.1  # the mean map has 1.2
+    assert found.score("rmse", "rooms-residual_cnn").mean < 1.1  # the mean map has 1.2
 
 
 def test_a_folder_of_that_name_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
