@@ -151,7 +151,7 @@ def card(trained: Trained) -> str:
         f"- {len(trained.train_scenes)} training scenes, fingerprint `{info['train_fingerprint']}`. "
         "They are listed in `config.json`: no fair test holds any of them.",
         *[f"- {line}" for line in info.get("provenance", [])],
-        *_scores(summary),
+        *(_scores(summary) if summary or not info.get("results") else []),
         *_results(info.get("results", [])),
         *_intervals(trained.path / CALIBRATION),
         "",
