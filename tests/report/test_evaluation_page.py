@@ -10,7 +10,7 @@ import pytest
 
 from fathom.data.dataset import Dataset
 from fathom.evaluation.evaluate import evaluate
-from fathom.report.evaluation import headline, page, tables
+from fathom.report.evaluation import headline, page, short_names, tables
 from tests.evaluation.test_evaluate import Painted, Walls
 
 EVIL = "</script><img src=x onerror=alert(1)>"
@@ -47,7 +47,7 @@ def test_it_holds_every_section_number_and_chart(found) -> None:  # type: ignore
 def test_names_are_escaped_everywhere(found) -> None:  # type: ignore[no-untyped-def]
     html = page(found)
     assert EVIL not in html and "<img src=x" not in html
-    assert "&lt;/script&gt;&lt;img" in html
+    assert "script&gt;&lt;img" in html
     assert "http" not in re.sub(r"<script>.*?</script>", "", html, flags=re.S).replace("http-equiv", "")
 
 
@@ -66,3 +66,12 @@ def test_the_headline_compares_the_first_model_with_the_mean_map(found) -> None:
 def test_terminal_tables_have_every_line(found) -> None:  # type: ignore[no-untyped-def]
     first, second = tables(found.record.tables[0])
     assert first.row_count == 4 and second.row_count == len(found.record.tables[0].differences)
+
+
+def test_names_lose_their_folders_where_that_is_clear() -> None:
+    assert short_names(["runs/a", "hf:org/net", "mean map"]) == {
+        "runs/a": "a",
+        "hf:org/net": "net",
+        "mean map": "mean map",
+    }
+    assert short_names(["runs/a/best", "runs/b/best"]) == {"runs/a/best": "a/best", "runs/b/best": "b/best"}

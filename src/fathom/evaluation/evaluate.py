@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar, cast
@@ -47,6 +49,9 @@ from fathom.statistics import LEAST_SCENES, METHOD
 from fathom.training.summary import versions
 
 T = TypeVar("T")
+
+SCORERS = min(4, os.cpu_count() or 1)
+"""Threads that score frames."""
 
 
 def evaluate(
@@ -170,8 +175,9 @@ class _Run:
             skipped=self.skipped if self.skip_bad else None,
         )
         steps = -(-len(self.part) // self.batch_size)
-        for batch in track(stream, f"Evaluating under {self.protocol.name}", steps):
-            frames += self._scores([sample for _, sample in batch])
+        with ThreadPoolExecutor(SCORERS) as self.pool:
+            for batch in track(stream, f"Evaluating under {self.protocol.name}", steps):
+                frames += self._scores([sample for _, sample in batch])
         self._check(frames)
         scored = [frame for frame in frames if frame.metrics]
         scenes = tuple(dict.fromkeys(frame.scene for frame in scored))
@@ -203,18 +209,28 @@ class _Run:
     def _scores(self, samples: Sequence[Sample]) -> Iterator[FrameScores]:
         """Every participant's metrics of each frame of a batch."""
         counts = [_counted(self.protocol, sample) for sample in samples]
+        edges = [self._edges(sample) for sample in samples]
         metrics: list[dict[str, Mapping[str, float]]] = [{} for _ in samples]
+
+        def scored(job: tuple[Participant, int, Tensor]) -> tuple[Compared, Mapping[str, float]]:
+            one, index, value = job
+            metres = one.aligned(value, samples[index], self.protocol, counts[index])
+            compared = _compared(self.protocol, metres, samples[index], edges[index])
+            return compared, measured(compared, self.groups)
+
         for participant in self.participants:
             values = participant.values(samples, self.baselines, self.flip)
-            for index, (sample, value) in enumerate(zip(samples, values, strict=True)):
-                if value is None or not counts[index].any():
-                    continue
-                metres = participant.aligned(value, sample, self.protocol, counts[index])
-                compared = _compared(self.protocol, metres, sample, self._edges(sample))
-                metrics[index][participant.name] = measured(compared, self.groups)
-                participant.by_depth.add(sample.scene, compared.prediction, compared.target, compared.valid)
-        for sample, count, found in zip(samples, counts, metrics, strict=True):
-            yield FrameScores(sample.id, sample.scene, int(torch.count_nonzero(count)), found)
+            jobs = [
+                (participant, index, value)
+                for index, value in enumerate(values)
+                if value is not None and bool(counts[index].any())
+            ]
+            # NumPy lets go of the interpreter's lock, so that frames are scored side by side.
+            for (_, index, _), (compared, found) in zip(jobs, self.pool.map(scored, jobs), strict=True):
+                metrics[index][participant.name] = found
+                participant.by_depth.add(samples[index].scene, compared.prediction, compared.target, compared.valid)
+        for sample, count, own in zip(samples, counts, metrics, strict=True):
+            yield FrameScores(sample.id, sample.scene, int(torch.count_nonzero(count)), own)
 
     def _edges(self, sample: Sample) -> Bool[Tensor, "h w"] | None:
         """Annotated occlusion edges of a frame, where its data have them and they are asked for."""

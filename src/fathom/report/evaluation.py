@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,6 +48,7 @@ def tables(table: Table) -> Iterator[RichTable]:
 
     from fathom.progress import printable
 
+    table, _ = _short_names(table)
     data = table.data
     title = (
         f"{data.location} ({data.part}), protocol {table.protocol.name}: "
@@ -75,7 +76,12 @@ def compared_tables(found: Comparison) -> Iterator[RichTable]:
             f"{table.location}, protocol {table.protocol}, {table.frames} frames of {table.scenes} scenes: "
             f"differences from {table.reference}"
         )
-        yield _paired_table(title, table.differences)
+        names = short_names([line.name for line in table.lines])
+        short = [
+            replace(item, first=names[item.first], second=names[item.second], better=names.get(item.better, ""))
+            for item in table.differences
+        ]
+        yield _paired_table(title, short)
 
 
 def _paired_table(title: str, differences: Sequence[Difference]) -> RichTable:
@@ -105,7 +111,7 @@ def page(evaluation: Evaluation) -> str:
         _part(table, frames, [shown for shown in evaluation.shown if shown.table == index], figures)
         for index, (table, frames) in enumerate(zip(record.tables, evaluation.frames, strict=True))
     ]
-    models = [result.name for result in record.tables[0].results if result.role == "model"]
+    models = [result.name for result in _short_names(record.tables[0])[0].results if result.role == "model"]
     places = ", ".join(Path(table.data.location).name for table in record.tables)
     return render(
         "evaluation.html",
@@ -133,6 +139,16 @@ def _part(
     table: Table, frames: Sequence[FrameScores], shown: Sequence[Shown], figures: dict[str, Figure]
 ) -> dict[str, Any]:
     """What the template shows of one data set."""
+    table, names = _short_names(table)
+    frames = [_renamed(frame, names) for frame in frames]
+    shown = [
+        replace(
+            one,
+            scores=_renamed(one.scores, names),
+            predictions={names[name]: values for name, values in one.predictions.items()},
+        )
+        for one in shown
+    ]
 
     def place(what: str, choices: Mapping[str, Figure], label: str) -> _Chart | None:
         if not choices:
@@ -140,8 +156,8 @@ def _part(
         key = f"chart-{len(figures)}"
         listed = list(choices.values())
         figures[key] = {"choices": listed}
-        names = tuple(choices) if len(listed) > 1 else ()
-        return _Chart(key, what, max(figure["layout"]["height"] for figure in listed), label, names)
+        offered = tuple(choices) if len(listed) > 1 else ()
+        return _Chart(key, what, max(figure["layout"]["height"] for figure in listed), label, offered)
 
     metrics = table.metrics
     tested = list(dict.fromkeys(item.metric for item in table.differences))
@@ -173,6 +189,31 @@ def _part(
     }
 
 
+def short_names(names: Sequence[str]) -> dict[str, str]:
+    """The last parts of each path among `names`, as many as tell them all apart."""
+    parts = {name: name.rstrip("/").split("/") for name in names}
+    for depth in range(1, max(map(len, parts.values())) + 1):
+        tails = {name: "/".join(own[-depth:]) for name, own in parts.items()}
+        if len(set(tails.values())) == len(tails):
+            return tails
+    return {name: name for name in names}
+
+
+def _short_names(table: Table) -> tuple[Table, dict[str, str]]:
+    """The table with names that fit a chart, and what became of each: paths lose their folders where that is clear."""
+    names = short_names([result.name for result in table.results])
+    results = tuple(replace(result, name=names[result.name]) for result in table.results)
+    differences = tuple(
+        replace(item, first=names[item.first], second=names[item.second], better=names.get(item.better, ""))
+        for item in table.differences
+    )
+    return replace(table, results=results, differences=differences), names
+
+
+def _renamed(frame: FrameScores, names: Mapping[str, str]) -> FrameScores:
+    return replace(frame, metrics={names[name]: values for name, values in frame.metrics.items()})
+
+
 def headline(table: Table) -> str:
     """What the first model scores, and how that compares with the mean map."""
     first = table.results[0]
@@ -190,7 +231,10 @@ def headline(table: Table) -> str:
     size = with_interval(abs(against.estimate), None)
     more = "less" if against.estimate < 0 else "more"
     shown = "" if against.better else "; no difference is shown"
-    interval = f" ({_range(against.interval)})" if against.interval else ""
+    bounds = against.interval
+    if bounds is not None and against.estimate < 0:
+        bounds = -bounds[1], -bounds[0]
+    interval = f" ({_range(bounds)})" if bounds else ""
     return f"{said}. Its RMSE is {size} m {more} than that of the mean map{interval}{shown}."
 
 
