@@ -204,7 +204,7 @@ def test_a_clear_difference_names_the_better_one_and_the_same_model_twice_is_no_
         if {item.first, item.second} == {"metric-5", "metric-40"}:
             assert item.better == "metric-5", item
         if {item.first, item.second} == {"metric-5", "metric-5 (2)"}:
-            assert item.p is None and item.better == "" and item.estimate == 0
+            assert item.p is None and item.better == "" and item.estimate == pytest.approx(0, abs=1e-6)
 
 
 def test_models_with_different_alignments_are_not_paired_and_baselines_are_aligned_as_they_are() -> None:
