@@ -167,7 +167,7 @@ COMMANDS = {
 """By name; the last one resumes and must give the same bits."""
 
 KINDS = ("kill", "term", "int", "full", "read-only")
-EXITS = {"kill": {-9, 0}, "term": {143, -15, 0}, "int": {130, 0}, "full": {1, 0}, "read-only": {1, 0}}
+EXITS = {"kill": {-9, 0}, "term": {143, -15, 0}, "int": {130, -2, 0}, "full": {1, 0}, "read-only": {1, 0}}
 """Exit codes that are right; 0 where the command was faster than the fault, or had nothing to write any more."""
 
 ODD = (
@@ -193,10 +193,15 @@ def start(
 def inject(kind: str, command: Command, data: Path, out: Path, seconds: float, rng: random.Random) -> tuple[int, str]:
     """Run the command with one fault; its exit code and standard error."""
     environment = rng.choice(ODD)
-    limits: dict[str, Any] = {"umask": rng.choice([0o022, 0o077])}
-    if kind == "full":
-        most = rng.choice([0, 1, 100, 1000, 5000, 20_000])
-        limits["preexec_fn"] = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    most = rng.choice([0, 1, 100, 1000, 5000, 20_000])
+
+    def prepare() -> None:
+        # A shell starts what runs in the background with Ctrl-C ignored.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if kind == "full":
+            resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+
+    limits: dict[str, Any] = {"umask": rng.choice([0o022, 0o077]), "preexec_fn": prepare}
     if kind == "read-only":
         # A file stands where the folder should: also root cannot write there.
         out.parent.mkdir(parents=True, exist_ok=True)

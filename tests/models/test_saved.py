@@ -166,7 +166,14 @@ def test_one_changed_bit_is_found_on_every_way_to_a_checkpoint(run: Path, tmp_pa
 
 @pytest.mark.parametrize(
     "config",
-    [{"groups": 1_000_000}, {"width": 1_000_000}, {"blocks": 10**7}, {"groups": 64}, {"bottleneck": 2**62}],
+    [
+        {"groups": 1_000_000},
+        {"width": 1_000_000},
+        {"blocks": 10**7},
+        {"groups": 64},
+        {"bottleneck": 2**62},
+        {"groups": 10**30},
+    ],
     ids=str,
 )
 def test_a_network_of_too_many_layers_or_parameters_is_refused_at_once(config: dict[str, int]) -> None:

@@ -149,9 +149,9 @@ def main(arguments: list[str]) -> int:
         sys.stderr.close()  # whoever read the output has gone
         return 1
     except OSError as error:
-        if error.filename is None or error.strerror is None:
+        if error.strerror is None:
             raise
-        _say(f"error: {error.filename}: cannot be read or written ({error.strerror}).")
+        _say(f"error: {error.filename or 'A file'}: cannot be read or written ({error.strerror}).")
         return 1
     except MemoryError as error:
         _say(f"error: The memory does not suffice ({error}); use smaller sizes or batches." if str(error) else

@@ -144,11 +144,21 @@ def pad_to_multiple(image: Float[Tensor, "B C H W"], stride: int) -> Float[Tenso
     return F.pad(image, (0, right, 0, bottom), mode="replicate") if bottom or right else image
 
 
+MOST_SETTING = 10_000_000
+"""The largest whole number in a configuration: no network has a width or a depth of that size."""
+
+
 def check_size(model: type[Network], config: Network.Config) -> None:
     """Refuse a configuration of too many modules or parameters before it takes any memory.
 
     The network is built once without storage (PyTorch's `meta` device), where each module and parameter is counted as it comes.
     """
+    for field in fields(config):
+        value = getattr(config, field.name)
+        # Before arithmetic with it: 2^groups of a number of thirty digits would not end.
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, int) and abs(number) > MOST_SETTING:
+                raise UsageError(f"The network's {field.name} is beyond {MOST_SETTING:,}, so that it cannot be built.")
     modules = parameters = 0
 
     def count_module(*_: Any) -> None:
@@ -177,7 +187,9 @@ def check_size(model: type[Network], config: Network.Config) -> None:
         with torch.device("meta"):
             model(config)
     except (RuntimeError, OverflowError, MemoryError) as error:
-        raise UsageError(f"A network of this configuration cannot be built ({str(error).splitlines()[0]}).") from error
+        raise UsageError(
+            f"A network of this configuration cannot be built ({(str(error).splitlines() or [type(error).__name__])[0]})."
+        ) from error
     finally:
         for hook in hooks:
             hook.remove()

@@ -344,7 +344,10 @@ def load_model(path: str | Path) -> Trained:
     try:
         model = build(name, section)
     except (UsageError, KeyError, TypeError, ValueError, IndexError) as error:
-        raise CheckpointError(folder / CONFIG, f"is not {what} ({str(error).rstrip('.')})") from error
+        raise CheckpointError(
+            folder / CONFIG,
+            f"is not {what} ({(str(error).splitlines() or [type(error).__name__])[0].rstrip('.')[:200]})",
+        ) from error
     load_weights(model, folder / MODEL)
     scenes, recipe = tuple(described.train_scenes), dict(config["recipe"])
     return Trained(model.eval(), name, recipe, described.input_size, scenes, config, folder)
