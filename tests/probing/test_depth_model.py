@@ -25,11 +25,22 @@ GRID, SIZE = (3, 4), (24, 32)
 FEATURES = ["depth", "log_depth", "relative_depth", "luminance"]
 
 
+NET = """
+import torch
+
+def make():
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Conv2d(3, 5, 8, 8))
+"""
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Evidence, Path, Dataset]:
     root = pairs(tmp_path_factory.mktemp("pairs"), scenes=12, views=2, planted=True)
     train, test = load(f"{root}?depth-scale=1000").split(0.4)
-    evidence = probe("patch", FEATURES, train, test, size=SIZE, grid=GRID, pictures=0, controls=1, label_curve=False)
+    (root / "net.py").write_text(NET)
+    encoders = ["patch", f"mine=module:{root / 'net.py'}:make"]
+    evidence = probe(encoders, FEATURES, train, test, size=SIZE, grid=GRID, pictures=0, controls=1, label_curve=False)
     out = tmp_path_factory.mktemp("run")
     evidence.save(out)
     return evidence, out, test
@@ -49,6 +60,19 @@ def test_the_model_gives_the_numbers_of_the_evidence(feature: str, run: tuple[Ev
         scores.append([float(found[name][0]) for name in ("rmse", "abs_rel", "delta1")])
     expected = [row.rmse, row.abs_rel, row.delta1]
     np.testing.assert_allclose(np.mean(scores, axis=0), expected, rtol=1e-5)
+
+
+def test_an_encoder_that_was_named_is_opened_by_what_the_evidence_has_for_its_name(
+    run: tuple[Evidence, Path, Dataset], tmp_path: Path
+) -> None:
+    _, out, test = run
+    model = open_depth_model(f"probe:{out}", device="cpu")
+    assert model.facts()["encoder"] == "mine"
+    assert np.isfinite(model.predict(test[0].image[None]).values).all()
+    for name in ("probes.json", "probes.safetensors"):
+        (tmp_path / name).write_bytes((out / name).read_bytes())
+    with pytest.raises(UsageError, match="encoder 'mine' of this probe cannot be opened by its name"):
+        open_depth_model(f"probe:{tmp_path}")
 
 
 def test_a_run_folder_predicts_from_the_command_line(
@@ -109,6 +133,7 @@ def test_what_is_pushed_to_the_hub_reads_back(
     assert push_probes(out, "me/probes", token="secret") == "https://hub/me/probes"
     assert sorted(file.name for file in (hub / "me/probes").iterdir()) == [
         "README.md",
+        "evidence.json",
         "probes.json",
         "probes.safetensors",
     ]
