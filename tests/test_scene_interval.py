@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy import stats
 
-from fathom.statistics import LEAST_SCENES, bootstrap_t, jackknife, scene_interval
+from fathom.statistics import LEAST_SCENES, Ratio, bootstrap_t, jackknife, scene_interval, scene_intervals
 
 
 def losses(scenes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -110,3 +112,17 @@ def test_limits() -> None:
     a, b = losses(20, 7)
     padded = scene_interval(np.append(a, 0.0), np.append(b, 0.0))
     assert padded == scene_interval(a, b)
+
+
+def test_many_ratios_at_once_are_each_alone() -> None:
+    ratios = [
+        Ratio(*losses(20, 8)),
+        Ratio(*losses(20, 9), log=True),
+        Ratio(*losses(12, 10), seed_variance=0.3, seed_df=4),
+        Ratio(np.zeros(20), np.ones(20)),
+        Ratio(np.ones(2), np.ones(2)),
+        Ratio(np.append(losses(20, 11)[0], 0.0), np.append(losses(20, 11)[1], 0.0)),
+    ]
+    alone = [scene_intervals([item], resamples=500)[0] for item in ratios]
+    for one, other in zip(scene_intervals(ratios, resamples=500), alone, strict=True):
+        np.testing.assert_allclose(dataclasses.astuple(one), dataclasses.astuple(other), rtol=1e-9)

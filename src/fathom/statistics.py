@@ -28,7 +28,7 @@ of an interval a little wide where either would do: docs/method.md has its cover
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -91,35 +91,62 @@ METHOD = "wider of Student's (jackknife over scenes) and bootstrap-t over scenes
 """What the intervals are, for tables."""
 
 
-def jackknife(a: Array, b: Array) -> tuple[float, float, float]:
-    """R = Σa/Σb, its delete-one-scene standard error, and the degrees of freedom ν.
+def jackknife(a: Array, b: Array) -> tuple[Array, Array, Array]:
+    """R = Σa/Σb, its delete-one-scene standard error, and the degrees of freedom ν, of ``(S,)`` or of each column of ``(S, K)``.
 
     R without scene s is R − e_s/(B(1 − h_s)), with e_s = a_s − R b_s, B = Σb and h_s = b_s/B.
     """
-    total = b.sum()
-    ratio, h = a.sum() / total, b / total
+    total = b.sum(0)
+    ratio, h = a.sum(0) / total, b / total
     scenes = len(a)
     # A scene that holds all there is leaves nothing to compare with: its share is kept off 1, the error stays huge.
     change = (a - ratio * b) / (total * np.maximum(1 - h, 1e-6))
-    se = np.sqrt((scenes - 1) / scenes * (change**2).sum())
-    effective = max(1 / (h**2).sum() - 1, 1.0)
-    return float(ratio), float(se), float(min(np.sqrt((scenes - 1) * effective), scenes - 1))
+    se = np.sqrt((scenes - 1) / scenes * (change**2).sum(0))
+    effective = np.maximum(1 / (h**2).sum(0) - 1, 1.0)
+    df = np.minimum(np.sqrt((scenes - 1) * effective), scenes - 1)
+    return np.asarray(ratio), np.asarray(se), np.asarray(df)
 
 
-def bootstrap_t(a: Array, b: Array, *, log: bool, resamples: int, seed: int) -> Array:
-    """t* of every resample of scenes, studentised by its own linearised error; on the logarithm if `log`."""
+def bootstrap_t(a: Array, b: Array, *, log: bool | NDArray[np.bool_], resamples: int, seed: int) -> Array:
+    """t* of every resample of scenes, studentised by its own linearised error; on the logarithm where `log`.
+
+    Returns ``(resamples,)`` for ``(S,)``, ``(resamples, K)`` for ``(S, K)``; NaN where a resample has no error of its own
+    (one scene S times) or no logarithm.
+    """
     weights = resampling_weights(len(a), resamples, seed)
-    scenes, total = len(a), weights @ b
-    ratio = (weights @ a) / total
-    squares = weights @ np.stack([a * a, a * b, b * b], axis=1)
-    residual = squares[:, 0] - 2 * ratio * squares[:, 1] + ratio**2 * squares[:, 2]
+    scenes = len(a)
+    centre = a.sum(0) / b.sum(0)
+    e = a - centre * b  # about the estimate: R* − R is then Σ*e/Σ*b, without the digits that a difference would lose
+    total = weights @ b
+    step = (weights @ e) / total
+    residual = weights @ (e * e) - 2 * step * (weights @ (e * b)) + step**2 * (weights @ (b * b))
     se = np.sqrt(scenes / (scenes - 1) * np.maximum(residual, 0)) / np.abs(total)
-    centre = a.sum() / b.sum()
-    spread = se > 1e-9 * max(float(np.median(se)), 1e-300)  # a resample of one scene S times has no error of its own
-    if log:
-        keep = spread & (ratio > 0)
-        return np.asarray(np.log(ratio[keep] / centre) * ratio[keep] / se[keep])
-    return np.asarray((ratio[spread] - centre) / se[spread])
+    usable = se > 1e-9 * np.maximum(np.median(se, axis=0), 1e-300)
+    ratio = centre + step
+    positive = (ratio > 0) & (centre > 0)
+    with np.errstate(all="ignore"):
+        on_log = np.log(np.where(positive, ratio / centre, 1.0)) * ratio / se
+        t = np.where(log, np.where(positive, on_log, np.nan), step / se)
+    return np.asarray(np.where(usable, t, np.nan))
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A quantity over scenes, R = Σa/Σb, and what its interval depends on besides.
+
+    Attributes:
+        a, b: numerators and denominators by scene, ``(S,)``.
+        log: work on ln R, for positive quantities; gives no p-value, since ln R cannot be at 0.
+        seed_variance: variance of the estimate that does not come from scenes but from random seeds, and
+        seed_df: its degrees of freedom. Half-widths are added in quadrature (Zou & Donner 2008), p-values take the
+            degrees of freedom of the sum (Satterthwaite 1946).
+    """
+
+    a: Array
+    b: Array
+    log: bool = False
+    seed_variance: float = 0.0
+    seed_df: int = 0
 
 
 def scene_interval(
@@ -133,51 +160,98 @@ def scene_interval(
     seed_variance: float = 0.0,
     seed_df: int = 0,
 ) -> Interval:
-    """The interval of R = Σa/Σb described above, with one-sided p-values of R ≤ 0 and R ≥ 0 (the larger of the two).
+    """The interval of one `Ratio`; see `scene_intervals`."""
+    return scene_intervals([Ratio(a, b, log, seed_variance, seed_df)], level=level, resamples=resamples, seed=seed)[0]
+
+
+COLUMNS = 512
+"""Ratios resampled at once: with 10,000 resamples a matrix of 40 MB."""
+
+
+def scene_intervals(
+    ratios: Sequence[Ratio], *, level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0
+) -> list[Interval]:
+    """The interval described above of each ratio, with one-sided p-values of R ≤ 0 and R ≥ 0 (the larger of both methods).
+
+    All ratios over the same number of scenes share their resamples, so many cost little more than one.
 
     Args:
-        a, b: numerators and denominators by scene.
+        ratios: scenes without numerator and denominator do not count.
         level: of the two-sided interval.
-        log: work on ln R, for positive quantities; gives no p-value, since ln R cannot be at 0.
         resamples, seed: of the bootstrap.
-        seed_variance: variance of the estimate that does not come from scenes but from random seeds, and
-        seed_df: its degrees of freedom. Half-widths are added in quadrature (Zou & Donner 2008), p-values take the
-            degrees of freedom of the sum (Satterthwaite 1946).
     """
+    found: list[Interval] = [_NO_INTERVAL] * len(ratios)
+    groups: dict[int, list[tuple[int, Array, Array]]] = {}
+    for index, item in enumerate(ratios):
+        a, b = np.asarray(item.a, dtype=np.float64), np.asarray(item.b, dtype=np.float64)
+        keep = (a != 0) | (b != 0)
+        a, b = a[keep], b[keep]
+        if len(a) < LEAST_SCENES:
+            found[index] = replace(_NO_INTERVAL, estimate=float(a.sum() / b.sum()) if b.sum() else float("nan"))
+        else:
+            groups.setdefault(len(a), []).append((index, a, b))
+    for group in groups.values():
+        for start in range(0, len(group), COLUMNS):
+            part = group[start : start + COLUMNS]
+            stacked = np.stack([a for _, a, _ in part], axis=1), np.stack([b for _, _, b in part], axis=1)
+            intervals = _intervals(*stacked, [ratios[index] for index, _, _ in part], level, resamples, seed)
+            for (index, _, _), interval in zip(part, intervals, strict=True):
+                found[index] = interval
+    return found
+
+
+_NO_INTERVAL = Interval(float("nan"), float("nan"), float("nan"), float("nan"))
+
+
+def _intervals(a: Array, b: Array, ratios: Sequence[Ratio], level: float, resamples: int, seed: int) -> list[Interval]:
+    """Of ``(S, K)`` columns, all scenes of which count."""
     from scipy import stats
 
-    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    keep = (a != 0) | (b != 0)
-    a, b = a[keep], b[keep]
-    nan = float("nan")
-    if len(a) < LEAST_SCENES:
-        return Interval(float(a.sum() / b.sum()) if b.sum() else nan, nan, nan, nan)
+    log = np.array([item.log for item in ratios])
     ratio, se, df = jackknife(a, b)
-    if se <= 1e-12 * max(abs(ratio), 1e-300):
-        low = high = ratio
-        p_above, p_below = float(ratio <= 0), float(ratio >= 0)
-        se = 0.0
-    else:
-        t = bootstrap_t(a, b, log=log, resamples=resamples, seed=seed)
-        tail = (1 - level) / 2
-        student = float(stats.t.ppf(1 - tail, df))
-        lower, upper = np.quantile(t, [tail, 1 - tail])
-        down, up = max(float(upper), student) * se, max(-float(lower), student) * se
-        low, high = (ratio * np.exp(-down / ratio), ratio * np.exp(up / ratio)) if log else (ratio - down, ratio + up)
-        observed = ratio / se
-        p_above = max((1 + float((t >= observed).sum())) / (1 + len(t)), float(stats.t.sf(observed, df)))
-        p_below = max((1 + float((t <= observed).sum())) / (1 + len(t)), float(stats.t.cdf(observed, df)))
-    if seed_variance > 0 and seed_df > 0:
-        half = float(stats.t.ppf((1 + level) / 2, seed_df)) * np.sqrt(seed_variance)
-        low, high = ratio - np.hypot(ratio - low, half), ratio + np.hypot(high - ratio, half)
-        both = se**2 + seed_variance
-        pooled = both**2 / (se**4 / df + seed_variance**2 / seed_df)
-        p_above = max(p_above, float(stats.t.sf(ratio / np.sqrt(both), pooled)))
-        p_below = max(p_below, float(stats.t.cdf(ratio / np.sqrt(both), pooled)))
-        se = float(np.sqrt(both))
-    if log:
-        p_above = p_below = nan
-    return Interval(ratio, float(low), float(high), se, p_above, p_below)
+    flat = se <= 1e-12 * np.maximum(np.abs(ratio), 1e-300)
+    se = np.where(flat, 0.0, se)
+    tail = (1 - level) / 2
+    t = bootstrap_t(a, b, log=log, resamples=resamples, seed=seed)
+    lower, upper = _quantiles(t, [tail, 1 - tail])
+    student = stats.t.ppf(1 - tail, df)
+    down, up = np.fmax(upper, student) * se, np.fmax(-lower, student) * se
+    with np.errstate(all="ignore"):
+        low = np.where(log, ratio * np.exp(-down / ratio), ratio - down)
+        high = np.where(log, ratio * np.exp(up / ratio), ratio + up)
+        observed = np.where(flat, np.where(ratio == 0, 0.0, np.copysign(np.inf, ratio)), ratio / se)
+        count = (~np.isnan(t)).sum(0)
+        p_above = np.maximum((1 + (t >= observed).sum(0)) / (1 + count), stats.t.sf(observed, df))
+        p_below = np.maximum((1 + (t <= observed).sum(0)) / (1 + count), stats.t.cdf(observed, df))
+    p_above, p_below = np.where(flat, ratio <= 0, p_above), np.where(flat, ratio >= 0, p_below)
+    variance = np.array([item.seed_variance for item in ratios])
+    seed_df = np.array([item.seed_df for item in ratios], dtype=np.float64)
+    varies = (variance > 0) & (seed_df > 0)
+    if varies.any():
+        freedom = np.maximum(seed_df, 1)
+        half = stats.t.ppf((1 + level) / 2, freedom) * np.sqrt(variance)
+        low = np.where(varies, ratio - np.hypot(ratio - low, half), low)
+        high = np.where(varies, ratio + np.hypot(high - ratio, half), high)
+        both = np.where(varies, se**2 + variance, 1.0)
+        pooled = both**2 / (se**4 / df + variance**2 / freedom + 1e-300)
+        p_above = np.where(varies, np.maximum(p_above, stats.t.sf(ratio / np.sqrt(both), pooled)), p_above)
+        p_below = np.where(varies, np.maximum(p_below, stats.t.cdf(ratio / np.sqrt(both), pooled)), p_below)
+        se = np.where(varies, np.sqrt(both), se)
+    p_above, p_below = np.where(log, np.nan, p_above), np.where(log, np.nan, p_below)
+    return [Interval(*map(float, row)) for row in zip(ratio, low, high, se, p_above, p_below, strict=True)]
+
+
+def _quantiles(t: Array, tails: Sequence[float]) -> Array:
+    """Quantiles of each column, NaN left out, ``(tails, K)``; NaN of a column without a number."""
+    whole = ~np.isnan(t).any(0)
+    found = np.full((len(tails), t.shape[1]), np.nan)
+    if whole.any():
+        found[:, whole] = np.quantile(t[:, whole], tails, axis=0)
+    for column in np.flatnonzero(~whole):
+        values = t[~np.isnan(t[:, column]), column]
+        if len(values):
+            found[:, column] = np.quantile(values, tails)
+    return found
 
 
 def loss_interval(errors: Array, counts: Array, *, resamples: int = RESAMPLES) -> Interval:

@@ -19,10 +19,11 @@ from fathom.probing.evidence.verdict import (
     Control,
     decide,
     reference_baseline,
-    selectivity_interval,
+    selectivity_ratio,
     verdicts,
     weigh,
 )
+from fathom.statistics import scene_intervals
 
 
 def case(
@@ -113,7 +114,7 @@ def test_selectivity_is_the_difference_of_r2() -> None:
 def test_error_of_selectivity_is_that_of_the_jackknife() -> None:
     rng = np.random.default_rng(3)
     parts = [rng.uniform(1, 3, 200) for _ in range(4)]
-    found = selectivity_interval(*parts, resamples=500)
+    found = scene_intervals([selectivity_ratio(*parts)], resamples=500)[0]
 
     def selectivity(keep: np.ndarray) -> float:
         e, v, e_c, v_c = (item[keep].sum() for item in parts)

@@ -2,31 +2,35 @@
 
 With G_j = L_j − L_encoder the gain over baseline j (mean squared errors on unseen scenes):
 
-    implicit    every G_j > 0, and selectivity > 0, each one-sided at `LEVEL` after Holm over the encoders and features compared
-    absent      G_r < margin · L_r for the reference baseline r, one-sided at `LEVEL` after Holm
+    implicit       every G_j > 0 and every selectivity S_j > 0, each one-sided at `LEVEL` after Holm over the cases compared
+    absent         some G_j < margin · L_j, one-sided at `LEVEL`, p-values weighted over j, after Holm
     inconclusive   neither
-    too few scenes   fewer than `LEAST_SCENES` test scenes: nothing is said
+    too few scenes fewer than `LEAST_SCENES` test scenes: nothing is said
+    withheld       the test scenes are no unseen scenes (near-duplicates in training, or frames taken for scenes)
 
-*Which baseline is best* is never chosen on test data. `implicit` asks for a gain over each baseline, which is an
-intersection-union test (Berger 1982): its level is that of its worst part, with no correction for the number of baselines, and
-no choice is made. `absent` needs no more than one baseline that the encoder is not better than by the margin; the reference is
-the baseline of the least cross-validated loss on the training scenes, so the choice has not seen the test scenes either. It is the
-upper of Schuirmann's (1987) two one-sided tests: being worse than the baseline is also "no better".
+`implicit` is an intersection-union test (Berger 1982): its level is that of its worst part, whatever the number of baselines, so a
+further baseline can only make it stricter. `absent` needs one baseline that the encoder does not beat by the margin. It is the upper
+of Schuirmann's (1987) two one-sided tests for each baseline, joined by a weighted Bonferroni rule (Genovese, Roeder & Wasserman
+2006): p = min_j p_j / w_j with Σ w_j = 1. Weights come from losses cross-validated on training scenes, so test scenes had no say,
+
+    w_j ∝ exp(−(cv_j / min cv − 1) / margin)
+
+and two nearly tied baselines share the weight instead of one of them being *the* reference: no verdict turns on which is ahead.
 
 A baseline with several seeds (the same architecture with random weights) is a distribution, and the question is whether the encoder
 could be one more draw from it: the variance is s²(1 + 1/k), that of a draw against a mean of k, not s²/k.
 
 Selectivity (Hewitt & Liang 2019) is what a probe does on the feature less what it does on a control task, here targets of other
-rooms. Reported is R² less R² on the control. Tested is the same against the reference baseline, (1 − L/L_r) − (1 − L_c/L_c,r): the
-share of the baseline's loss removed on the feature less that on the control. Both tasks can be learnt by place alone, about as well;
-how much by depends on the rooms drawn, which swamps the difference of R² and cancels against the baseline.
+rooms. Reported is R² less R² on the control. Tested is the same against each baseline, S_j = (1 − L/L_j) − (1 − L_c/L_c,j): the
+share of its loss removed on the feature less that on the control. Both tasks can be learnt by place alone, about as well; how much
+by depends on the rooms drawn, which swamps the difference of R² and cancels against a baseline.
 
-docs/method.md discusses all of this, with sources and the error rates measured by simulation.
+docs/method.md discusses all of this, with sources and the error rates measured by simulation and on real data.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -34,10 +38,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fathom.errors import FathomError
-from fathom.statistics import RESAMPLES, Interval, holm, scene_interval
+from fathom.statistics import RESAMPLES, Interval, Ratio, holm, scene_intervals
 
 Array = NDArray[np.float64]
-Kind = Literal["implicit", "inconclusive", "absent", "too few scenes"]
+Kind = Literal["implicit", "inconclusive", "absent", "too few scenes", "withheld"]
 
 LEAST_SCENES = 10
 """Test scenes with at least one valid cell below which no verdict is given: the fewest at which its error rates were measured."""
@@ -49,6 +53,11 @@ they keep what is promised, at most 5 % (docs/method.md)."""
 MARGIN = 0.05
 """A gain under this share of the baseline's loss counts as no better: a twentieth of the squared error."""
 
+MOST_SEEDS = 100
+"""Up to so many random seeds are suggested; if it took more, the encoder is hardly different from its random copies."""
+
+SAME = 1e-4
+"""Relative difference of scene errors below which two encoders are the same one: other weights differ by percents."""
 
 HOPELESS = 100.0
 """Times the baseline's loss beyond which a number says no more: the baseline knows the feature all but perfectly."""
@@ -74,6 +83,11 @@ class Baseline:
     def mean(self) -> Array:
         """Errors by scene, averaged over seeds."""
         return np.asarray(np.stack(self.errors).astype(np.float64).mean(axis=0))
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether this is the encoder's own architecture without what it learned."""
+        return self.name.startswith(("random:", "permuted:"))
 
     def draw_variance(self, cells: Array) -> tuple[float, int]:
         """Variance of one further seed's loss against the mean of these, s²(1 + 1/k), and its degrees of freedom."""
@@ -122,11 +136,21 @@ class Case:
 
 @dataclass(frozen=True)
 class Gain:
-    """L_baseline − L_encoder with its 95 % interval; p is one-sided, of "no gain"."""
+    """L_baseline − L_encoder, and the tests against this baseline.
+
+    Attributes:
+        baseline: its name. seeds: how many of it there are.
+        interval: of the gain, 95 %; `p_above` is the p-value of "no gain".
+        p_selectivity: of "no selectivity against this baseline", None where its control task is unknown.
+        p_margin: of "the gain is the margin or more". weight: of this baseline in `absent`.
+    """
 
     baseline: str
     seeds: int
     interval: Interval
+    p_selectivity: float | None
+    p_margin: float
+    weight: float
 
 
 @dataclass(frozen=True)
@@ -136,14 +160,18 @@ class Findings:
     Attributes:
         scenes: test scenes with a valid cell.
         gains: over each baseline, in the case's order.
-        reference: the baseline of the least cross-validated loss.
+        reference: the baseline of the least cross-validated loss, which reported shares refer to; no test hangs on it.
         baseline_loss, encoder_loss: of the reference and the encoder.
-        selectivity: R² less R² on the control task. p_selectivity: of "no selectivity", 1 without a control task.
+        selectivity: R² less R² on the control task. p_selectivity: of "no selectivity against some baseline", 1 without a
+            control task.
         share: of the gap from reference to upper bound that is closed, if there is an upper bound that beats the reference.
         relative: the gain over the reference as a share of its loss.
-        p_implicit: largest p of all gains and the selectivity. p_absent: of "the gain over the reference is at least the
-            margin". Both 1 with too few scenes.
+        p_implicit: largest p of all gains and selectivities. p_absent: of "every gain is the margin or more". Both 1 with too few
+            scenes.
         margin: used.
+        seeds_needed: random seeds with which `implicit` would be reached if gain and spread stay as they are, where the seeds
+            and not the scenes stand in its way; None where they do not, infinite where no number would do.
+        same_as: the random or permuted copy whose errors are the encoder's own, which then learned nothing that matters.
     """
 
     encoder: str
@@ -160,6 +188,8 @@ class Findings:
     p_implicit: float
     p_absent: float
     margin: float
+    seeds_needed: float | None
+    same_as: str | None
 
 
 @dataclass(frozen=True)
@@ -167,7 +197,7 @@ class Verdict:
     """Kind, the sentence that explains it, and what it stands on.
 
     Attributes:
-        kind: `implicit`, `inconclusive`, `absent` or `too few scenes`.
+        kind: `implicit`, `inconclusive`, `absent`, `too few scenes` or `withheld`.
         sentence: for the reader of the report.
         p_implicit, p_absent: after Holm over the cases decided together.
         findings: the tests behind it.
@@ -204,18 +234,30 @@ class Verdict:
             "p_selectivity": found.p_selectivity,
             "p_implicit": self.p_implicit,
             "p_absent": self.p_absent,
+            "p_implicit_alone": found.p_implicit,
+            "p_absent_alone": found.p_absent,
             "margin": found.margin,
+            "seeds_limit": found.seeds_needed is not None,
+            "seeds_needed": None
+            if found.seeds_needed is None or np.isinf(found.seeds_needed)
+            else int(found.seeds_needed),
+            "same_as": found.same_as,
             "gains": [
-                {"baseline": gain.baseline, "seeds": gain.seeds, **asdict(gain.interval)}
+                {
+                    "baseline": gain.baseline,
+                    "seeds": gain.seeds,
+                    **asdict(gain.interval),
+                    "p_selectivity": gain.p_selectivity,
+                    "p_margin": gain.p_margin,
+                    "weight": gain.weight,
+                }
                 for gain in sorted(found.gains, key=lambda gain: gain.interval.estimate)
             ],
         }
 
 
-def selectivity_interval(
-    errors: Array, against: Array, control: Array, control_against: Array, *, resamples: int = RESAMPLES
-) -> Interval:
-    """Interval of (1 − Σe/Σv) − (1 − Σe_c/Σv_c), e the probe's errors, v those it is measured against, c of the control task.
+def selectivity_ratio(errors: Array, against: Array, control: Array, control_against: Array) -> Ratio:
+    """(1 − Σe/Σv) − (1 − Σe_c/Σv_c), e the probe's errors, v those it is measured against, c of the control task.
 
     Not one ratio but a difference of two: the influence of each scene on it, (e_c − R_c v_c)/Σv_c − (e − R v)/Σv, is taken as
     one value a scene.
@@ -225,61 +267,95 @@ def selectivity_interval(
     influence = (e_c - shuffled * v_c) / v_c.sum() - (e - true * v) / v.sum()
     present = (v != 0) | (v_c != 0)
     scenes = int(present.sum())
-    values = (shuffled - true) + scenes * influence[present]
-    return scene_interval(values, np.ones(scenes), resamples=resamples)
+    return Ratio((shuffled - true) + scenes * influence[present], np.ones(scenes))
 
 
 def weigh(case: Case, *, margin: float = MARGIN, resamples: int = RESAMPLES) -> Findings:
     """Every test of one case."""
+    return weigh_all([case], margin=margin, resamples=resamples)[0]
+
+
+def weigh_all(cases: Sequence[Case], *, margin: float = MARGIN, resamples: int = RESAMPLES) -> list[Findings]:
+    """Every test of each case; what one case gives does not depend on the others."""
+    asked = [_ratios(case, margin) for case in cases]
+    intervals = iter(scene_intervals([ratio for ratios in asked for ratio in ratios.values()], resamples=resamples))
+    return [
+        _findings(case, {key: next(intervals) for key in ratios}, margin)
+        for case, ratios in zip(cases, asked, strict=True)
+    ]
+
+
+def _ratios(case: Case, margin: float) -> dict[str, Ratio]:
+    """Everything a case needs an interval of, by name; of baseline j with ``/j`` after the name."""
     if not case.baselines:
         raise FathomError(
             f"Encoder {case.encoder} has no baseline to be compared with, so there can be no verdict on it."
         )
-    cells, errors = np.asarray(case.cells, dtype=np.float64), np.asarray(case.errors, dtype=np.float64)
-
-    def gain(baseline: Baseline, scale: float = 1.0) -> Interval:
+    cells, errors, control = (
+        np.asarray(case.cells, dtype=np.float64),
+        np.asarray(case.errors, dtype=np.float64),
+        case.control,
+    )
+    asked: dict[str, Ratio] = {}
+    for index, baseline in enumerate(case.baselines):
         variance, df = baseline.draw_variance(cells)
-        return scene_interval(
-            scale * baseline.mean - errors, cells, resamples=resamples, seed_variance=scale**2 * variance, seed_df=df
-        )
+        for name, scale in (("gain", 1.0), ("margin", 1 - margin)):
+            asked[f"{name}/{index}"] = Ratio(
+                scale * baseline.mean - errors, cells, seed_variance=scale**2 * variance, seed_df=df
+            )
+        if control is not None and baseline.control is not None:
+            asked[f"selectivity/{index}"] = selectivity_ratio(errors, baseline.mean, control.errors, baseline.control)
+    if control is not None:
+        asked["selectivity"] = selectivity_ratio(errors, control.around, control.errors, control.control_around)
+    reference = case.baselines[reference_baseline(case)]
+    asked["relative"] = _over(reference, reference.mean - errors, reference.mean, cells)
+    if case.upper_bound is not None and float(np.sum(case.upper_bound)) < float(reference.mean.sum()):
+        asked["share"] = _over(reference, reference.mean - errors, reference.mean - np.asarray(case.upper_bound), cells)
+    return asked
 
-    gains = tuple(Gain(baseline.name, len(baseline.errors), gain(baseline)) for baseline in case.baselines)
+
+def _findings(case: Case, found: Mapping[str, Interval], margin: float) -> Findings:
+    """The tests of a case from its intervals."""
+    cells = np.asarray(case.cells, dtype=np.float64)
+    weights = reference_weights(case, margin)
+    gains = tuple(
+        Gain(
+            baseline.name,
+            len(baseline.errors),
+            found[f"gain/{index}"],
+            found[f"selectivity/{index}"].p_above if f"selectivity/{index}" in found else None,
+            found[f"margin/{index}"].p_below,
+            weights[index],
+        )
+        for index, baseline in enumerate(case.baselines)
+    )
     position = reference_baseline(case)
-    baseline = case.baselines[position]
-    shortfall = gain(baseline, 1 - margin)
-    selectivity, tested = _selectivity(case, baseline, errors, resamples)
+    plain = found.get("selectivity")
+    known = [gain.p_selectivity for gain in gains if gain.p_selectivity is not None]
+    selective = max(known) if known else 1.0 if plain is None else plain.p_above
     scenes = int((cells > 0).sum())
     enough = scenes >= LEAST_SCENES
-    p_values = [item.interval.p_above for item in gains] + [tested]
+    same_as = _same_as(case)
+    largest = max(selective, *(gain.interval.p_above for gain in gains))
+    joined = min(gain.p_margin / gain.weight if gain.weight > 0 else 1.0 for gain in gains)
     return Findings(
         encoder=case.encoder,
         feature=case.feature,
         scenes=scenes,
         gains=gains,
         reference=gains[position],
-        baseline_loss=float(baseline.mean.sum() / cells.sum()),
-        encoder_loss=float(errors.sum() / cells.sum()),
-        selectivity=selectivity,
-        p_selectivity=tested,
-        share=_share(baseline, errors, case.upper_bound, cells, resamples),
-        relative=_over(baseline, baseline.mean - errors, baseline.mean, cells, resamples),
-        p_implicit=max(p_values) if enough else 1.0,
-        p_absent=shortfall.p_below if enough else 1.0,
+        baseline_loss=float(case.baselines[position].mean.sum() / cells.sum()),
+        encoder_loss=float(np.sum(case.errors) / cells.sum()),
+        selectivity=plain,
+        p_selectivity=selective,
+        share=found.get("share"),
+        relative=found["relative"],
+        p_implicit=largest if enough and same_as is None else 1.0,
+        p_absent=min(joined, 1.0) if enough else 1.0,
         margin=margin,
+        seeds_needed=_seeds_needed(case, gains, selective) if enough and same_as is None else None,
+        same_as=same_as,
     )
-
-
-def _selectivity(case: Case, baseline: Baseline, errors: Array, resamples: int) -> tuple[Interval | None, float]:
-    """R² less R² on the control, and the p-value of "none" against the baseline (against the mean, if its control is unknown)."""
-    control = case.control
-    if control is None:
-        return None, 1.0
-    plain = selectivity_interval(errors, control.around, control.errors, control.control_around, resamples=resamples)
-    if baseline.control is None:
-        return plain, plain.p_above
-    return plain, selectivity_interval(
-        errors, baseline.mean, control.errors, baseline.control, resamples=resamples
-    ).p_above
 
 
 def reference_baseline(case: Case) -> int:
@@ -289,26 +365,71 @@ def reference_baseline(case: Case) -> int:
     return min(range(len(totals)), key=lambda index: (known[index], totals[index]))
 
 
-def _over(baseline: Baseline, a: Array, b: Array, cells: Array, resamples: int) -> Interval:
-    """Interval of Σa/Σb where Σa varies with the baseline's seeds by the variance of its loss."""
+def reference_weights(case: Case, margin: float = MARGIN) -> list[float]:
+    """w_j of each baseline, from cross-validated losses alone; equal where none is known, 0 where others are."""
+    losses = [baseline.cv_mse for baseline in case.baselines]
+    known = [loss for loss in losses if loss is not None]
+    if not known:
+        return [1 / len(losses)] * len(losses)
+    least, scale = min(known), max(margin, 1e-3)
+    above = [float("inf") if loss is None else (loss - least) / max(least, 1e-300) for loss in losses]
+    raw = [float(np.exp(-item / scale)) for item in above]
+    return [item / sum(raw) for item in raw]
+
+
+def _same_as(case: Case) -> str | None:
+    """The copy of the encoder with other weights that errs exactly as it does, if there is one."""
+    errors = np.asarray(case.errors, dtype=np.float64)
+    for baseline in case.baselines:
+        if baseline.is_copy and any(np.allclose(errors, item, rtol=SAME, atol=0) for item in baseline.errors):
+            return baseline.name
+    return None
+
+
+def _seeds_needed(case: Case, gains: Sequence[Gain], selective: float) -> float | None:
+    """With how many seeds the gain over the random copies would be sure, where that alone is missing for `implicit`.
+
+    The gap G, the spread s over seeds and the error over scenes are kept as they were found; the error of G with k seeds is
+    then √(se² + s²(1 + 1/k)), with Satterthwaite's degrees of freedom.
+    """
+    from scipy import stats
+
+    failing = [
+        (gain, baseline) for gain, baseline in zip(gains, case.baselines, strict=True) if gain.interval.p_above > LEVEL
+    ]
+    if selective > LEVEL or len(failing) != 1 or failing[0][0].seeds < 2:
+        return None
+    gain, baseline = failing[0]
+    drawn, _ = baseline.draw_variance(np.asarray(case.cells, dtype=np.float64))
+    spread = drawn / (1 + 1 / gain.seeds)
+    over_scenes = max(gain.interval.se**2 - drawn, 0.0)
+    df = max(int((case.cells > 0).sum()) - 1, 1)
+    if gain.interval.estimate <= 0 or stats.t.sf(gain.interval.estimate / max(over_scenes, 1e-300) ** 0.5, df) > LEVEL:
+        return None  # the scenes alone leave it open
+    for seeds in range(gain.seeds + 1, MOST_SEEDS + 1):
+        variance = spread * (1 + 1 / seeds)
+        both = over_scenes + variance
+        pooled = both**2 / (over_scenes**2 / df + variance**2 / (seeds - 1))
+        if stats.t.sf(gain.interval.estimate / both**0.5, pooled) <= LEVEL:
+            return float(seeds)
+    return float("inf")
+
+
+def _over(baseline: Baseline, a: Array, b: Array, cells: Array) -> Ratio:
+    """Σa/Σb where Σa varies with the baseline's seeds by the variance of its loss."""
     variance, df = baseline.draw_variance(cells)
     scale = float(np.sum(cells) / np.sum(b)) * (1 - float(np.sum(a) / np.sum(b)))  # ∂R/∂L_baseline
-    return scene_interval(a, b, resamples=resamples, seed_variance=scale**2 * variance, seed_df=df)
+    return Ratio(a, b, seed_variance=scale**2 * variance, seed_df=df)
 
 
-def _share(
-    baseline: Baseline, errors: Array, upper_bound: Array | None, cells: Array, resamples: int
-) -> Interval | None:
-    """(L_baseline − L_encoder)/(L_baseline − L_upper_bound), or None where the upper bound is no better than the baseline."""
-    if upper_bound is None or float(np.sum(upper_bound)) >= float(baseline.mean.sum()):
-        return None
-    return _over(baseline, baseline.mean - errors, baseline.mean - np.asarray(upper_bound), cells, resamples)
-
-
-def decide(findings: Findings, p_implicit: float, p_absent: float, *, level: float = LEVEL) -> Verdict:
-    """The rule, on p-values that are already corrected."""
+def decide(
+    findings: Findings, p_implicit: float, p_absent: float, *, level: float = LEVEL, withheld: str = ""
+) -> Verdict:
+    """The rule, on p-values that are already corrected; `withheld` is the reason for which no verdict is given, if there is one."""
     kind: Kind
-    if findings.scenes < LEAST_SCENES:
+    if withheld:
+        kind = "withheld"
+    elif findings.scenes < LEAST_SCENES:
         kind = "too few scenes"
     elif p_implicit <= level:
         kind = "implicit"
@@ -316,39 +437,48 @@ def decide(findings: Findings, p_implicit: float, p_absent: float, *, level: flo
         kind = "absent"
     else:
         kind = "inconclusive"
-    return Verdict(kind, sentence(findings, kind), p_implicit, p_absent, findings)
+    return Verdict(kind, withheld or sentence(findings, kind), p_implicit, p_absent, findings)
 
 
 def verdicts(
-    cases: Sequence[Case], *, level: float = LEVEL, margin: float = MARGIN, resamples: int = RESAMPLES
+    cases: Sequence[Case],
+    *,
+    level: float = LEVEL,
+    margin: float = MARGIN,
+    resamples: int = RESAMPLES,
+    withheld: str = "",
 ) -> list[Verdict]:
     """A verdict for each encoder and feature compared, corrected for their number by Holm's (1979) method."""
-    found = [weigh(case, margin=margin, resamples=resamples) for case in cases]
+    found = weigh_all(cases, margin=margin, resamples=resamples)
     implicit = holm([item.p_implicit for item in found])
     absent = holm([item.p_absent for item in found])
-    return [decide(item, p, q, level=level) for item, p, q in zip(found, implicit, absent, strict=True)]
+    return [
+        decide(item, p, q, level=level, withheld=withheld) for item, p, q in zip(found, implicit, absent, strict=True)
+    ]
 
 
 def sentence(findings: Findings, kind: Kind) -> str:
     """One sentence that says the verdict and what it stands on."""
     who, what, baseline = findings.encoder, findings.feature, findings.reference.baseline
     if kind == "too few scenes":
-        return f"{findings.scenes} test scenes are too few for a verdict on {who} and {what}; it takes {LEAST_SCENES} or more."
+        return f"{findings.scenes} test scenes are too few for a verdict on {who} and {what}; at least {LEAST_SCENES} are needed."
     effect = _effect(findings)
     closed = "" if findings.share is None else f", {_percent(findings.share)} of the way to the upper bound"
     if kind == "implicit":
         small = findings.relative.estimate < findings.margin
-        also = f"; though real, this is under {100 * findings.margin:g} % of that loss" if small else ""
+        also = f"; the gain is real but under {100 * findings.margin:g} % of that loss" if small else ""
         return (
-            f"{who} carries {what} that a linear probe reads out: on {findings.scenes} unseen scenes it beats every baseline, "
-            f"removing {_percent(findings.relative)} of the loss of {baseline}{closed}{also}."
+            f"A linear probe reads {what} from {who}: on {findings.scenes} unseen scenes it beats every baseline and "
+            f"removes {_percent(findings.relative)} of the loss of {baseline}{closed}{also}."
         )
     if kind == "absent":
+        against = min(findings.gains, key=lambda gain: gain.p_margin / max(gain.weight, 1e-300))
+        also = f" and {effect}" if against.baseline == baseline else f"; compared with {baseline} it {effect}"
         return (
-            f"A linear probe finds no {what} in {who} beyond {baseline}: on {findings.scenes} unseen scenes it {effect}, "
-            f"and a gain of {100 * findings.margin:g} % that would count is excluded."
+            f"A linear probe reads no more {what} from {who} than from {against.baseline}: on {findings.scenes} unseen scenes "
+            f"it does not remove {100 * findings.margin:g} % of that baseline's loss{also}."
         )
-    return f"It is inconclusive that {who} carries {what}: it {effect}{closed}, but {_obstacle(findings)}."
+    return f"It is inconclusive whether {who} carries {what}: it {effect}{closed}, but {_obstacle(findings)}."
 
 
 def _effect(findings: Findings) -> str:
@@ -364,15 +494,25 @@ def _effect(findings: Findings) -> str:
 
 def _obstacle(findings: Findings) -> str:
     """What stands between the findings and `implicit`: the weakest part of the test."""
+    if findings.same_as is not None:
+        return (
+            f"its errors are exactly those of {findings.same_as}: the encoder is untrained, or the copy has its weights"
+        )
     weakest = max(findings.gains, key=lambda gain: gain.interval.p_above)
     if findings.selectivity is None:
-        return "there is no control task to hold it against"
+        return "there is no control task to compare it with"
     if findings.p_selectivity > weakest.interval.p_above:
         return f"it may do as well on targets of other rooms (selectivity {findings.selectivity.estimate:.3f})"
     if weakest.interval.estimate <= 0:
         return f"{weakest.baseline} does as well or better on these {findings.scenes} scenes"
-    spread = f" and {weakest.seeds} seeds" if weakest.seeds > 1 else ""
-    return f"the gain over {weakest.baseline} could be chance with {findings.scenes} scenes{spread}"
+    if findings.seeds_needed is None:
+        return f"the gain over {weakest.baseline} could be chance with {findings.scenes} scenes"
+    if np.isinf(findings.seeds_needed):
+        return f"it could be one more draw of {weakest.baseline}, whose {weakest.seeds} seeds differ by as much"
+    return (
+        f"the gain over {weakest.baseline} could be chance with {weakest.seeds} seeds; {findings.seeds_needed:.0f} would decide "
+        f"if they spread as these do (--controls {findings.seeds_needed:.0f})"
+    )
 
 
 def _percent(interval: Interval) -> str:
