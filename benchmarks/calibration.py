@@ -179,7 +179,9 @@ def measure(world: World, scenes: int, worlds: int, seed: int = 0) -> dict[str, 
     kinds = [decide(item, item.p_implicit, item.p_absent).kind for item in found]
     # `implicit` is looked at first; how often `absent` alone would be said is what its level is about.
     absent = [item.p_absent <= LEVEL for item in found]
-    losses = scene_intervals([Ratio(item.case.errors, item.case.cells, log=True) for item in planted], resamples=RESAMPLES)
+    losses = scene_intervals(
+        [Ratio(item.case.errors, item.case.cells, log=True) for item in planted], resamples=RESAMPLES
+    )
     held: dict[str, list[bool]] = {"loss": [], "gain": [], "relative": [], "share": []}
     for item, findings, loss in zip(planted, found, losses, strict=True):
         held["loss"].append(_holds(loss, item.encoder))
@@ -287,7 +289,13 @@ def tables(records: Sequence[dict[str, Any]]) -> str:
     lines = []
 
     def rows(title: str, key: str, chosen: Sequence[str]) -> None:
-        lines.extend([f"\n{title}\n", "| world | " + " | ".join(f"{n} scenes" for n in counts) + " |", "|---" * (len(counts) + 1) + "|"])
+        lines.extend(
+            [
+                f"\n{title}\n",
+                "| world | " + " | ".join(f"{n} scenes" for n in counts) + " |",
+                "|---" * (len(counts) + 1) + "|",
+            ]
+        )
         for name in chosen:
             values = {r["scenes"]: r.get(key) for r in records if r["world"] == name}
             cells = ["" if values.get(n) is None else f"{100 * values[n]:.1f}" for n in counts]
@@ -301,7 +309,11 @@ def tables(records: Sequence[dict[str, Any]]) -> str:
     rows("`implicit` where it is true, %:", "implicit", of(""))
     rows("`absent` where the encoder has nothing over the baselines, %:", "absent", of("implicit")[:5])
     for key in ("loss", "gain", "relative", "share"):
-        rows(f"Coverage of the 95 % interval of the {key}, %:", f"coverage {key}", [n for n in names if "exploding" not in n])
+        rows(
+            f"Coverage of the 95 % interval of the {key}, %:",
+            f"coverage {key}",
+            [n for n in names if "exploding" not in n],
+        )
     return "\n".join(lines)
 
 

@@ -117,10 +117,12 @@ def bootstrap_t(a: Array, b: Array, *, log: bool | NDArray[np.bool_], resamples:
     scenes = len(a)
     centre = a.sum(0) / b.sum(0)
     e = a - centre * b  # about the estimate: R* − R is then Σ*e/Σ*b, without the digits that a difference would lose
-    total = weights @ b
-    step = (weights @ e) / total
-    residual = weights @ (e * e) - 2 * step * (weights @ (e * b)) + step**2 * (weights @ (b * b))
-    se = np.sqrt(scenes / (scenes - 1) * np.maximum(residual, 0)) / np.abs(total)
+    with np.errstate(all="ignore"):  # a resample may hold nothing of the denominator
+        total = weights @ b
+        step = (weights @ e) / total
+        residual = weights @ (e * e) - 2 * step * (weights @ (e * b)) + step**2 * (weights @ (b * b))
+        se = np.sqrt(scenes / (scenes - 1) * np.maximum(residual, 0)) / np.abs(total)
+    se = np.where(np.isfinite(se), se, 0.0)
     usable = se > 1e-9 * np.maximum(np.median(se, axis=0), 1e-300)
     ratio = centre + step
     positive = (ratio > 0) & (centre > 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from fathom.data.sources import load
 from fathom.data.transforms import fit
 from fathom.depth_models.predict import predict
 from fathom.encoders.module import ModuleEncoder
-from fathom.errors import UsageError
+from fathom.errors import FathomError, UsageError
 from fathom.models.saved import Trained
 from fathom.probing.evidence.cases import cases
 from fathom.probing.evidence.evidence import Evidence
@@ -199,3 +200,126 @@ def test_heads_stand_in_the_same_table(parts: tuple[Dataset, Dataset]) -> None:
     evidence = probe(encoder(), "depth", *parts, size=SIZE, grid=GRID, pictures=0, controls=0, heads=["mlp"])
     row = next(row for row in evidence.rows if row.layer.startswith("mlp"))
     assert row.parameters is not None and row.parameters > 100 and np.isfinite(row.test_mse)
+
+
+class Other(nn.Module):
+    """Another network, wider than `Net`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(3, 40, 8, 8)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.layer(image)
+
+
+def other() -> ModuleEncoder:
+    torch.manual_seed(5)
+    return ModuleEncoder("module:other", Other(), ("layer",), None, SIZE)
+
+
+def test_company_changes_nothing(parts: tuple[Dataset, Dataset], tmp_path: Path) -> None:
+    def found(*encoders: ModuleEncoder, cache: str | None = None) -> tuple[dict[object, object], dict[object, object]]:
+        evidence = probe(encoders, "depth", *parts, size=SIZE, grid=GRID, pictures=0, controls=1, cache=cache)
+        rows = {(row.encoder, row.seed, row.layer): row for row in evidence.rows}
+        chosen = {key: (row.penalty, row.chosen, row.bands) for key, row in rows.items()}
+        numbers: dict[object, object] = {key: [row.cv_mse, row.test_mse, *row.errors] for key, row in rows.items()}
+        numbers |= {item.encoder: [item.p_implicit_alone, item.p_absent_alone] for item in evidence.verdicts}
+        return chosen, numbers | {("curve", item.encoder): list(item.mse) for item in evidence.label_curves}
+
+    alone, numbers = found(encoder())
+    cache = str(tmp_path / "cache")
+    for chosen, others in (
+        found(other(), encoder()),
+        found(other(), encoder(), cache=cache),
+        found(encoder(), cache=cache),
+    ):
+        assert {key: chosen[key] for key in alone} == alone
+        for key, expected in numbers.items():
+            # Kernels may order float32 sums by where memory lies: the eighth digit.
+            assert others[key] == pytest.approx(expected, rel=1e-6, abs=1e-9, nan_ok=True), key
+
+
+def test_training_frames_under_another_name_withhold_the_verdict(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for scene in range(14):
+        image = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8).repeat(6, 0).repeat(8, 1)
+        for folder, array in (("rgb", image), ("depth", rng.integers(500, 5000, (96, 128)).astype(np.uint16))):
+            (tmp_path / folder / f"scene{scene}").mkdir(parents=True)
+            Image.fromarray(array).save(tmp_path / folder / f"scene{scene}" / "0.png")
+            shutil.copytree(tmp_path / folder / f"scene{scene}", tmp_path / folder / f"copy{scene}")
+    data = load(f"{tmp_path}?depth-scale=1000")
+    first = [i for i, scene in enumerate(data.frame_scenes) if scene.startswith("scene")]
+    second = [i for i, scene in enumerate(data.frame_scenes) if scene.startswith("copy")]
+    options = {"size": SIZE, "grid": GRID, "pictures": 0, "controls": 0, "cache": str(tmp_path / "cache")}
+    evidence = probe(encoder(), "depth", data.subset(first), data.subset(second), **options)
+    assert evidence.verdict == "withheld"
+    assert "14 of the 14 test scenes have near-duplicates" in evidence.verdicts[0].sentence
+    assert "--split" in evidence.verdicts[0].sentence
+    again = probe(encoder(), "depth", data.subset(first), data.subset(second), **options)  # moments from the cache
+    assert again.verdicts == evidence.verdicts
+
+
+def test_frames_taken_for_scenes_withhold_the_verdict(tmp_path: Path) -> None:
+    root = striped(tmp_path, scenes=24)
+    for folder in ("rgb", "depth"):
+        for scene in range(24):
+            (root / folder / f"scene{scene}" / "0.png").rename(root / folder / f"{scene:03d}.png")
+            (root / folder / f"scene{scene}").rmdir()
+    options = {"size": SIZE, "grid": GRID, "pictures": 0, "controls": 0}
+    guessed = probe(encoder(), "depth", *load(f"{root}?depth-scale=1000").split(0.5), **options)
+    assert guessed.verdict == "withheld" and "scene=REGEX" in guessed.verdicts[0].sentence
+    said = probe(encoder(), "depth", *load(f"{root}?depth-scale=1000&scene=frame").split(0.5), **options)
+    assert said.verdict != "withheld"
+
+
+class Wavering(nn.Module):
+    """Gives other features each time it is asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.calls = nn.Conv2d(3, 2, 8, 8), 0
+
+    def forward(self, image: Tensor) -> Tensor:
+        self.calls += 1
+        return self.layer(image * (1 + self.calls % 7))
+
+
+def test_training_losses_are_computed_again_and_compared(parts: tuple[Dataset, Dataset], found: Evidence) -> None:
+    check = found.training_loss_check
+    assert check is not None and check.frames >= 1 and check.largest_difference < 1e-3
+    torch.manual_seed(0)
+    wavering = ModuleEncoder("module:wavering", Wavering(), ("layer",), None, SIZE)
+    with pytest.raises(FathomError, match=r"module:wavering, layer .* training loss"):
+        probe(wavering, "depth", *parts, size=SIZE, grid=GRID, pictures=0, controls=0, batch_size=2)
+
+
+class Faint(nn.Module):
+    """Many channels of one pattern, with what matters at a fifty-thousandth of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = Net()
+        generator = torch.Generator().manual_seed(1)
+        self.mix = nn.Parameter(torch.randn(2, 200, generator=generator))
+        self.layer = nn.Identity()
+
+    def forward(self, image: Tensor) -> Tensor:
+        strong = nn.functional.avg_pool2d(image[:, :1], 8)
+        faint = self.net(image)[:, :1]
+        both = torch.cat([strong / 0.2, 2e-5 * (faint / 0.03)], 1)
+        return self.layer(torch.einsum("bchw,cp->bphw", both, self.mix))
+
+
+def test_products_in_float64_where_rounding_would_hide_the_signal(parts: tuple[Dataset, Dataset]) -> None:
+    faint = ModuleEncoder("module:faint", Faint(), ("layer",), None, SIZE)
+    evidence = probe([faint, encoder()], "depth", *parts, size=SIZE, grid=GRID, pictures=0, controls=0)
+    row, plain = evidence.row("module:faint"), evidence.row("module:net", layer="second")
+    assert row.penalties_left_out == 0
+    assert row.test_mse < 1.2 * plain.test_mse
+
+
+def test_a_probe_reports_how_often_it_is_clipped(found: Evidence) -> None:
+    for row in found.rows:
+        assert (row.clipped is None) == (row.encoder == "mean-map")
+        assert row.clipped is None or 0 <= row.clipped < 0.2

@@ -7,13 +7,14 @@ measured by the same code on the same cells.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from fathom.mean_map import MeanMap
+from fathom.probing.linear.moments import power_of_two
 from fathom.probing.linear.ridge import Probe
 from fathom.probing.participants import Participant, Role
 from fathom.probing.reading import Batch
@@ -34,6 +35,7 @@ class Layer:
         bands: λ of each output for each of the layers it joins, where they have their own.
         parameters: for each feature the numbers that training changed, for heads that are not linear.
         columns, probe: of a linear probe, the columns of the participant's design and the map from them.
+        left_out: penalties that lie below the rounding of its moments. limited: whether one of them might have been chosen.
     """
 
     name: str
@@ -45,6 +47,8 @@ class Layer:
     parameters: Mapping[str, int] = field(default_factory=dict)
     columns: slice | None = None
     probe: Probe | None = None
+    left_out: tuple[float, ...] = ()
+    limited: bool = False
 
 
 @dataclass
@@ -55,16 +59,18 @@ class SceneErrors:
         squared: Σ(y − prediction)², ``(S, layers, q)``.
         cells: valid cells, ``(S,)``.
         target: Σ(y − training mean)², ``(S, q)``: what predicting the mean would cost.
+        clipped: valid cells where the prediction stands at an end of its range, ``(L, q)``.
     """
 
     squared: Float[Tensor, "S L q"]
     cells: Float[Tensor, "S"]
     target: Float[Tensor, "S q"]
+    clipped: Float[Tensor, "L q"]
 
     @staticmethod
     def zeros(scenes: int, layers: int, q: int) -> SceneErrors:
         """Of no frame."""
-        parts = ((scenes, layers, q), (scenes,), (scenes, q))
+        parts = ((scenes, layers, q), (scenes,), (scenes, q), (layers, q))
         return SceneErrors(*(torch.zeros(*shape, dtype=torch.float64) for shape in parts))
 
     def add(
@@ -74,12 +80,16 @@ class SceneErrors:
         valid: Bool[Tensor, "B 1 h w"],
         mean: Float[Tensor, "q"],
         scenes: Sequence[int],
+        bounds: tuple[Float[Tensor, "r 1 1"], Float[Tensor, "r 1 1"]] | None = None,
     ) -> None:
-        """Add a batch of predictions (layers * q channels) to the sums of their scenes."""
+        """Add a batch of predictions (layers * q channels) to the sums of their scenes; `bounds` are what they are clipped to."""
         batch, q = Y.shape[:2]
         shaped = predictions.reshape(batch, -1, q, *Y.shape[2:])
         squared = ((shaped - Y[:, None]).square() * valid[:, None]).sum(dim=(3, 4), dtype=torch.float64).cpu()
         around = ((Y - mean.to(Y)[:, None, None]).square() * valid).sum(dim=(2, 3), dtype=torch.float64).cpu()
+        if bounds is not None:
+            at_end = ((predictions <= bounds[0]) | (predictions >= bounds[1])) & valid
+            self.clipped += at_end.sum(dim=(0, 2, 3), dtype=torch.float64).cpu().reshape(-1, q)
         index = torch.as_tensor(list(scenes))
         self.squared.index_add_(0, index, squared)
         self.target.index_add_(0, index, around)
@@ -95,6 +105,8 @@ class Candidate:
         group: what it predicts.
         layers: its predictions.
         predict: a batch to the outputs of all layers.
+        bounds: least and largest prediction of each of its outputs, where it is clipped.
+        linear: `predict` of a linear probe before the clip.
         participant: whose features it reads; None where it reads none.
         errors: filled by the test pass.
     """
@@ -105,6 +117,8 @@ class Candidate:
     layers: tuple[Layer, ...]
     predict: Predict
     participant: Participant | None = None
+    bounds: tuple[Float[Tensor, "r 1 1"], Float[Tensor, "r 1 1"]] | None = None
+    linear: Predict | None = None
     errors: SceneErrors | None = None
 
     def best(self, feature: str) -> int:
@@ -147,14 +161,38 @@ def linear_probes(participant: Participant, group: TargetGroup, layers: Sequence
         highs.append(layer.probe.high)
     weight = torch.cat(blocks, 1)
     bias = torch.cat(biases) + shift @ weight
-    weight, bias = weight.float().to(device), bias.float().to(device)
+    # Powers of two bring features and weights of any scale into float32's range, and round nothing.
+    scale = power_of_two(participant.moments[group.name].spread()).double()
+    weight, bias = (weight / scale[:, None]).float().to(device), bias.float().to(device)
     low, high = (torch.cat(ends).float().to(device)[:, None, None] for ends in (lows, highs))
 
-    def predict(batch: Batch) -> Float[Tensor, "B _ h w"]:
-        linear = design.predict(design.centre(batch.features(participant), shift), weight, bias)
-        return torch.minimum(torch.maximum(linear, low), high)
+    def linear(batch: Batch) -> Float[Tensor, "B _ h w"]:
+        return design.predict(design.centre(batch.features(participant), shift, scale), weight, bias)
 
-    return Candidate(participant.encoder.name, participant.role, group, tuple(layers), predict, participant)
+    def predict(batch: Batch) -> Float[Tensor, "B _ h w"]:
+        return torch.minimum(torch.maximum(linear(batch), low), high)
+
+    return Candidate(
+        participant.encoder.name,
+        participant.role,
+        group,
+        tuple(layers),
+        predict,
+        participant,
+        bounds=(low, high),
+        linear=linear,
+    )
+
+
+def bounded(candidate: Candidate, low: Float[Tensor, "q"], high: Float[Tensor, "q"], device: str) -> Candidate:
+    """A head that predicts inside the range of the training targets, as the linear probes do."""
+    ends = (end.float().to(device).repeat(len(candidate.layers))[:, None, None] for end in (low, high))
+    low, high = ends
+
+    def predict(batch: Batch) -> Float[Tensor, "B _ h w"]:
+        return torch.minimum(torch.maximum(candidate.predict(batch), low), high)
+
+    return replace(candidate, predict=predict, bounds=(low, high))
 
 
 def mean_map_candidate(average: MeanMap, group: TargetGroup, folds: Sequence[Sequence[int]], device: str) -> Candidate:

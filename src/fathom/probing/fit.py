@@ -9,12 +9,14 @@ from torch import Tensor
 from fathom.data.dataset import Dataset
 from fathom.errors import FathomError
 from fathom.mean_map import MeanMap
-from fathom.probing.candidates import Candidate, Layer, linear_probes, mean_map_candidate
+from fathom.probing.candidates import Candidate, Layer, bounded, linear_probes, mean_map_candidate
 from fathom.probing.evidence.information import WIDE
 from fathom.probing.heads.training import train_heads
 from fathom.probing.linear.banded import BANDED, SPAN, banded_ridge
+from fathom.probing.linear.moments import ContradictionError
 from fathom.probing.linear.ridge import PATH, Chosen, cross_validate
 from fathom.probing.participants import ALL, Participant
+from fathom.probing.passes import exact_pass
 from fathom.probing.plan import Blocks
 from fathom.probing.settings import ProbeSettings
 from fathom.probing.targets import TargetGroup
@@ -50,23 +52,64 @@ def fit_probes(
     check_targets(groups, mean_maps, train)
     maps = [mean_map_candidate(mean_maps[group.name], group, blocks.folds, settings.device) for group in groups]
     pairs = [(participant, group) for participant in participants for group in groups]
-    probes = [solve(participant, group, blocks, settings) for participant, group in track(pairs, "solving probes")]
+    probes = [solve(participant, group, settings) for participant, group in track(pairs, "solving probes")]
+    probes = _exact(probes, groups, train, blocks, settings)
     encoders = [participant for participant in participants if participant.role.name == "encoder"]
-    return [*maps, *probes, *train_heads(encoders, groups, train, settings)]
+    return [*maps, *probes, *_bounded(train_heads(encoders, groups, train, settings), probes, settings)]
 
 
-def solve(participant: Participant, group: TargetGroup, blocks: Blocks, settings: ProbeSettings) -> Candidate:
+def _exact(
+    probes: Sequence[Candidate],
+    groups: Sequence[TargetGroup],
+    train: Dataset,
+    blocks: Blocks,
+    settings: ProbeSettings,
+) -> list[Candidate]:
+    """The probes, fitted again on moments in float64 where rounding left out a penalty that might have been chosen."""
+    limited: dict[Participant, list[TargetGroup]] = {}
+    for item in probes:
+        if item.participant is not None and any(layer.limited for layer in item.layers):
+            limited.setdefault(item.participant, []).append(item.group)
+    if not limited:
+        return list(probes)
+    exact_pass(limited, groups, train, blocks, settings)
+    return [
+        solve(item.participant, item.group, settings)
+        if item.participant is not None and item.group in limited.get(item.participant, ())
+        else item
+        for item in probes
+    ]
+
+
+def _bounded(heads: Sequence[Candidate], probes: Sequence[Candidate], settings: ProbeSettings) -> list[Candidate]:
+    """Heads that predict inside the range of the training targets, as the linear probes of the same group do."""
+    ranges = {item.group.name: item.layers[0].probe for item in probes}
+    made = []
+    for head in heads:
+        probe = ranges[head.group.name]
+        assert probe is not None
+        made.append(bounded(head, probe.low, probe.high, settings.device))
+    return made
+
+
+def solve(participant: Participant, group: TargetGroup, settings: ProbeSettings) -> Candidate:
     """Every layer's linear probe of one participant and one target group."""
-    moments, columns = participant.moments[group.name], participant.layers
+    moments, columns, folds = participant.moments[group.name], participant.layers, participant.blocks.folds
     layers, chosen = [], {}
     for name, part in columns.items():
-        chosen[name] = cross_validate(moments.select(part), blocks.folds, settings.penalties, group.ties)
+        try:
+            chosen[name] = cross_validate(moments.select(part), folds, settings.penalties, group.ties)
+        except ContradictionError as error:
+            raise FathomError(
+                f"Encoder {participant.encoder.name}, layer {name}: {error}. The features cannot be probed; please report this "
+                "with the encoder's name."
+            ) from error
         layers.append(_layer(name, part, chosen[name]))
     if _wants_bands(participant, settings):
         own = {name: part for name, part in columns.items() if name != ALL}
         path = settings.penalties
         span = SPAN if path == PATH else (min(path), max(path))
-        found = banded_ridge(moments, blocks.folds, own, chosen[ALL], group.ties, span)
+        found = banded_ridge(moments, folds, own, chosen[ALL], group.ties, span)
         bands = dict(zip(own, found.penalties, strict=True))
         layers.append(_layer(BANDED, columns[ALL], found.chosen, bands))
     return linear_probes(participant, group, layers, settings.device)
@@ -90,4 +133,6 @@ def _layer(name: str, columns: slice, fit: Chosen, bands: Mapping[str, Tensor] |
         bands,
         columns=columns,
         probe=fit.probe,
+        left_out=fit.left_out,
+        limited=fit.limited_by_rounding,
     )

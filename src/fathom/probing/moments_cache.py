@@ -18,6 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -25,6 +26,7 @@ from torch import Tensor
 
 from fathom.atomic import atomic_path
 from fathom.data.dataset import Dataset
+from fathom.data.tools.leaks import CELLS, LeakWatch
 from fathom.encoders.base import Encoder
 from fathom.mean_map import MeanMap
 from fathom.probing.linear.moments import Moments
@@ -34,11 +36,12 @@ from fathom.probing.settings import ProbeSettings
 from fathom.probing.targets import TargetGroup
 from fathom.progress import note
 
-FORMAT = 2
+FORMAT = 3
 """Raised when what is stored changes; older files are then not found."""
 
 MOMENTS = ("n", "x", "y", "xx", "xy", "yy", "low", "high", "shift_x", "shift_y")
 MEAN_MAP = ("sums", "squares", "counts")
+HASH, HASH_BITS = "difference 16x16", 2 * CELLS**2
 
 
 WITNESS = 0.02
@@ -69,11 +72,11 @@ class MomentsCache:
             "format": FORMAT,
             "fingerprint": train.fingerprint(),
             "frames": list(train.ids),
-            "blocks": blocks.of_scene,
             "skip_bad": settings.skip_bad,
             "size": settings.input_size,
             "grid": settings.cells,
         }
+        self._blocks = {"blocks": blocks.of_scene}
         self._targets = {group.name: _target(group) for group in groups}
 
     def load(self, participants: Sequence[Participant]) -> tuple[list[Participant], dict[str, MeanMap]]:
@@ -81,24 +84,45 @@ class MomentsCache:
         missing = [participant for participant in participants if not self._load_moments(participant)]
         maps = {}
         for group in self._groups:
-            tensors = _read(self._path("target", self._targets[group.name]), MEAN_MAP)
+            tensors = _read(self._path("target", self._targets[group.name] | self._blocks), MEAN_MAP)
             if tensors is not None:
                 maps[group.name] = MeanMap(**tensors)
         return missing, maps
 
-    def save(self, participants: Sequence[Participant], maps: Mapping[str, MeanMap]) -> None:
-        """Keep what was computed."""
+    def save(self, participants: Sequence[Participant], groups: Sequence[TargetGroup]) -> None:
+        """Keep the moments of participants for some target groups."""
         for participant in participants:
             made_from = self._encoder(participant)
             if made_from is None or participant.witness is None:
                 continue
-            for group in self._groups:
+            for group in groups:
                 moments = participant.moments[group.name]
                 tensors = {name: getattr(moments, name) for name in MOMENTS} | {"witness": participant.witness}
                 tensors["rounding"] = torch.tensor(moments.rounding, dtype=torch.float64)
                 _write(self._path("moments", made_from | self._targets[group.name]), tensors)
+
+    def save_targets(self, maps: Mapping[str, MeanMap], leaks: LeakWatch | None) -> None:
+        """Keep the mean maps, and the hashes by which near-duplicates across the split are found."""
         for name, average in maps.items():
-            _write(self._path("target", self._targets[name]), {part: getattr(average, part) for part in MEAN_MAP})
+            tensors = {part: getattr(average, part) for part in MEAN_MAP}
+            _write(self._path("target", self._targets[name] | self._blocks), tensors)
+        if leaks is not None:
+            order = {id_: position for position, id_ in enumerate(self._train.ids)}
+            hashes = {order[id_]: bits for id_, bits in leaks.bits.items() if len(bits)}
+            bits = np.array(list(hashes.values()), dtype=np.uint8).reshape(len(hashes), HASH_BITS)
+            tensors = {"position": torch.tensor(list(hashes), dtype=torch.int64), "bits": torch.from_numpy(bits)}
+            _write(self._path("hashes", {"hash": HASH}), tensors)
+
+    def load_hashes(self, leaks: LeakWatch | None) -> bool:
+        """Give the hashes of the training frames to `leaks`; whether it has all it needs."""
+        if leaks is None:
+            return True
+        tensors = _read(self._path("hashes", {"hash": HASH}), ("position", "bits"))
+        if tensors is None:
+            return False
+        for position, bits in zip(tensors["position"].tolist(), tensors["bits"].numpy().astype(bool), strict=True):
+            leaks.bits[self._train.ids[position]] = bits
+        return True
 
     def _load_moments(self, participant: Participant) -> bool:
         made_from, now = self._encoder(participant), participant.witness
@@ -125,7 +149,7 @@ class MomentsCache:
         encoder = participant.encoder
         if not encoder.baseline and encoder.provenance().weights is None:
             return None
-        return identity(encoder, self._train, self._settings)
+        return identity(encoder, self._train, self._settings) | {"blocks": participant.blocks.of_scene}
 
     def _path(self, what: str, made_from: Mapping[str, Any]) -> Path:
         content = json.dumps({**self._common, **made_from}, sort_keys=True)

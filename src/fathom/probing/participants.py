@@ -14,6 +14,7 @@ from fathom.encoders.base import Encoder
 from fathom.errors import UsageError
 from fathom.probing.linear.design import Design, Placed
 from fathom.probing.linear.moments import Moments
+from fathom.probing.plan import WIDEST, Blocks
 from fathom.probing.settings import ProbeSettings
 from fathom.sample import Grid
 
@@ -45,6 +46,7 @@ class Participant:
         design: its columns on the probe's grid, fixed by the first batch that it sees.
         moments: of the training frames, by the name of the target group.
         witness: mean of each column over the first training frame, by which a cache notices that the encoder has changed.
+        planned: blocks of training scenes that its moments are kept in.
     """
 
     encoder: Encoder
@@ -52,6 +54,21 @@ class Participant:
     design: Design | None = None
     moments: dict[str, Moments] = field(default_factory=dict)
     witness: Float[Tensor, "p"] | None = None
+    planned: Blocks | None = None
+
+    def plan(self, blocks: Blocks) -> None:
+        """Choose the blocks its moments are kept in: those of the run, or one a fold where it is wide or a control.
+
+        What is chosen depends on this participant alone.
+        """
+        coarse = self.role.name in ("random", "permuted") or self.columns.channels > WIDEST
+        self.planned = blocks.by_fold() if coarse else blocks
+
+    @property
+    def blocks(self) -> Blocks:
+        """The blocks its moments are kept in."""
+        assert self.planned is not None
+        return self.planned
 
     def place(self, images: Float[Tensor, "B 3 H W"], grid: Grid) -> Placed:
         """Encode a batch and lay the maps out on the probe's grid."""

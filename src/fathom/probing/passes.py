@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from fathom.data.dataset import Dataset
+from fathom.data.tools.leaks import LeakWatch
+from fathom.errors import FathomError
 from fathom.mean_map import MeanMap
 from fathom.metrics.protocols import Protocol
 from fathom.probing.candidates import Candidate, SceneErrors
 from fathom.probing.evidence.pictures import Pictures
+from fathom.probing.evidence.records import TrainingLossCheck
 from fathom.probing.evidence.scores import CellScores, DepthScores
-from fathom.probing.linear.moments import Moments
+from fathom.probing.linear.moments import TOLERANCE, Moments
 from fathom.probing.moments_cache import MomentsCache
 from fathom.probing.participants import Participant
 from fathom.probing.plan import Blocks
@@ -22,6 +26,12 @@ from fathom.probing.reading import Batch, read_batches
 from fathom.probing.settings import ProbeSettings
 from fathom.probing.targets import TargetGroup
 from fathom.progress import note
+
+NARROW = 192
+"""Channels up to which products are formed in float64: there they cost far less than the encoder does."""
+
+SINGLE = 2.0**-24
+"""Unit roundoff of float32, in which predictions are computed."""
 
 
 def training_pass(
@@ -31,54 +41,125 @@ def training_pass(
     blocks: Blocks,
     settings: ProbeSettings,
     notes: list[str],
+    leaks: LeakWatch | None = None,
 ) -> dict[str, MeanMap]:
     """Read the training frames once: give every participant its moments, and return the mean map of each target group.
 
-    Participants whose moments stand in `settings.cache` are not read; where all do, no frame is.
+    Participants whose moments stand in `settings.cache` are not read; where all do, no frame is. `leaks` sees every frame.
     """
     cache, missing = None, list(participants)
     if settings.cache is not None:
         cache = MomentsCache(Path(settings.cache), train, blocks, groups, settings)
         missing, mean_maps = cache.load(participants)
-        if not missing and len(mean_maps) == len(groups):
+        if not missing and len(mean_maps) == len(groups) and cache.load_hashes(leaks):
             note(f"The moments of all {len(participants)} encoders are in {settings.cache}; no training frame is read.")
             return mean_maps
     mean_maps = {}
     ordered = train.subset(blocks.order(train))
     for batch in read_batches(ordered, settings, f"reading {len(train)} training frames", notes):
         parts = _runs([blocks.of_scene[sample.scene] for sample in batch.samples])
+        if leaks is not None:
+            leaks.see_train(batch.originals)
         for group in groups:
             Y, valid = batch.target(group)
             average = mean_maps.setdefault(group.name, MeanMap.zeros(blocks.count, Y.shape[1], settings.cells))
             for block, part in parts:
                 average.add(block, Y[part], valid[part])
         for participant in missing:
-            _add_moments(participant, groups, batch, parts, blocks.count)
+            _add_moments(participant, groups, batch)
     if cache is not None:
-        cache.save(missing, mean_maps)
+        cache.save(missing, groups)
+        cache.save_targets(mean_maps, leaks)
     return mean_maps
 
 
-def _add_moments(
-    participant: Participant,
+def exact_pass(
+    limited: Mapping[Participant, Sequence[TargetGroup]],
     groups: Sequence[TargetGroup],
-    batch: Batch,
-    parts: Sequence[tuple[int, slice]],
-    blocks: int,
+    train: Dataset,
+    blocks: Blocks,
+    settings: ProbeSettings,
 ) -> None:
-    """Encode a batch and add it to the moments of its blocks, for every target group."""
-    placed, design = batch.features(participant, keep=False), participant.columns
+    """Read the training frames again for moments in float64, where the rounding of float32 kept a better penalty away.
+
+    Args:
+        limited: the participants, each with the target groups it concerns; their moments are replaced.
+        groups, train, blocks, settings: of the run.
+    """
+    for participant, concerned in limited.items():
+        for group in concerned:
+            del participant.moments[group.name]
+    for batch in read_batches(train.subset(blocks.order(train)), settings, "reading again in double precision"):
+        for participant, concerned in limited.items():
+            _add_moments(participant, concerned, batch, exact=True)
+    if settings.cache is not None:
+        cache = MomentsCache(Path(settings.cache), train, blocks, groups, settings)
+        for participant, concerned in limited.items():
+            cache.save([participant], concerned)
+
+
+def check_training_losses(
+    candidates: Sequence[Candidate], train: Dataset, blocks: Blocks, settings: ProbeSettings
+) -> TrainingLossCheck:
+    """Compute the training loss of every linear probe directly on the frames of the sample block, and compare it with that
+    of the moments.
+
+    Raises `FathomError` naming encoder and layer where they differ by more than rounding.
+    """
+    frames = [i for i, scene in enumerate(train.frame_scenes) if blocks.of_scene[scene] == blocks.sample]
+    probes = [item for item in candidates if item.linear is not None and item.participant is not None]
+    direct = {item: torch.zeros(len(item.layers), item.group.width, dtype=torch.float64) for item in probes}
+    for batch in read_batches(train.subset(frames), settings, "checking training losses"):
+        for item in probes:
+            assert item.linear is not None
+            Y, valid = batch.target(item.group)
+            shaped = item.linear(batch).reshape(len(Y), -1, *Y.shape[1:])
+            squared = torch.where(valid[:, None], shaped - Y[:, None], 0.0).square()
+            direct[item] += squared.sum(dim=(0, 3, 4), dtype=torch.float64).cpu()
+    largest = max((_compare(item, direct[item], blocks.sample) for item in probes), default=0.0)
+    return TrainingLossCheck(len(frames), largest)
+
+
+def _compare(item: Candidate, direct: Float[Tensor, "L q"], sample: int) -> float:
+    """The largest difference of a candidate's layers from the losses of its moments, relative to the target's variation."""
+    assert item.participant is not None
+    moments, largest = item.participant.moments[item.group.name].take([sample]), 0.0
+    around = moments.yy[0] - moments.y[0].square() / moments.n.clamp(min=1)
+    for layer, found in zip(item.layers, direct, strict=True):
+        assert layer.probe is not None and layer.columns is not None
+        own, weight = moments.select(layer.columns), layer.probe.weight
+        expected = own.loss(weight, layer.probe.bias)[0]
+        terms = own.yy[0] + own.xx[0].diagonal() @ weight.square() * max(len(weight), 1) ** 0.5
+        slack = 1e-3 * (found + expected) + TOLERANCE * SINGLE * (terms + around)
+        if bool(((found - expected).abs() > slack).any()):
+            raise FathomError(
+                f"Encoder {item.encoder}, layer {layer.name}: the training loss from its moments, {float(expected.sum()):.4g}, is "
+                f"not the one of its predictions, {float(found.sum()):.4g}, on the same frames. Does the encoder give the same "
+                "features for the same image each time?"
+            )
+        largest = max(largest, float((found - expected).abs().sum() / around.sum().clamp(min=1e-300)))
+    return largest
+
+
+def _add_moments(participant: Participant, groups: Sequence[TargetGroup], batch: Batch, *, exact: bool = False) -> None:
+    """Encode a batch and add it to the moments of its blocks, for every target group.
+
+    Products are formed in float64 where that is `exact` or costs nothing that matters.
+    """
+    placed, design, blocks = batch.features(participant, keep=False), participant.columns, participant.blocks
+    dtype = torch.float64 if exact or design.channels <= NARROW else torch.float32
+    parts, scale = _runs([blocks.of_scene[sample.scene] for sample in batch.samples]), design.scales(placed)
     for group in groups:
         Y, valid = batch.target(group)
         moments = participant.moments.get(group.name)
         if moments is None:
             cells = valid.expand_as(Y)
-            shift_y = (Y * cells).sum(dim=(0, 2, 3)) / cells.sum(dim=(0, 2, 3)).clamp(min=1)
-            moments = Moments.zeros(blocks, design.means(placed), shift_y)
+            shift_y = torch.where(cells, Y, 0.0).sum(dim=(0, 2, 3)) / cells.sum(dim=(0, 2, 3)).clamp(min=1)
+            moments = Moments.zeros(blocks.count, design.means(placed), shift_y)
             participant.moments[group.name] = moments
-        centred = design.centre(placed, moments.shift_x)
+        centred = design.centre(placed, moments.shift_x, scale, dtype)
         for block, part in parts:
-            design.accumulate(moments, block, [z[part] for z in centred], valid[part], Y[part])
+            design.accumulate(moments, block, [z[part] for z in centred], valid[part], Y[part], scale)
 
 
 def _runs(groups: Sequence[int]) -> list[tuple[int, slice]]:
@@ -99,6 +180,7 @@ def measuring_pass(
     protocol: Protocol,
     settings: ProbeSettings,
     notes: list[str],
+    leaks: LeakWatch | None = None,
 ) -> tuple[DepthScores, CellScores, Pictures]:
     """Read the test frames once: errors by scene of every candidate, full-resolution metrics and pictures.
 
@@ -108,6 +190,7 @@ def measuring_pass(
         means: training mean of each target group.
         test, protocol, settings: of the run.
         notes: get what was left out.
+        leaks: sees every frame.
     """
     scenes = {scene: index for index, scene in enumerate(test.scenes)}
     depth, cells = DepthScores(candidates, protocol), CellScores()
@@ -117,10 +200,12 @@ def measuring_pass(
     for batch in read_batches(test, settings, f"reading {len(test)} test frames", notes):
         index = [scenes[sample.scene] for sample in batch.samples]
         predicted: dict[Candidate, Tensor] = {}
+        if leaks is not None:
+            leaks.see_test(batch.originals)
         for item in (*candidates, *few_labels):
             prediction = item.predict(batch)
             Y, valid = batch.target(item.group)
-            item.sums.add(prediction, Y, valid, means[item.group.name], index)
+            item.sums.add(prediction, Y, valid, means[item.group.name], index, item.bounds)
             predicted[item] = prediction
         for item in candidates:
             cells.add(item, predicted[item], *batch.target(item.group))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fathom.data.dataset import Dataset
@@ -29,27 +29,50 @@ def default_grid(size: Grid) -> Grid:
     return max(1, size[0] // STRIDE), max(1, size[1] // STRIDE)
 
 
+BLOCKS = 20
+"""Blocks of training scenes: enough for label curves and description lengths; each costs p² numbers for an encoder of p channels.
+A fixed number, so that what one encoder gives does not depend on how many others take part."""
+
+SAMPLE = 16
+"""Frames kept in a block of their own where scenes are small, to recompute training losses on."""
+
+WIDEST = 4096
+"""Channels beyond which moments are kept by fold alone: twenty blocks would take over 2.7 GB."""
+
+
 @dataclass(frozen=True)
 class Blocks:
     """Scenes gathered into blocks, the unit in which training moments are kept.
 
     Few scenes: one block each. Many: several scenes share a block, so that memory depends neither on the number of
-    images nor on the number of scenes.
+    images nor on the number of scenes. Folds are made of scenes first, and blocks inside folds.
 
     Attributes:
         of_scene: block of each scene.
         count: how many blocks.
         folds: blocks of each cross-validation fold.
+        sample: the block on whose frames training losses are computed again, directly: few frames where scenes are small.
     """
 
     of_scene: dict[str, int]
     count: int
     folds: tuple[tuple[int, ...], ...]
+    sample: int
 
     def order(self, dataset: Dataset) -> list[int]:
         """Positions of the frames sorted by block, in each block as the data set has them."""
         scenes = dataset.frame_scenes
         return sorted(range(len(dataset)), key=lambda position: (self.of_scene[scenes[position]], position))
+
+    def by_fold(self) -> Blocks:
+        """The same folds with one block each, and the sample: all that the choice of λ needs."""
+        joined, folds = {self.sample: 0}, []
+        for fold in self.folds:
+            rest = [block for block in fold if block != self.sample]
+            joined |= dict.fromkeys(rest, max(joined.values()) + 1)
+            folds.append(tuple(sorted({joined[block] for block in fold})))
+        of_scene = {scene: joined[block] for scene, block in self.of_scene.items()}
+        return Blocks(of_scene, max(joined.values()) + 1, tuple(folds), 0)
 
 
 def _balance(sizes: Sequence[int], bins: int) -> list[int]:
@@ -63,8 +86,10 @@ def _balance(sizes: Sequence[int], bins: int) -> list[int]:
     return chosen
 
 
-def plan_blocks(dataset: Dataset, limit: int, folds: int, seed: int) -> Blocks:
-    """Assign scenes to at most `limit` blocks, blocks to `folds` folds, balanced by frames; names count, order does not.
+def plan_blocks(dataset: Dataset, folds: int, seed: int) -> Blocks:
+    """Assign scenes to `folds` folds and inside them to about `BLOCKS` blocks, balanced by frames.
+
+    Names, frames and seed count; neither the order of frames nor the encoders of the run do.
 
     Raises `FathomError` when there are fewer than two scenes, since nothing could then be chosen honestly.
     """
@@ -77,24 +102,27 @@ def plan_blocks(dataset: Dataset, limit: int, folds: int, seed: int) -> Blocks:
             "the penalty by cross-validation over scenes."
         )
     scenes = sorted(frames, key=lambda scene: digest(seed, scene))
-    count = min(len(scenes), max(limit, 2))
-    blocks = _balance([frames[s] for s in scenes], count) if count < len(scenes) else list(range(count))
-    block_frames = [0] * count
-    for scene, block in zip(scenes, blocks, strict=True):
-        block_frames[block] += frames[scene]
-    fold_of = _balance(block_frames, min(folds, count))
-    return Blocks(
-        of_scene=dict(zip(scenes, blocks, strict=True)),
-        count=count,
-        folds=tuple(tuple(b for b in range(count) if fold_of[b] == f) for f in range(min(folds, count))),
-    )
+    folds = min(folds, len(scenes))
+    fold_of = dict(zip(scenes, _balance([frames[scene] for scene in scenes], folds), strict=True))
+    apart = _sample([scene for scene in scenes if fold_of[scene] == 0], frames)
+    if len(scenes) <= BLOCKS:
+        apart = apart[:1]
+    of_scene, made, count = dict.fromkeys(apart, 0), [], 1
+    for fold in range(folds):
+        rest = [scene for scene in scenes if fold_of[scene] == fold and scene not in of_scene]
+        bins = len(rest) if len(scenes) <= BLOCKS else min(len(rest), max(BLOCKS // folds, 1))
+        chosen = _balance([frames[scene] for scene in rest], bins)
+        of_scene |= {scene: count + block for scene, block in zip(rest, chosen, strict=True)}
+        made.append((*((0,) if fold == 0 else ()), *range(count, count + bins)))
+        count += bins
+    return Blocks(of_scene, count, tuple(made), 0)
 
 
-def block_limit(channels: int, budget: int = 512 << 20) -> int:
-    """How many blocks of p x p float64 moments fit the budget in bytes; at least 10, for folds and label curves."""
-    return max(10, budget // (8 * max(channels, 1) ** 2))
-
-
-def most_blocks(channels: int, scenes: int, groups: int, encoders: int) -> int:
-    """Blocks that fit memory for a run: the budget is shared by all encoders and target groups."""
-    return min(scenes, block_limit(channels, (2 << 30) // max(groups * encoders, 1)))
+def _sample(scenes: Sequence[str], frames: Mapping[str, int]) -> list[str]:
+    """The smallest scenes, at least one, with up to `SAMPLE` frames together."""
+    chosen: list[str] = []
+    for scene in sorted(scenes, key=frames.__getitem__):
+        if chosen and sum(frames[item] for item in chosen) + frames[scene] > SAMPLE:
+            break
+        chosen.append(scene)
+    return chosen

@@ -13,7 +13,9 @@ from torch import nn
 
 import fathom
 from fathom.data.dataset import Dataset
+from fathom.data.formats.folders.folder_pairs import UNNAMED
 from fathom.data.loading import first_frame
+from fathom.data.tools.leaks import Leak, LeakWatch, leaking_scenes, not_unseen
 from fathom.data.transforms import fit
 from fathom.depth_models.model import DepthModel
 from fathom.depth_models.opening import Openable
@@ -27,13 +29,13 @@ from fathom.probing.evidence.evidence import Evidence
 from fathom.probing.evidence.information import measure_information
 from fathom.probing.evidence.label_curve import few_labels, label_curves
 from fathom.probing.evidence.records import Data, DataPart, EncoderRecord, FeatureRecord, ProtocolRecord
-from fathom.probing.evidence.rows import controls, evidence_rows
+from fathom.probing.evidence.rows import clip_notes, controls, evidence_rows
 from fathom.probing.evidence.verdict import LEAST_SCENES, verdicts
 from fathom.probing.fit import fit_probes
 from fathom.probing.heads.heads import check_head
 from fathom.probing.participants import Participant, check_fair, open_participants
-from fathom.probing.passes import measuring_pass, training_pass
-from fathom.probing.plan import STRIDE, Blocks, default_grid, default_size, most_blocks, plan_blocks
+from fathom.probing.passes import check_training_losses, measuring_pass, training_pass
+from fathom.probing.plan import STRIDE, Blocks, default_grid, default_size, plan_blocks
 from fathom.probing.reading import Batch
 from fathom.probing.saved import save_probes
 from fathom.probing.settings import ProbeSettings
@@ -119,20 +121,24 @@ def probe(
     run = plan(encoder, feature, train, test, upper_bound, settings)
     settings, protocol, notes = run.settings, PROTOCOLS[str(run.settings.protocol)], run.notes
 
-    mean_maps = training_pass(run.participants, run.groups, run.train, run.blocks, settings, notes)
+    leaks = LeakWatch(run.train, run.test)
+    mean_maps = training_pass(run.participants, run.groups, run.train, run.blocks, settings, notes, leaks)
     means = {name: average.mean() for name, average in mean_maps.items()}
 
     candidates = fit_probes(run.participants, run.groups, mean_maps, run.train, run.blocks, settings)
-    few = few_labels([item for item in candidates if item.participant is not None], run.blocks, settings, notes)
+    checked = check_training_losses(candidates, run.train, run.blocks, settings)
+    few = few_labels([item for item in candidates if item.participant is not None], settings, notes)
     if run.upper_bound is not None:
         candidates += upper_bounds(run.upper_bound, run.groups, settings, notes)
 
     measured = [item.candidate for item in few]
-    depth, cells, pictures = measuring_pass(candidates, measured, means, run.test, protocol, settings, notes)
+    depth, cells, pictures = measuring_pass(candidates, measured, means, run.test, protocol, settings, notes, leaks)
     cues = measure_cues(candidates, means, run.test, settings) if settings.cues else None
 
     rows = evidence_rows(candidates, depth, cells)
-    decided = tuple(verdict_record(item) for item in verdicts(cases(rows, controls(candidates))))
+    notes += clip_notes(rows, {one.name for group in run.groups for one in group.features if one.classes})
+    withheld = unseen(run.train, run.test, leaks.leaks(), notes)
+    decided = tuple(verdict_record(item) for item in verdicts(cases(rows, controls(candidates)), withheld=withheld))
     references = {(item.encoder, item.feature): item.baseline for item in decided}
     evidence = Evidence(
         command=command,
@@ -148,6 +154,7 @@ def probe(
         verdicts=decided,
         information=measure_information(candidates, references, settings),
         label_curves=label_curves(few),
+        training_loss_check=checked,
         cues=() if cues is None else cues.cues,
         cue_sentences={} if cues is None else cues.sentences(),
         notes=tuple(notes),
@@ -188,7 +195,7 @@ def plan(
             "all the same."
         )
         note(notes[-1])
-    blocks = _blocks(participants, groups, train, settings)
+    blocks = _blocks(participants, train, settings)
     groups = with_control_task(groups, train, settings)
     return Plan(settings, train, test, tuple(participants), groups, blocks, supervised, notes)
 
@@ -232,19 +239,42 @@ def _resolved(settings: ProbeSettings, train: Dataset, test: Dataset) -> ProbeSe
     return replace(settings, size=size, grid=grid, protocol=settings.protocol or choose_protocol(test).name)
 
 
-def _blocks(
-    participants: Sequence[Participant], groups: Sequence[TargetGroup], train: Dataset, settings: ProbeSettings
-) -> Blocks:
-    """Blocks of scenes, as many as memory allows: one frame is encoded to learn how wide the encoders are."""
+def _blocks(participants: Sequence[Participant], train: Dataset, settings: ProbeSettings) -> Blocks:
+    """Blocks of scenes, and which of them each participant keeps; one frame is encoded to learn how wide the encoders are."""
+    blocks = plan_blocks(train, settings.folds, settings.seed)
     frame = fit(first_frame(train, settings.skip_bad), settings.input_size)
     batch = Batch([frame], [frame], settings)
     for participant in participants:
         placed = batch.features(participant, keep=False)
         participant.witness = participant.columns.means(placed).cpu()
-    widest = max((participant.columns.channels for participant in participants), default=0)
-    encoders = sum(not participant.encoder.baseline for participant in participants)
-    limit = most_blocks(widest, len(train.scenes), len(groups), encoders)
-    return plan_blocks(train, limit, settings.folds, settings.seed)
+        participant.plan(blocks)
+    return blocks
+
+
+def unseen(train: Dataset, test: Dataset, leaks: Sequence[Leak], notes: list[str]) -> str:
+    """Why the test scenes are no unseen scenes, in one sentence; empty where nothing speaks against them.
+
+    Near-duplicates that are too few to decide go to `notes`.
+    """
+    if any(part.source.facts.get("scene", "").startswith(UNNAMED) for part in (train, test)):
+        return (
+            "The verdict is withheld because every frame counts as a scene of its own, so frames of one room may be in both parts: "
+            "say which frames belong together (a 'scene' column in index.csv, or DATA?scene=REGEX), or DATA?scene=frame if they "
+            "are unrelated."
+        )
+    if not leaks:
+        return ""
+    touched = f"{len(leaking_scenes(leaks))} of the {len(test.scenes)} test scenes"
+    example = f"{leaks[0].test} and {leaks[0].train}"
+    if not_unseen(leaks, len(test.scenes)):
+        return (
+            f"The verdict is withheld because {touched} have near-duplicates among the training frames (such as {example}): name the "
+            "scenes (a 'scene' column in index.csv, or DATA?scene=REGEX), or split by a file (--split)."
+        )
+    notes.append(
+        f"{touched} have near-duplicates among the training frames, such as {example}: see 'fathom data check'."
+    )
+    return ""
 
 
 def describe_data(dataset: Dataset) -> DataPart:

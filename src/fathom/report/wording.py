@@ -16,6 +16,7 @@ KINDS = {
     "absent": "absent in {}",
     "inconclusive": "inconclusive for {}",
     "too few scenes": "undecided for {}, with too few scenes",
+    "withheld": "withheld for {}, since the test scenes may not be unseen",
 }
 """Verdict -> how a sentence about a feature goes on."""
 

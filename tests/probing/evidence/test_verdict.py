@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 from scipy import stats
 
 from fathom.errors import FathomError
+from fathom.probing.evidence.cases import verdict_record
 from fathom.probing.evidence.verdict import (
     LEAST_SCENES,
     LEVEL,
@@ -19,9 +19,11 @@ from fathom.probing.evidence.verdict import (
     Control,
     decide,
     reference_baseline,
+    reference_weights,
     selectivity_ratio,
     verdicts,
     weigh,
+    weigh_all,
 )
 from fathom.statistics import scene_intervals
 
@@ -135,7 +137,9 @@ def test_an_encoder_within_the_spread_of_random_seeds_is_one_more_draw() -> None
     assert df == 4
     result = verdicts([replace(given, baselines=(*given.baselines, baseline))], resamples=1000)[0]
     assert result.kind == "inconclusive"
-    assert "and 5 seeds" in result.sentence
+    assert "one more draw of random:net" in result.sentence
+    record = verdict_record(result)
+    assert record.seeds_limit and record.seeds_needed is None
     narrow = replace(baseline, errors=tuple(given.errors * level for level in (1.20, 1.21, 1.22, 1.23, 1.24)))
     assert one(replace(given, baselines=(*given.baselines, narrow))) == "implicit"
 
@@ -191,12 +195,12 @@ def test_the_rule_on_corrected_values() -> None:
     assert decide(found, 0.02, 1.0, level=0.01).kind == "inconclusive"
 
 
-def test_verdicts_go_to_json_with_the_weakest_gain_first() -> None:
-    record = verdicts([case(0.3)], resamples=500)[0].to_json()
-    assert json.loads(json.dumps(record)) == record
-    assert record["verdict"] == "implicit"
-    assert [gain["baseline"] for gain in record["gains"]] == ["position", "constant"]
-    assert record["share_interval"][0] < record["share"] < record["share_interval"][1]
+def test_records_have_the_weakest_gain_first() -> None:
+    record = verdict_record(verdicts([case(0.3)], resamples=500)[0])
+    assert record.verdict == "implicit"
+    assert [gain.baseline for gain in record.gains] == ["position", "constant"]
+    assert record.gap_closed is not None and record.gap_closed.low < record.gap_closed.estimate < record.gap_closed.high
+    assert sum(gain.weight for gain in record.gains) == pytest.approx(1)
 
 
 def test_scenes_without_a_valid_cell_do_not_count_towards_the_least() -> None:
@@ -222,3 +226,101 @@ def test_scenes_without_a_valid_cell_do_not_count_towards_the_least() -> None:
 def test_no_baseline_is_refused() -> None:
     with pytest.raises(FathomError, match="no baseline"):
         weigh(replace(case(), baselines=()))
+
+
+def test_a_further_baseline_never_makes_implicit_easier() -> None:
+    rng = np.random.default_rng(0)
+    for seed in range(20):
+        given = case(rng.uniform(0, 0.3), scenes=20, seed=seed)
+        noise = rng.lognormal(0, 0.3, 20)
+        extra = Baseline("more", (given.baselines[1].errors[0] * noise,), 0.5, given.baselines[1].control * noise)
+        p = weigh(replace(given, baselines=(*given.baselines, extra)), resamples=300).p_implicit
+        assert p >= weigh(given, resamples=300).p_implicit
+
+
+def test_absent_does_not_turn_on_which_of_two_near_baselines_is_ahead() -> None:
+    given = case(0.0, scenes=40, seed=3)
+    position = given.baselines[1]
+    twin = Baseline(
+        "pixels", (position.errors[0] * np.random.default_rng(1).lognormal(0, 0.15, 40),), 1.1, position.control
+    )
+    p_values = []
+    for ahead in (0.98, 0.99, 1.0, 1.01, 1.02):  # what other folds make of the same two baselines
+        both = (given.baselines[0], position, replace(twin, cv_mse=1.1 * ahead))
+        p_values.append(weigh(replace(given, baselines=both), resamples=1000).p_absent)
+    assert max(p_values) < 2 * min(p_values)
+
+
+def test_weights_come_from_cross_validated_losses() -> None:
+    given = case()
+    weights = reference_weights(given)
+    assert sum(weights) == pytest.approx(1)
+    assert weights[0] / weights[1] == pytest.approx(np.exp(-(1.3 / 1.1 - 1) / MARGIN))
+    unknown = Baseline("patch", (given.baselines[0].errors[0],))
+    assert reference_weights(replace(given, baselines=(*given.baselines, unknown)))[2] == 0
+    assert reference_weights(replace(given, baselines=(unknown, unknown))) == [0.5, 0.5]
+
+
+def test_absent_is_the_weighted_bonferroni_p_value() -> None:
+    found = weigh(case(0.02, scenes=40), resamples=500)
+    assert found.p_absent == pytest.approx(min(1, min(gain.p_margin / gain.weight for gain in found.gains)))
+
+
+def test_selectivity_is_tested_against_every_baseline() -> None:
+    given = case(0.3)
+    assert weigh(given, resamples=500).p_selectivity < 0.01
+    # A baseline that the control task leaves as far behind as the feature does: nothing is selective compared with it.
+    place = replace(
+        given.baselines[1],
+        name="finer place",
+        control=given.control.errors * given.baselines[1].errors[0] / given.errors,
+    )
+    found = weigh(replace(given, baselines=(*given.baselines, place)), resamples=500)
+    assert found.p_selectivity > 0.2
+    assert found.p_implicit == found.p_selectivity
+
+
+def test_seeds_that_limit_the_verdict_are_counted() -> None:
+    given = case(0.3, scenes=200)
+    mean = given.baselines[1].errors[0] * 0.85
+
+    def with_seeds(count: int) -> Case:
+        z = stats.norm.ppf((np.arange(count) + 0.5) / count)
+        seeds = tuple(mean * (1 + 0.075 * z_i / z.std(ddof=1)) for z_i in z)
+        return replace(
+            given, baselines=(*given.baselines, Baseline("random:net", seeds, 1.0, given.baselines[1].control))
+        )
+
+    few = weigh(with_seeds(3), resamples=1000)
+    assert few.p_implicit > LEVEL and few.seeds_needed is not None and 3 < few.seeds_needed < 30
+    enough = int(few.seeds_needed)
+    assert f"--controls {enough}" in verdicts([with_seeds(3)], resamples=1000)[0].sentence
+    assert weigh(with_seeds(enough + 1), resamples=1000).p_implicit <= LEVEL
+    assert weigh(given, resamples=500).seeds_needed is None
+
+
+def test_an_encoder_that_is_its_own_random_copy_is_noticed() -> None:
+    given = case(0.3)
+    other = given.baselines[1].errors[0]
+    copies = Baseline(
+        "random:net", (1.01 * other, given.errors * (1 + 1e-6), 0.99 * other), 1.1, given.baselines[1].control
+    )
+    result = verdicts([replace(given, baselines=(*given.baselines, copies))], resamples=500)[0]
+    assert result.kind != "implicit"
+    assert "exactly those of random:net" in result.sentence
+    assert verdict_record(result).same_as == "random:net"
+    assert one(given) == "implicit"
+
+
+def test_a_withheld_verdict_says_why_and_keeps_the_numbers() -> None:
+    result = verdicts([case(0.3)], resamples=500, withheld="Frames were taken for scenes.")[0]
+    assert (result.kind, result.sentence) == ("withheld", "Frames were taken for scenes.")
+    assert result.p_implicit < LEVEL
+
+
+def test_cases_are_weighed_alike_alone_and_together() -> None:
+    several = [case(0.3), case(0.1, scenes=20, seed=1), case(0.0, scenes=60, seed=2)]
+    for together, alone in zip(weigh_all(several, resamples=500), several, strict=True):
+        found = weigh(alone, resamples=500)
+        assert together.p_implicit == pytest.approx(found.p_implicit, rel=1e-9)
+        assert together.p_absent == pytest.approx(found.p_absent, rel=1e-9)

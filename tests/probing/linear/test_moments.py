@@ -34,16 +34,6 @@ def test_moments_of_parts_about_different_shifts_add_to_the_whole() -> None:
         torch.testing.assert_close(got, want)
 
 
-def test_minus_undoes_plus() -> None:
-    X, Y = data()
-    whole = Moments.zeros(2, X.mean(0), Y.mean(0))
-    whole.add(0, X[:50], Y[:50])
-    whole.add(1, X[50:], Y[50:])
-    left = whole.total().minus(whole.total([0]))
-    for got, want in zip(raw(left), raw(Moments.of(X[50:], Y[50:])), strict=True):
-        torch.testing.assert_close(got, want)
-
-
 def test_selecting_columns_is_reading_only_those() -> None:
     X, Y = data()
     for got, want in zip(

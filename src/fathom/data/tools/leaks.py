@@ -7,10 +7,11 @@ frames of NYU Depth V2, even of one room, in 112 and more. Mirrored copies are f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Bool
 from numpy import ndarray
 
@@ -23,6 +24,18 @@ from fathom.sample import Sample
 CELLS = 16
 NEAR = 80
 """Bits of 512 in which near-duplicates differ at most: between the 40 of altered copies and the 112 of other frames."""
+
+FLAT = 2.0
+"""Grey levels of spread below which an image has no pattern to compare: a blank frame resembles every other one."""
+
+SMALLEST = 4 * CELLS
+"""Pixels of the short side below which a run compares nothing: a cell of the hash would be a few pixels."""
+
+MOST = 4000
+"""Frames of each part that a run compares; of more, every second, third ... is taken."""
+
+TOLERATED = 0.05
+"""Share of test scenes with a near-duplicate in training from which on they are no unseen scenes."""
 
 
 @dataclass(frozen=True)
@@ -39,19 +52,35 @@ class Leak:
 
 def difference_hash(image: np.ndarray) -> Bool[ndarray, "512"]:
     """Hash of an ``(H, W, 3)`` uint8 image."""
+    across, down = _shrunk(image)
+    return np.concatenate([(np.diff(across, axis=1) > 0).ravel(), (np.diff(down, axis=0) > 0).ravel()])
+
+
+def _shrunk(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Its brightness in 16 x 17 and in 17 x 16 cells."""
     from PIL import Image
 
     grey = Image.fromarray(image).convert("L")
     across = np.asarray(grey.resize((CELLS + 1, CELLS), Image.Resampling.BOX)).astype(np.int16)
-    down = np.asarray(grey.resize((CELLS, CELLS + 1), Image.Resampling.BOX)).astype(np.int16)
-    return np.concatenate([(np.diff(across, axis=1) > 0).ravel(), (np.diff(down, axis=0) > 0).ravel()])
+    return across, np.asarray(grey.resize((CELLS, CELLS + 1), Image.Resampling.BOX)).astype(np.int16)
 
 
 def find_leaks(train: Dataset, test: Dataset, *, near: int = NEAR, skipped: Skipped | None = None) -> list[Leak]:
     """Pairs of a training and a test frame that differ in at most `near` bits, nearest first."""
     sides = [_hashes(part, mirrored, skipped) for part, mirrored in ((train, False), (test, True))]
-    (train_ids, train_bits), (test_ids, test_bits) = sides
     scene = dict(zip(train.ids, train.frame_scenes, strict=True)) | dict(zip(test.ids, test.frame_scenes, strict=True))
+    return _near_pairs(*sides[0], *sides[1], scene, near)
+
+
+def _near_pairs(
+    train_ids: Sequence[tuple[str, bool]],
+    train_bits: np.ndarray,
+    test_ids: Sequence[tuple[str, bool]],
+    test_bits: np.ndarray,
+    scene: Mapping[str, str],
+    near: int,
+) -> list[Leak]:
+    """Pairs of hashes, ``(N, 512)`` float32 each, that differ in at most `near` bits; ids say whether it is of a mirror image."""
     best: dict[tuple[str, str], Leak] = {}
     for start in range(0, len(test_ids), 512):
         block = test_bits[start : start + 512]
@@ -63,6 +92,66 @@ def find_leaks(train: Dataset, test: Dataset, *, near: int = NEAR, skipped: Skip
             if pair not in best or bits < best[pair].bits:
                 best[pair] = Leak(pair[0], name, scene[pair[0]], scene[name], bits, mirrored)
     return sorted(best.values(), key=lambda leak: (leak.bits, leak.train, leak.test))
+
+
+class LeakWatch:
+    """The same comparison over frames that are read anyway, a batch at a time.
+
+    Attributes:
+        train, test: the parts. bits: hash of each training frame that was looked at, by its id.
+    """
+
+    def __init__(self, train: Dataset, test: Dataset) -> None:
+        self.train, self.test = train, test
+        self.bits: dict[str, np.ndarray] = {}
+        self._test: dict[tuple[str, bool], np.ndarray] = {}
+        self._watched = {id_ for part in (train, test) for id_ in part.ids[:: -(-len(part) // MOST)]}
+
+    def see_train(self, samples: Sequence[Sample]) -> None:
+        """Look at training frames."""
+        for sample in samples:
+            if sample.id in self._watched:
+                found = _hash(sample, flip=False) if min(sample.image_size) >= SMALLEST else None
+                self.bits[sample.id] = np.zeros(0, dtype=bool) if found is None else found
+
+    def see_test(self, samples: Sequence[Sample]) -> None:
+        """Look at test frames and their mirror images."""
+        for sample in samples:
+            watched = sample.id in self._watched and min(sample.image_size) >= SMALLEST
+            for flip in (False, True) if watched else ():
+                found = _hash(sample, flip)
+                if found is not None:
+                    self._test[sample.id, flip] = found
+
+    def leaks(self, near: int = NEAR) -> list[Leak]:
+        """Near-duplicates among what was seen, nearest first."""
+        seen = {(id_, False): bits for id_, bits in self.bits.items() if len(bits)}
+        scene = dict(zip(self.train.ids, self.train.frame_scenes, strict=True))
+        scene |= dict(zip(self.test.ids, self.test.frame_scenes, strict=True))
+        return _near_pairs(
+            list(seen), _stacked(seen.values()), list(self._test), _stacked(self._test.values()), scene, near
+        )
+
+
+def leaking_scenes(leaks: Sequence[Leak]) -> set[str]:
+    """Test scenes with a near-duplicate in training."""
+    return {leak.test_scene for leak in leaks}
+
+
+def not_unseen(leaks: Sequence[Leak], test_scenes: int) -> bool:
+    """Whether so many test scenes have near-duplicates in training that a score on them shows memory."""
+    return len(leaking_scenes(leaks)) >= TOLERATED * test_scenes and bool(leaks)
+
+
+def _stacked(hashes: Iterable[np.ndarray]) -> np.ndarray:
+    rows = list(hashes)
+    return np.array(rows, dtype=np.float32).reshape(len(rows), 2 * CELLS * CELLS)
+
+
+def _hash(sample: Sample, flip: bool) -> np.ndarray | None:
+    """Hash of a frame; None of an image without any pattern."""
+    image = _array(sample, flip)
+    return None if _shrunk(image[::4, ::4])[0].std() < FLAT else difference_hash(image)
 
 
 def _hashes(dataset: Dataset, mirrored: bool, skipped: Skipped | None) -> tuple[list[tuple[str, bool]], np.ndarray]:
@@ -77,13 +166,16 @@ def _hashes(dataset: Dataset, mirrored: bool, skipped: Skipped | None) -> tuple[
             skipped.frames.append((dataset.frame(position).id, str(error)))
             continue
         for flip in (False, True) if mirrored else (False,):
-            names.append((sample.id, flip))
-            rows.append(difference_hash(_array(sample, flip)))
-    return names, np.array(rows, dtype=np.float32).reshape(len(rows), 2 * CELLS * CELLS)
+            found = _hash(sample, flip)
+            if found is not None:
+                names.append((sample.id, flip))
+                rows.append(found)
+    return names, _stacked(rows)
 
 
 def _array(sample: Sample, flip: bool) -> np.ndarray:
-    image = (sample.float_image() * 255).round().byte().permute(1, 2, 0).numpy()
+    stored = sample.image if sample.image.dtype == torch.uint8 else (sample.float_image() * 255).round().byte()
+    image = stored.permute(1, 2, 0).numpy()
     return np.ascontiguousarray(image[:, ::-1] if flip else image)
 
 

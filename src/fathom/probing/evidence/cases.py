@@ -78,6 +78,11 @@ def verdict_record(verdict: Verdict) -> VerdictRecord:
         p_absent=verdict.p_absent,
         margin=found.margin,
         gains=tuple(_gain(gain) for gain in sorted(found.gains, key=lambda gain: gain.interval.estimate)),
+        p_implicit_alone=found.p_implicit,
+        p_absent_alone=found.p_absent,
+        seeds_limit=found.seeds_needed is not None,
+        seeds_needed=None if finite(found.seeds_needed) is None else int(found.seeds_needed or 0),
+        same_as=found.same_as,
     )
 
 
@@ -92,4 +97,7 @@ def _gain(gain: Gain) -> GainRecord:
         se=finite(found.se),
         p_above=finite(found.p_above),
         p_below=finite(found.p_below),
+        p_selectivity=finite(gain.p_selectivity),
+        p_margin=finite(gain.p_margin),
+        weight=gain.weight,
     )

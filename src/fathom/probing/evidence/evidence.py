@@ -22,6 +22,7 @@ from fathom.probing.evidence.records import (
     LabelCurveRecord,
     ProtocolRecord,
     Row,
+    TrainingLossCheck,
     VerdictRecord,
 )
 from fathom.probing.saved import SavedProbes
@@ -62,6 +63,7 @@ class Evidence:
         rows: one for each encoder, layer and feature.
         verdicts: one for each encoder and feature.
         information: what the losses mean in bits. label_curves: loss against the number of training scenes.
+        training_loss_check: losses of the probes on some training frames, computed directly.
         cues: change of loss on altered test images. cue_sentences: for each encoder, what its probe relies on.
         notes: what a reader should know, such as frames left out.
     """
@@ -80,6 +82,7 @@ class Evidence:
     verdicts: tuple[VerdictRecord, ...]
     information: tuple[Information, ...] = ()
     label_curves: tuple[LabelCurveRecord, ...] = ()
+    training_loss_check: TrainingLossCheck | None = None
     cues: tuple[Cue, ...] = ()
     cue_sentences: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()

@@ -21,7 +21,6 @@ from fathom.probing.linear.banded import BANDED
 from fathom.probing.linear.moments import Moments
 from fathom.probing.linear.ridge import Probe, cross_validate
 from fathom.probing.participants import ALL
-from fathom.probing.plan import Blocks
 from fathom.probing.settings import ProbeSettings
 from fathom.progress import track
 from fathom.seeding import order
@@ -99,14 +98,11 @@ class FewLabels:
         return LabelCurve(self.draws.counts, self.draws.scenes, shaped, sums.cells.numpy())
 
 
-def few_labels(
-    fitted: Sequence[Candidate], blocks: Blocks, settings: ProbeSettings, notes: list[str]
-) -> list[FewLabels]:
+def few_labels(fitted: Sequence[Candidate], settings: ProbeSettings, notes: list[str]) -> list[FewLabels]:
     """Of every baseline and encoder (controls need none) at its chosen layers; none of wide layers unless asked for."""
     found: list[FewLabels] = []
     if settings.label_curve is False:
         return found
-    scenes = np.bincount(list(blocks.of_scene.values()), minlength=blocks.count).tolist()
     for item in track(fitted, "solving label curves"):
         if item.role.name not in ("baseline", "encoder"):
             continue
@@ -119,7 +115,7 @@ def few_labels(
                 )
                 continue
             features = tuple(feature for feature, where in chosen.items() if where == name)
-            found.append(_few(item, layer, features, scenes, settings))
+            found.append(_few(item, layer, features, settings))
     return found
 
 
@@ -129,12 +125,11 @@ def _plain(item: Candidate, feature: str) -> str:
     return ALL if name == BANDED else name
 
 
-def _few(
-    item: Candidate, layer: Layer, features: tuple[str, ...], scenes: Sequence[int], settings: ProbeSettings
-) -> FewLabels:
+def _few(item: Candidate, layer: Layer, features: tuple[str, ...], settings: ProbeSettings) -> FewLabels:
     participant = item.participant
     assert participant is not None and layer.columns is not None and layer.probe is not None
-    moments = participant.moments[item.group.name].select(layer.columns)
+    moments, blocks = participant.moments[item.group.name].select(layer.columns), participant.blocks
+    scenes = np.bincount(list(blocks.of_scene.values()), minlength=blocks.count).tolist()
     draws = draw_scenes(moments, scenes, settings.seed)
     probes = probes_on(moments, draws, settings.penalties, item.group.ties, layer.probe)
     names = [f"{count}/{draw}" for count in draws.counts for draw in range(DRAWS)]

@@ -121,6 +121,9 @@ class Row:
             of cells below 11.25, 22.5 and 30 degrees.
         bands: λ of each layer, where the joined layers have their own; `penalty` is then their geometric mean.
         parameters: of the head, where it is not linear.
+        clipped: fraction of the test cells where the prediction left the range of the training targets and was clipped to it; None
+            where nothing is clipped.
+        penalties_left_out: how many of the penalties asked for lie below the rounding of the moments and were not tried.
         errors: Σ of squared errors in each test scene, in the order of `Evidence.test_scenes`.
         cells: valid cells in each test scene.
     """
@@ -156,6 +159,8 @@ class Row:
     angle_30: float | None = None
     bands: dict[str, float] | None = None
     parameters: int | None = None
+    clipped: float | None = None
+    penalties_left_out: int = 0
     unit: str = ""
 
 
@@ -240,6 +245,19 @@ class LabelCurveRecord:
     high: tuple[float | None, ...]
     draws: int
     scenes_to_beat_baselines: float | None
+
+
+@dataclass(frozen=True)
+class TrainingLossCheck:
+    """Training losses of all linear probes, computed directly from predictions and compared with those of the moments.
+
+    Attributes:
+        frames: training frames it was done on.
+        largest_difference: relative to the variation of the target; beyond rounding the run stops.
+    """
+
+    frames: int
+    largest_difference: float
 
 
 @dataclass(frozen=True)

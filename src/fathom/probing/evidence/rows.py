@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +14,9 @@ from fathom.probing.evidence.records import Row, finite
 from fathom.probing.evidence.scores import CellScores, DepthScores
 from fathom.probing.evidence.verdict import Control
 from fathom.statistics import loss_interval
+
+CLIPPED = 0.01
+"""Share of clipped cells from which on a note says so."""
 
 PERFECT = 1 - 1e-9
 """R² from which on what is left is rounding."""
@@ -92,6 +95,8 @@ def _row(item: Candidate, feature: str, position: int, chosen: bool, scores: Map
         cells=tuple(cells.tolist()),
         bands=None if layer.bands is None else {name: float(lam[outputs][0]) for name, lam in layer.bands.items()},
         parameters=layer.parameters.get(feature),
+        clipped=None if item.bounds is None else _clipped(sums, position, outputs),
+        penalties_left_out=len(layer.left_out),
         **scores,
     )
 
@@ -99,3 +104,22 @@ def _row(item: Candidate, feature: str, position: int, chosen: bool, scores: Map
 def _r2(sums: SceneErrors, position: int, outputs: slice) -> float | None:
     around = float(sums.target[:, outputs].sum())
     return 1 - float(sums.squared[:, position, outputs].sum()) / around if around > 0 else None
+
+
+def _clipped(sums: SceneErrors, position: int, outputs: slice) -> float:
+    clipped = sums.clipped[position, outputs]
+    return float(clipped.sum() / (sums.cells.sum() * len(clipped)))
+
+
+def clip_notes(rows: Sequence[Row], classes: Collection[str]) -> list[str]:
+    """A note for each chosen probe that predicts outside the range of its training targets in more than `CLIPPED` of the cells.
+
+    Shares of classes (`classes`: the features that are) lie in 0 to 1 and a linear map often leaves that: nothing is noted.
+    """
+    return [
+        f"{100 * row.clipped:.1f} % of the predictions of {row.feature} from {row.encoder}"
+        + (f" (seed {row.seed})" if row.role == "random" else "")
+        + " lie outside the range of the training targets and are clipped to it."
+        for row in rows
+        if row.chosen and row.clipped is not None and row.clipped > CLIPPED and row.feature not in classes
+    ]

@@ -31,8 +31,8 @@ docs/method.md discusses all of this, with sources and the error rates measured 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -208,52 +208,6 @@ class Verdict:
     p_implicit: float
     p_absent: float
     findings: Findings
-
-    def to_json(self) -> dict[str, Any]:
-        """The entry of `Evidence.verdicts`; keys are documented in docs/evidence.md."""
-        found = self.findings
-
-        def bounds(item: Interval | None) -> list[float] | None:
-            return None if item is None else [item.low, item.high]
-
-        return {
-            "encoder": found.encoder,
-            "feature": found.feature,
-            "verdict": self.kind,
-            "sentence": self.sentence,
-            "scenes": found.scenes,
-            "baseline": found.reference.baseline,
-            "baseline_mse": found.baseline_loss,
-            "encoder_mse": found.encoder_loss,
-            "share": None if found.share is None else found.share.estimate,
-            "share_interval": bounds(found.share),
-            "relative_gain": found.relative.estimate,
-            "relative_gain_interval": bounds(found.relative),
-            "selectivity": None if found.selectivity is None else found.selectivity.estimate,
-            "selectivity_interval": bounds(found.selectivity),
-            "p_selectivity": found.p_selectivity,
-            "p_implicit": self.p_implicit,
-            "p_absent": self.p_absent,
-            "p_implicit_alone": found.p_implicit,
-            "p_absent_alone": found.p_absent,
-            "margin": found.margin,
-            "seeds_limit": found.seeds_needed is not None,
-            "seeds_needed": None
-            if found.seeds_needed is None or np.isinf(found.seeds_needed)
-            else int(found.seeds_needed),
-            "same_as": found.same_as,
-            "gains": [
-                {
-                    "baseline": gain.baseline,
-                    "seeds": gain.seeds,
-                    **asdict(gain.interval),
-                    "p_selectivity": gain.p_selectivity,
-                    "p_margin": gain.p_margin,
-                    "weight": gain.weight,
-                }
-                for gain in sorted(found.gains, key=lambda gain: gain.interval.estimate)
-            ],
-        }
 
 
 def selectivity_ratio(errors: Array, against: Array, control: Array, control_against: Array) -> Ratio:

@@ -90,7 +90,7 @@ def banded_ridge(
     """
     total = moments.total()
     cells = float(total.n.sum())
-    split = [_fold(total, moments.total(fold)) for fold in folds]
+    split = [_fold(moments, set(fold)) for fold in folds]
     prepared = [item for item in split if item is not None]
     columns = list(bands.values())
     whole = standardise(total)
@@ -120,9 +120,9 @@ def banded_ridge(
     return Banded(chosen, penalties)
 
 
-def _fold(total: Moments, held_out: Moments) -> _Fold | None:
-    rest = total.minus(held_out)
-    if not float(held_out.n.sum()) or float(rest.n.sum()) <= 0.5:
+def _fold(moments: Moments, fold: set[int]) -> _Fold | None:
+    held_out, rest = moments.total(sorted(fold)), moments.total([g for g in range(moments.groups) if g not in fold])
+    if not float(held_out.n.sum()) or not float(rest.n.sum()):
         return None
     fitted = standardise(rest)
     about = held_out.about(fitted.mean_x, fitted.mean_y)
@@ -135,7 +135,7 @@ def _fold(total: Moments, held_out: Moments) -> _Fold | None:
         held_squares=about.yy[0],
         size_x=fitted.scale.square() * size_x,
         size_y=size_y,
-        rounding=max(total.rounding, held_out.rounding),
+        rounding=moments.rounding,
     )
 
 

@@ -92,7 +92,8 @@ def separable(
 
 def flat(maps: Float[Tensor, "B C h w"]) -> Float[Tensor, "n C"]:
     """Cells as rows, channels as columns."""
-    return maps.permute(0, 2, 3, 1).reshape(-1, maps.shape[1])
+    batch, channels, height, width = maps.shape
+    return maps.permute(0, 2, 3, 1).reshape(batch * height * width, channels)
 
 
 def add_gram(

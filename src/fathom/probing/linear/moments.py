@@ -137,6 +137,11 @@ class Moments:
         """Products of this precision were added."""
         self.rounding = max(self.rounding, torch.finfo(dtype).eps / 2)
 
+    def spread(self) -> Float[Tensor, "p"]:
+        """Root mean square of x − s over all groups."""
+        squares = self.xx.diagonal(dim1=1, dim2=2).sum(0)
+        return (squares / self.n.sum().clamp(min=1)).clamp(min=0).sqrt()
+
     @property
     def groups(self) -> int:
         return len(self.n)
@@ -165,11 +170,6 @@ class Moments:
                 "low": torch.full_like(self.low[:1], torch.inf),
                 "high": torch.full_like(self.high[:1], -torch.inf),
             }
-        return replace(self, **parts)
-
-    def minus(self, other: Moments) -> Moments:
-        """What remains of these groups without `other` (same shift, same number of groups); their range stays as it was."""
-        parts: dict[str, Any] = {name: getattr(self, name) - getattr(other, name) for name in SUMS}
         return replace(self, **parts)
 
     def select(self, columns: slice | Sequence[int], outputs: slice | Sequence[int] = slice(None)) -> Moments:

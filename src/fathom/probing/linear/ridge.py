@@ -270,9 +270,9 @@ def cross_validate(
     asked = torch.as_tensor(list(penalties), dtype=torch.float64)
     losses = torch.zeros(len(penalties), moments.y.shape[1], dtype=torch.float64)
     for fold in folds:
-        held_out = moments.total(fold)
-        rest = total.minus(held_out)
-        if float(held_out.n.sum()) and float(rest.n.sum()) > 0.5:
+        # Added, not subtracted from the total: a difference would carry the rounding of what was taken away.
+        held_out, rest = moments.total(fold), moments.total([g for g in range(moments.groups) if g not in set(fold)])
+        if float(held_out.n.sum()) and float(rest.n.sum()):
             losses += path_losses(decompose(rest), held_out, penalties)
     fitted = decompose(total)
     usable = (asked >= fitted.noise) & torch.isfinite(losses).all(1)

@@ -355,6 +355,10 @@ def _marked(root: Path, skipped: list[str] | None) -> list[Pair]:
     return _match({kind: unique(named) for kind, named in files.items()}, skipped) if len(files) > 1 else []
 
 
+UNNAMED = "none is given: every frame counts as a scene of its own"
+"""How the facts of a source begin to speak of its scenes where nothing says which frames belong together."""
+
+
 def _scenes(pairs: Sequence[Pair], rule: str, from_table: bool) -> tuple[list[Pair], str]:
     if rule == "frame":
         return [replace(pair, scene=pair.id) for pair in pairs], "every frame is a scene of its own, as asked"
@@ -374,7 +378,7 @@ def _scenes(pairs: Sequence[Pair], rule: str, from_table: bool) -> tuple[list[Pa
         return list(pairs), "column of the table" if from_table else "sub-folder"
     return (
         [replace(pair, scene=pair.scene or pair.id) for pair in pairs],
-        "none is given: every frame counts as a scene of its own, which is wrong for video (give scene=REGEX or a CSV column)",
+        f"{UNNAMED}, which is wrong for video (give scene=REGEX or a CSV column)",
     )
 
 
