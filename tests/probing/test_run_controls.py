@@ -295,7 +295,7 @@ def test_training_losses_are_computed_again_and_compared(parts: tuple[Dataset, D
 
 
 class Faint(nn.Module):
-    """Many channels of one pattern, with what matters at a fifty-thousandth of it."""
+    """Many channels of one pattern, with what matters at a few millionths of it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -307,7 +307,7 @@ class Faint(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         strong = nn.functional.avg_pool2d(image[:, :1], 8)
         faint = self.net(image)[:, :1]
-        both = torch.cat([strong / 0.2, 2e-5 * (faint / 0.03)], 1)
+        both = torch.cat([strong / 0.2, 3e-6 * (faint / 0.03)], 1)
         return self.layer(torch.einsum("bchw,cp->bphw", both, self.mix))
 
 
