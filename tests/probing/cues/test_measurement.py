@@ -133,7 +133,9 @@ class Fitted:
 
 def fit(encoders: Sequence[Participant], train: Dataset, test: Dataset, settings: ProbeSettings) -> Fitted:
     groups = target_groups([feature("depth")])
-    blocks = plan_blocks(train, len(train.scenes), settings.folds, settings.seed)
+    blocks = plan_blocks(train, settings.folds, settings.seed)
+    for participant in encoders:
+        participant.planned = blocks
     mean_maps = training_pass(encoders, groups, train, blocks, settings, [])
     candidates = fit_probes(encoders, groups, mean_maps, train, blocks, settings)
     return Fitted(settings, candidates, {name: average.mean() for name, average in mean_maps.items()}, test)
