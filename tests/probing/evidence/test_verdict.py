@@ -11,9 +11,11 @@ from scipy import stats
 from fathom.errors import FathomError
 from fathom.probing.evidence.cases import verdict_record
 from fathom.probing.evidence.verdict import (
+    FEW,
     LEAST_SCENES,
     LEVEL,
     MARGIN,
+    STRICT,
     Baseline,
     Case,
     Control,
@@ -72,7 +74,7 @@ def test_each_kind_has_its_world() -> None:
     assert one(case(-0.5)) == "absent"
     assert one(case(0.06, scenes=16, seed=2)) == "inconclusive"
     assert one(case(0.3, scenes=LEAST_SCENES - 1)) == "too few scenes"
-    assert one(case(0.3, scenes=LEAST_SCENES)) == "implicit"
+    assert one(case(0.4, scenes=LEAST_SCENES), level=LEVEL) == "implicit"
 
 
 def test_every_baseline_must_be_beaten_even_one_that_training_thought_weak() -> None:
@@ -180,9 +182,9 @@ def test_holm_makes_company_costly() -> None:
     alone = case(0.08, scenes=16, seed=5, second=1.0)
     p = weigh(alone, resamples=2000).p_implicit
     assert 0.005 < p < LEVEL
-    assert one(alone) == "implicit"
+    assert one(alone, level=LEVEL) == "implicit"
     company = [alone] + [case(0.0, scenes=30, seed=seed) for seed in range(10, 11 + int(LEVEL / p))]
-    decided = verdicts(company, resamples=2000)
+    decided = verdicts(company, resamples=2000, level=LEVEL)
     assert decided[0].kind != "implicit"
     assert decided[0].p_implicit == pytest.approx(min(1.0, p * len(company)))
 
@@ -324,3 +326,10 @@ def test_cases_are_weighed_alike_alone_and_together() -> None:
         found = weigh(alone, resamples=500)
         assert together.p_implicit == pytest.approx(found.p_implicit, rel=1e-9)
         assert together.p_absent == pytest.approx(found.p_absent, rel=1e-9)
+
+
+def test_implicit_is_stricter_on_few_scenes() -> None:
+    few, many = (weigh(case(0.3, scenes=scenes), resamples=300) for scenes in (FEW - 1, FEW))
+    assert decide(few, STRICT, 1.0).kind == decide(many, LEVEL, 1.0).kind == "implicit"
+    assert decide(few, 1.5 * STRICT, 1.0).kind == "inconclusive"
+    assert decide(few, 1.0, LEVEL).kind == "absent"
