@@ -325,6 +325,9 @@ def test_the_official_test_part_is_measured_unless_told_otherwise() -> None:
 
 def test_scenes_that_any_model_was_trained_on_are_left_out_or_marked() -> None:
     data = Dataset.whole(Walls())
+    assert "the model was trained on none of their 7 scenes" in choose_frames(data, [Painted()])[1]
+    assert "no model was trained on any of their 7 scenes" in choose_frames(data, [Painted(), Painted()])[1]
+    assert "the model was trained on none of their scenes" in choose_frames(data, [Painted()], "all")[1]
     models = [Painted(name="a", scenes=("wall0",)), Painted(name="b", scenes=("wall1", "wall2"))]
     part, sentence = choose_frames(data, models)
     assert part.scenes == ("wall3", "wall4", "wall5", "wall6")

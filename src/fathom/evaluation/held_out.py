@@ -69,6 +69,10 @@ def _held_out(models: Sequence[DepthModel]) -> list[str]:
     return [scene for scene in parts[0] if all(scene in part for part in parts[1:])]
 
 
+def _nobody(models: Sequence[DepthModel]) -> str:
+    return "the model was trained on none of" if len(models) == 1 else "no model was trained on any of"
+
+
 def _who(models: Sequence[DepthModel]) -> str:
     return "the model" if len(models) == 1 else "the models together"
 
@@ -79,9 +83,7 @@ def _unseen(data: Dataset, models: Sequence[DepthModel]) -> tuple[Dataset, str]:
     kept = [scene for scene in data.scenes if scene not in seen]
     total = len(data.scenes)
     if len(kept) == total:
-        nobody = "the model was" if len(models) == 1 else "no model was"
-        known = f"{nobody} trained on any of their {total} scenes, as far as it says"
-        return data, f"All {len(data)} frames; {known}."
+        return data, f"All {len(data)} frames; {_nobody(models)} their {total} scenes, as far as known."
     if not kept:
         raise DataError(
             data.source.location,
@@ -127,6 +129,5 @@ def _said(part: Dataset, models: Sequence[DepthModel], sentence: str) -> str:
                 f"{frames} of them are of scenes that {model.name} was trained on, so its numbers are too good for new scenes"
             )
     if not told:
-        nobody = "the model was" if len(models) == 1 else "no model was"
-        return f"{sentence}; {nobody} trained on any of their scenes, as far as it says."
+        return f"{sentence}; {_nobody(models)} their scenes, as far as known."
     return f"{sentence}; {'; '.join(told)}."
