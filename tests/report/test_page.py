@@ -177,7 +177,7 @@ def test_the_headline_is_one_sentence_whatever_the_verdicts() -> None:
     names = display_names(made)
     assert headline(made, names) == f"Depth is implicit in {names[NET]}; normals is implicit in {names[NET]}."
     one = replace(made, verdicts=made.verdicts[:1])
-    assert headline(one, names).startswith(f"{names[NET]} carries depth that a linear probe reads out")
+    assert headline(one, names).startswith(f"A linear probe reads depth from {names[NET]}: on 24 unseen scenes")
     assert NET not in headline(one, names)
     both = [
         replace(made.verdicts[0], verdict=kind, encoder=name) for kind, name in (("absent", "a"), ("implicit", "b"))
