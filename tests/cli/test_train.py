@@ -121,7 +121,7 @@ def test_torchrun_starts_two_processes_that_print_one_report(data: str, tmp_path
         command, capture_output=True, text=True, timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"}
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("Unseen rooms over seen rooms") == 1
+    assert done.stdout.count("Leak: relative to the mean map") == 1
     assert json.loads((tmp_path / "summary.json").read_text())["processes"] == 2
 
 

@@ -469,7 +469,7 @@ def test_folders_that_hold_no_model_are_one_sentence(copied: Callable[[str], Pat
         ('{"x": 1}', "names no model_type"),
         ('{"model_type": "no-such-model"}', "model_type 'no-such-model', which this transformers cannot build"),
         ("[1]", "is not a JSON object"),
-        ("{", "cannot be read as JSON"),
+        ("{", "is not a JSON object"),
     ):
         (path / "config.json").write_text(content)
         with pytest.raises(DataError, match=problem):
@@ -531,5 +531,5 @@ def test_the_probe_command_takes_a_local_backbone(
     for encoder in (spec, f"random:{spec}"):
         found = {row["layer"]: row["channels"] for row in rows if row["encoder"] == encoder}
         assert found == {"stage1": 8, "stage2": 12, "stage3": 16, "stage4": 20, "all": 56, "banded": 56}
-    assert main(["probe", data, "-e", f"hf:{tmp_path / 'd'}", "-o", str(tmp_path / "out"), "-q"]) == 1
+    assert main(["probe", data, "-e", f"hf:{tmp_path / 'd'}", "-o", str(tmp_path / "none"), "-q"]) == 1
     assert capsys.readouterr().err.strip().startswith(f"error: {tmp_path / 'd'}: holds no config.json")

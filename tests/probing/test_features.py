@@ -32,14 +32,15 @@ def rooms() -> tuple[Dataset, Dataset]:
 def test_pixels_know_colour_and_the_position_baseline_knows_position(rooms: tuple[Dataset, Dataset]) -> None:
     baselines = ("constant", "position", "pixels")
     evidence = probe([], ["colour", "luminance", "position"], *rooms, baselines=baselines, grid=(6, 8), pictures=0)
-    for feature, knows, ignorant in (
-        ("colour", "pixels", "position"),
-        ("luminance", "pixels", "position"),
-        ("position", "position", "pixels"),
+    # Cells brighter or darker than any in training are clipped to the range of the training targets.
+    for feature, knows, ignorant, left in (
+        ("colour", "pixels", "position", 1e-4),
+        ("luminance", "pixels", "position", 1e-4),
+        ("position", "position", "pixels", 1e-8),
     ):
         rows = ladder(evidence, feature)
-        assert rows[knows].r2 is not None and rows[knows].r2 > 0.999999, feature
-        assert rows[knows].test_mse < 1e-8, feature
+        assert rows[knows].r2 is not None and rows[knows].r2 > 1 - 20 * left, feature
+        assert rows[knows].test_mse < left, feature
         assert rows[ignorant].r2 is not None and rows[ignorant].r2 < 0.9, feature
 
 
@@ -57,9 +58,10 @@ def test_every_feature_of_rooms_is_probed_and_labels_have_accuracy_and_miou(room
 
 def test_accuracy_and_miou_of_classes_that_the_colours_tell(tmp_path: Path) -> None:
     root = pairs(tmp_path, scenes=20, views=2, planted=True)
-    truth = []
-    for path in sorted((root / "rgb").rglob("*.png")):
-        blocks = np.asarray(load(f"{root}?depth-scale=1000")[len(truth)].image)[:, ::8, ::8]
+    truth, unlabelled = [], load(f"{root}?depth-scale=1000")
+    for index, sample in enumerate(unlabelled):
+        path = unlabelled.frame(index).files[0]
+        blocks = np.asarray(sample.image)[:, ::8, ::8]
         label = blocks.argmax(0).astype(np.uint8)
         counts(root / "labels" / path.relative_to(root / "rgb"), label.repeat(8, 0).repeat(8, 1))
         truth.append(label)
@@ -95,9 +97,9 @@ def test_data_with_a_target_and_without_depth_are_probed_from_the_command_line(
     assert main(["probe", f"{root}?target-layout=hwc", *arguments]) == 0
     assert "target: test loss" in capsys.readouterr().out
     rows = {row["encoder"]: row for row in json.loads((out / "evidence.json").read_text())["rows"]}
-    assert rows["pixels"]["r2"] > 0.9999 and abs(rows["constant"]["r2"]) < 0.1
+    assert rows["pixels"]["r2"] > 0.998 and abs(rows["constant"]["r2"]) < 0.1
     assert rows["pixels"]["abs_rel"] is None
-    assert main(["probe", f"{root}?target-layout=hwc", "-f", "depth", "-o", str(out), "-q"]) == 1
+    assert main(["probe", f"{root}?target-layout=hwc", "-f", "depth", "-o", str(tmp_path / "none"), "-q"]) == 1
     assert "no training frame has a valid cell of depth" in capsys.readouterr().err
 
 
@@ -113,5 +115,5 @@ def test_a_target_with_unknown_pixels_is_fitted_on_the_known_ones(tmp_path: Path
     train, test = load(f"{root}?target-invalid=-9&depth-scale=1000").split(0.4)
     evidence = probe([], "target", train, test, baselines=("constant", "pixels"), size=SIZE, grid=GRID, pictures=0)
     row = ladder(evidence, "target")["pixels"]
-    assert row.r2 is not None and row.r2 > 0.9999
+    assert row.r2 is not None and row.r2 > 0.998
     assert sum(row.cells) == len(test) // 2 * (12 + 6)

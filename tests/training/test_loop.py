@@ -231,11 +231,9 @@ def test_finetune_trains_the_gradient_network_first_and_holds_it_still(tmp_path:
         train(load_recipe("tiny-finetune", wrong), data, out=tmp_path / "c", device="cpu")
 
 
-def test_data_without_a_valid_pixel_and_of_one_scene_are_refused(tmp_path: Path) -> None:
+def test_data_without_a_valid_pixel_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no pixel of 13 training frames has a valid depth"):
         fit(tmp_path, data=painted.painted(blind=True))
-    with pytest.raises(DataError, match="no scene can be held out"):
-        fit(tmp_path, data=painted.painted(scenes=1))
 
 
 def test_images_smaller_than_the_stride_are_refused(tmp_path: Path) -> None:
