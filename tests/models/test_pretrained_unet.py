@@ -60,7 +60,7 @@ def test_rays_go_through_the_centres_of_the_cells() -> None:
     [
         ({"encoder": "efficientnet_lite1"}, "no encoder 'efficientnet_lite1'.*did you mean"),
         ({"widths": (8, 8)}, "four widths"),
-        ({"canonical_focal": 0.0}, "above 0"),
+        ({"canonical_focal": 0.936}, "in pixels of the network's input"),
     ],
 )
 def test_a_configuration_that_cannot_be_is_refused(values: dict[str, object], message: str) -> None:

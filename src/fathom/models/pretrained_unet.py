@@ -100,8 +100,12 @@ class PretrainedUNet(Network):
                 raise UsageError(
                     "The decoder needs a context and four widths, at strides 16, 8, 4 and 2, of at least 1 channel."
                 )
-            if not min(self.canonical_focal, self.typical_depth) > 0:
-                raise UsageError("canonical_focal and typical_depth must be above 0.")
+            if not self.typical_depth > 0:
+                raise UsageError("typical_depth must be above 0.")
+            if not self.canonical_focal >= 10:
+                raise UsageError(
+                    f"canonical_focal is a focal length in pixels of the network's input, at least 10, not {self.canonical_focal:g}."
+                )
 
     predicts = "depth"
     stride = 32
