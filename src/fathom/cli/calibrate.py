@@ -15,7 +15,7 @@ def calibrate(
     data: Annotated[str, typer.Argument(help="DATA with depth, of several scenes that the model was not trained on.")],
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="File to write; by default calibration.json beside the model's weights."),
+        typer.Option("--out", "-o", help="File to write; by default calibration.json next to the model's weights."),
     ] = None,
     check: Annotated[
         list[str] | None,

@@ -66,7 +66,7 @@ def evaluate(
     skip_bad: SkipBad = False,
     quiet: Quiet = False,
 ) -> None:
-    """Measure every MODEL on the same frames of every DATA, beside the mean map and a constant.
+    """Measure every MODEL on the same frames of every DATA, next to the mean map and a constant.
 
     Prints means with 95 % intervals over scenes and paired differences; writes report.html, evaluation.json and per_image.csv
     into --out. 'fathom compare' pairs evaluations.

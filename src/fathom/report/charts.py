@@ -39,7 +39,7 @@ MARKS = {
 LINES = ("#2b7bba", "#d55e00", "#009e73", "#c4699a", "#d98c00", "#56b4e9", "#7a5ab8", "#8c6d31")
 """Of several encoders in one chart."""
 ASIDE = {"random": -0.1, "permuted": 0.1}
-"""How far controls stand beside their layer, so that intervals do not cover each other."""
+"""How far controls stand next to their layer, so that intervals do not cover each other."""
 LOG_FROM = 30
 """Ratio of the largest to the least loss from which on a chart has a logarithmic axis."""
 
@@ -236,7 +236,7 @@ def gains_chart(verdict: VerdictRecord, names: Mapping[str, str]) -> Figure | No
 
 
 def layer_charts(evidence: Evidence, feature: str) -> list[tuple[str, Figure]]:
-    """For each encoder of several layers, its loss by layer beside that of its controls: (SPEC, figure)."""
+    """For each encoder of several layers, its loss by layer next to that of its controls: (SPEC, figure)."""
     rows = [row for row in evidence.rows if row.feature == feature and row.role != "head"]
     charts, specs = [], {row.encoder for row in rows}
     # A control whose encoder is not in the run stands by itself.

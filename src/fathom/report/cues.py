@@ -46,7 +46,7 @@ def draw_cues(cues: Sequence[Cue], path: str | Path, feature: str | None = None)
     groups = sorted({record.group for record in records}, key=GROUPS.index)
     lines: list[tuple[str, str]] = []
     for group in groups:
-        # What decides first, then what was rendered anew, then what takes several cues at once.
+        # What decides first, then what was rendered again, then what takes several cues at once.
         own = [record for record in records if record.group == group]
         own.sort(key=lambda record: (not record.decides, record.exact))
         lines += [(group, name) for name in dict.fromkeys(record.alteration for record in own)]

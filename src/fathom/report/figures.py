@@ -1,4 +1,4 @@
-"""Figures: frames beside their predictions in one scale, written as PNG."""
+"""Figures: frames next to their predictions in one scale, written as PNG."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pictures of a probe run beside its JSON, so that a report can be made again from the folder alone."""
+"""The pictures of a probe run next to its JSON, so that a report can be made again from the folder alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a probe run leaves beside its JSON: the report, the picture of predictions, and what both were drawn from."""
+"""What a probe run leaves next to its JSON: the report, the picture of predictions, and what both were drawn from."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ MOST_COLUMNS = 8
 SEEDED = ("random", "permuted")
 """Roles of which an encoder may have several, differently seeded."""
 MOST_LETTERS = 24
-"""Of a name in a chart: what a phone shows beside a number and its interval."""
+"""Of a name in a chart: what a phone shows next to a number and its interval."""
 
 
 @dataclass(frozen=True)
