@@ -187,7 +187,7 @@ def plan(
     participants = open_participants(given, settings, notes)
     notes += check_fair(participants, test)
     if not settings.controls and any(item.role.name == "encoder" for item in participants):
-        notes.append("No encoder was compared with its own architecture with random weights (controls 0).")
+        notes.append("Without untrained copies of an encoder (controls 0) nothing is called implicit.")
     supervised = open_upper_bound(upper_bound, test, settings.device) if upper_bound is not None else None
     if len(test.scenes) < LEAST_SCENES:
         notes.append(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from fathom.probing.evidence.cases import cases
 from fathom.probing.evidence.records import Row
-from fathom.probing.evidence.verdict import Control
+from fathom.probing.evidence.verdict import Control, verdicts
 
 
 def row(encoder: str, role: str, mse: float, *, chosen: bool = True, feature: str = "depth", **extra: object) -> Row:
@@ -89,3 +91,28 @@ def test_without_a_control_task_none_is_made_up() -> None:
     net = cases(ROWS, lambda given: None)[0]
     assert net.control is None
     assert all(baseline.control is None for baseline in net.baselines)
+
+
+def test_without_untrained_copies_nothing_is_implicit() -> None:
+    """Forty scenes in which the encoder removes most of the loss: only the copies decide whether that may be called implicit."""
+    rng = np.random.default_rng(0)
+    scale = rng.uniform(0.8, 1.2, 40)
+
+    def wide(given: Row) -> Row:
+        errors = tuple(10 * given.test_mse * scale * rng.uniform(0.98, 1.02, 40))
+        return replace(given, errors=errors, cells=(10.0,) * 40)
+
+    def control(given: Row) -> Control:
+        return Control(errors=15 * scale, around=20 * scale, control_around=15 * scale)
+
+    rows = [
+        wide(given)
+        for given in ROWS
+        if given.encoder in ("position", "net") and given.chosen and given.feature == "depth"
+    ]
+    rows += [wide(row("random:net", "random", 1.40 + 0.01 * seed, of="net", seed=seed)) for seed in range(5)]
+    (met,) = verdicts(cases(rows, control))
+    (alone,) = verdicts(cases([given for given in rows if given.role != "random"], control))
+    assert met.kind == "implicit"
+    assert alone.kind == "inconclusive" and alone.findings.p_implicit == 1
+    assert "no untrained copy of it took part (--controls)" in alone.sentence

@@ -42,6 +42,7 @@ def _case(row: Row, peers: Sequence[Row], control_of: ControlOf) -> Case:
         baselines=tuple(_baseline(group, control_of) for group in groups),
         control=control_of(row),
         # Of several upper bounds, the best: the gap that is left is to the best network known.
+        untrained=any(group[0].role == "random" for group in groups),
         upper_bound=np.asarray(min(upper_bounds, key=lambda peer: peer.test_mse).errors) if upper_bounds else None,
     )
 

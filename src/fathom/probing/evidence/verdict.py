@@ -130,6 +130,7 @@ class Case:
         baselines: everything it is compared with, random and permuted weights included.
         control: the control task, or None where there was none; then nothing can be `implicit`.
         upper_bound: errors of a supervised network, ``(S,)``, if one was named.
+        untrained: whether copies of the encoder with random weights took part; without them nothing can be `implicit`.
     """
 
     encoder: str
@@ -139,6 +140,7 @@ class Case:
     baselines: tuple[Baseline, ...]
     control: Control | None = None
     upper_bound: Array | None = None
+    untrained: bool = True
 
 
 @dataclass(frozen=True)
@@ -179,6 +181,7 @@ class Findings:
         seeds_needed: random seeds with which `implicit` would be reached if gain and spread stay as they are, where the seeds
             and not the scenes stand in its way; None where they do not, infinite where no number would do.
         same_as: the random or permuted copy whose errors are the encoder's own, which then learned nothing that matters.
+        untrained: as in `Case`.
     """
 
     encoder: str
@@ -197,6 +200,7 @@ class Findings:
     margin: float
     seeds_needed: float | None
     same_as: str | None
+    untrained: bool = True
 
 
 @dataclass(frozen=True)
@@ -311,11 +315,12 @@ def _findings(case: Case, found: Mapping[str, Interval], margin: float) -> Findi
         p_selectivity=selective,
         share=found.get("share"),
         relative=found["relative"],
-        p_implicit=largest if enough and same_as is None else 1.0,
+        p_implicit=largest if enough and same_as is None and case.untrained else 1.0,
         p_absent=min(joined, 1.0) if enough else 1.0,
         margin=margin,
         seeds_needed=_seeds_needed(case, gains, selective) if enough and same_as is None else None,
         same_as=same_as,
+        untrained=case.untrained,
     )
 
 
@@ -465,6 +470,8 @@ def _obstacle(findings: Findings) -> str:
         return (
             f"its errors are exactly those of {findings.same_as}: the encoder is untrained, or the copy has its weights"
         )
+    if not findings.untrained:
+        return "no untrained copy of it took part (--controls), and without one nothing is called implicit"
     weakest = max(findings.gains, key=lambda gain: gain.interval.p_above)
     if findings.selectivity is None:
         return "there is no control task to compare it with"
