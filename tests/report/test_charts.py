@@ -164,3 +164,12 @@ def test_label_curves_keep_points_whose_interval_is_unknown() -> None:
     assert trace["line"]["dash"] == "solid" and figure["data"][1]["line"]["dash"] == "dot"  # encoder, baseline
     assert figure["layout"]["xaxis"]["type"] == "log"
     assert charts.label_chart(evidence(everything=True), "normals") is None
+
+
+def test_label_curves_tell_baselines_apart() -> None:
+    made = evidence(everything=True)
+    curve = replace(made.label_curves[0], role="baseline")
+    others = tuple(replace(curve, encoder=name) for name in ("patch", "pixels", "constant"))
+    figure = charts.label_chart(replace(made, label_curves=(*made.label_curves, *others)), curve.feature)
+    marks = [trace["marker"]["symbol"] for trace in figure["data"] if trace["name"] in ("patch", "pixels", "constant")]
+    assert len(marks) >= 3 and len(set(marks)) == len(marks)

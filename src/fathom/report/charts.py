@@ -38,6 +38,16 @@ MARKS = {
 }
 LINES = ("#2b7bba", "#d55e00", "#009e73", "#c4699a", "#d98c00", "#56b4e9", "#7a5ab8", "#8c6d31")
 """Of several encoders in one chart."""
+SHAPES = (
+    "circle-open",
+    "square-open",
+    "triangle-up-open",
+    "triangle-down-open",
+    "cross-thin-open",
+    "x-thin-open",
+    "star-open",
+)
+"""Marks of several baselines in one chart, which share a colour."""
 ASIDE = {"random": -0.1, "permuted": 0.1}
 """How far controls stand next to their layer, so that intervals do not cover each other."""
 LOG_FROM = 30
@@ -379,6 +389,7 @@ def label_chart(evidence: Evidence, feature: str) -> Figure | None:
     if not curves:
         return None
     names = display_names(evidence)
+    baselines = [curve.encoder for curve in curves if curve.role == "baseline"]
     traces: list[Figure] = []
     fresh = 0
     for curve in curves:
@@ -403,7 +414,8 @@ def label_chart(evidence: Evidence, feature: str) -> Figure | None:
                 "error_y": bars(values, intervals) | {"color": colour, "thickness": 1, "width": 3},
                 "line": {"color": colour, "width": 2 if role == "encoder" else 1,
                          "dash": "solid" if role in ("encoder", "upper_bound") else "dot"},
-                "marker": {"color": colour, "symbol": MARKS[role], "size": 7},
+                "marker": {"color": colour, "size": 7,
+                           "symbol": SHAPES[baselines.index(spec) % len(SHAPES)] if spec in baselines else MARKS[role]},
                 "text": [
                     f"{escape(names.get(spec, spec))}, {number(count)} scenes<br>{with_interval(value, bounds)}"
                     for count, value, bounds in zip(scenes, values, intervals, strict=True)
