@@ -163,6 +163,25 @@ class CountedDepth:
         return said + (f"; {' and '.join(['0', *others])} unknown" if others else "")
 
 
+@dataclass(frozen=True)
+class ConfidentDepth:
+    """Counted depth, unknown where the view's map of confidence, the file ``confidence`` beside it, is below `least`."""
+
+    counts: CountedDepth
+    least: int
+
+    def __call__(self, view: View) -> np.ndarray:
+        """Metres of one view, 0 where unknown or not sure enough."""
+        metres = self.counts(view)
+        path = view.beside.get("confidence")
+        if path is not None and self.least > 0:
+            levels = read_counts(path)
+            if levels.shape != metres.shape:
+                raise DataError(path, f"has confidence of {levels.shape} for depth of {metres.shape}", SKIP)
+            metres[levels < self.least] = 0
+        return metres
+
+
 def counted(depth_scale: float | None, default: float, unknown: tuple[int, ...] = (0,)) -> CountedDepth:
     """Counts by the option ``depth-scale``, else by the layout's own metres per count."""
     return CountedDepth(default if depth_scale is None else metres_per_count(depth_scale), unknown)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from fathom.data.camera import read_intrinsics
-from fathom.data.formats.files import read_counts
 from fathom.data.formats.poses import Y_UP_TO_Y_DOWN, matrix_pose
-from fathom.data.formats.views import CountedDepth, View, ViewSource, by_number, counted, in_both, view_source
+from fathom.data.formats.views import ConfidentDepth, View, ViewSource, by_number, counted, in_both, view_source
 from fathom.errors import DataError, UsageError
 from fathom.inputs import read_json
 from fathom.sample import Intrinsics
@@ -26,26 +22,6 @@ def _roots(path: Path) -> list[Path]:
 def recognise(path: Path) -> bool:
     """Whether a folder is a capture or holds some."""
     return path.is_dir() and bool(_roots(path))
-
-
-@dataclass(frozen=True)
-class _Depth:
-    """Millimetres; unknown where the confidence is below `least`."""
-
-    counts: CountedDepth
-    least: int
-
-    def __call__(self, view: View) -> np.ndarray:
-        metres = self.counts(view)
-        path = view.beside.get("confidence")
-        if path is not None and self.least > 0:
-            levels = read_counts(path)
-            if levels.shape != metres.shape:
-                raise DataError(
-                    path, f"is {levels.shape[0]}x{levels.shape[1]} for depth of {metres.shape[0]}x{metres.shape[1]}"
-                )
-            metres[levels < self.least] = 0
-        return metres
 
 
 def open_polycam(
@@ -89,7 +65,7 @@ def open_polycam(
         "polycam",
         path,
         views,
-        _Depth(depth, confidence),
+        ConfidentDepth(depth, confidence),
         facts,
         wanted="keyframes/images/ID.jpg with depth/ID.png and cameras/ID.json",
         left_out=left_out,

@@ -7,15 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 
-import numpy as np
 from jaxtyping import UInt8
 from torch import Tensor
 
 from fathom.data.camera import read_intrinsics
-from fathom.data.formats.files import SKIP, read_counts
+from fathom.data.formats.files import SKIP
 from fathom.data.formats.poses import quaternion_pose, read_camera, read_text
 from fathom.data.formats.recordings.video import Video
-from fathom.data.formats.views import CountedDepth, View, ViewSource, by_number, counted, view_source
+from fathom.data.formats.views import ConfidentDepth, View, ViewSource, by_number, counted, view_source
 from fathom.errors import DataError, UsageError
 
 MOST_OPEN = 4
@@ -63,24 +62,6 @@ class _VideoFrames:
             return video.frame(view.number)
 
 
-@dataclass(frozen=True)
-class _Depth:
-    """Millimetres; unknown where the confidence is below `least`."""
-
-    counts: CountedDepth
-    least: int
-
-    def __call__(self, view: View) -> np.ndarray:
-        metres = self.counts(view)
-        path = view.beside.get("confidence")
-        if path is not None and self.least > 0:
-            levels = read_counts(path)
-            if levels.shape != metres.shape:
-                raise DataError(path, f"has confidence of {levels.shape} for depth of {metres.shape}", SKIP)
-            metres[levels < self.least] = 0
-        return metres
-
-
 def open_stray_scanner(
     path: Path, *, confidence: int = 0, depth_scale: float | None = None, every: int = 1, skip_bad: bool = False
 ) -> ViewSource:
@@ -111,7 +92,7 @@ def open_stray_scanner(
         "stray-scanner",
         path,
         views,
-        _Depth(depth, confidence),
+        ConfidentDepth(depth, confidence),
         facts,
         wanted="rgb.mp4 with depth/000000.png, odometry.csv and camera_matrix.csv",
         left_out=left_out,
