@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fathom.atomic import atomic_path, write_json
+from fathom.files.atomic import atomic_path, write_json
 from fathom.probing.evidence.verdict import LEVEL, MARGIN, Baseline, Case, Control, decide, weigh_all
 from fathom.probing.linear.moments import Moments
 from fathom.probing.linear.ridge import Probe, decompose

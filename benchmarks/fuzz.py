@@ -16,11 +16,11 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["fathom.inputs", "fathom.archives", "fathom.data.formats"]):
-    from fathom.archives import open_archive
+with atheris.instrument_imports(include=["fathom.files.inputs", "fathom.files.archives", "fathom.data.formats"]):
     from fathom.data.formats.benchmarks.mat5 import read_vectors
     from fathom.data.formats.npy import from_stream
-    from fathom.inputs import parse_json, parse_toml
+    from fathom.files.archives import open_archive
+    from fathom.files.inputs import parse_json, parse_toml
 
 from fathom.errors import FathomError
 

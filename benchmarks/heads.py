@@ -15,8 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fathom.atomic import write_json
 from fathom.data.sources import load
+from fathom.files.atomic import write_json
 from fathom.metrics.protocols import PROTOCOLS
 from fathom.probing.candidates import Candidate
 from fathom.probing.fit import fit_probes

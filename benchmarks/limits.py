@@ -58,7 +58,7 @@ def exr(folder: Path) -> Callable[[], object]:
 
 def member(folder: Path) -> Callable[[], object]:
     """A zip member of 64 MiB of zeros, some 65 kB packed."""
-    from fathom.archives import open_archive
+    from fathom.files.archives import open_archive
 
     if not (folder / "a.zip").exists():
         with zipfile.ZipFile(folder / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
@@ -73,7 +73,7 @@ def member(folder: Path) -> Callable[[], object]:
 
 def numbers(folder: Path) -> Callable[[], object]:
     """JSON of 32 MiB of small numbers."""
-    from fathom.inputs import read_json
+    from fathom.files.inputs import read_json
 
     if not (folder / "a.json").exists():
         (folder / "a.json").write_text('{"a": [' + "7.5," * (8 * (1 << 20) - 10) + "1]}")
@@ -82,7 +82,7 @@ def numbers(folder: Path) -> Callable[[], object]:
 
 def objects(folder: Path) -> Callable[[], object]:
     """JSON of 32 MiB of empty objects, the most that Python makes of a byte."""
-    from fathom.inputs import read_json
+    from fathom.files.inputs import read_json
 
     if not (folder / "a.json").exists():
         (folder / "a.json").write_text('{"a": [' + "{}," * (11_184_000) + "{}]}")
@@ -91,7 +91,7 @@ def objects(folder: Path) -> Callable[[], object]:
 
 def toml(folder: Path) -> Callable[[], object]:
     """TOML of 1 MiB of keys."""
-    from fathom.inputs import parse_toml
+    from fathom.files.inputs import parse_toml
 
     text = "\n".join(f"k{index} = {{}}" for index in range(70_000)).encode()
     return lambda: parse_toml(text, "a.toml")

@@ -23,9 +23,9 @@ from origin_results import Results
 from origin_tables import report
 
 from fathom import load
-from fathom.atomic import write_json
 from fathom.data.packed.pack import pack
 from fathom.data.splits import load_split
+from fathom.files.atomic import write_json
 
 
 def execute(step: Step, log: Path) -> None:

@@ -14,8 +14,8 @@ import torch
 from origin_plan import GRID, Plan
 
 from fathom import Evidence, load
-from fathom.atomic import write_json
 from fathom.data.dataset import Dataset
+from fathom.files.atomic import write_json
 from fathom.models.saved import load_model
 from fathom.sample import Batch
 from fathom.sobel import sobel

@@ -11,7 +11,7 @@ import torch
 from origin_plan import Plan
 from origin_results import NAMES, PAIRS, UNETS, Found, Results, kept
 
-from fathom.atomic import atomic_path, write_json, write_text
+from fathom.files.atomic import atomic_path, write_json, write_text
 from fathom.models.saved import load_model
 from fathom.report.figures import FrameRow, frame_grid
 from fathom.sample import Batch

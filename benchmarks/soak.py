@@ -145,7 +145,7 @@ def read_weights(run: Path) -> Any:
 
 
 def read_json_file(path: Path) -> Any:
-    from fathom.inputs import read_json
+    from fathom.files.inputs import read_json
 
     return read_json(path, dict, checksum=False)
 

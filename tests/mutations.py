@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import scipy.io
 
-from fathom.atomic import write_json
 from fathom.data.dataset import Dataset
 from fathom.data.formats.rooms import EMBEDDED
 from fathom.data.packed.pack import pack
@@ -24,6 +23,7 @@ from fathom.data.sources import load
 from fathom.data.splits import load_split, save_split
 from fathom.data.tools.export import export
 from fathom.errors import FathomError
+from fathom.files.atomic import write_json
 from fathom.models import build
 from fathom.models.saved import load_model, write_checkpoint, write_manifest
 from fathom.training.recipe import load_recipe

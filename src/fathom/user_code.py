@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from fathom.errors import DataError, UsageError, nearest
-from fathom.inputs import expand
+from fathom.files.inputs import expand
 
 _NEIGHBOURS: dict[str, ModuleType] = {}
 """Modules that files of the user's imported from their own folders, by the name they were imported under."""

@@ -40,7 +40,7 @@ def adapt(
     found = run(model, data, out, level=level, device=device)
     _print(found, model, data, out)
     if json_file is not None:
-        from fathom.atomic import write_json
+        from fathom.files.atomic import write_json
 
         write_json(json_file, {"schema_version": 1, "model": model, "data": data, **found.table()})
 

@@ -52,7 +52,7 @@ def calibrate(
     if json_file is not None:
         from dataclasses import asdict
 
-        from fathom.atomic import write_json
+        from fathom.files.atomic import write_json
 
         write_json(json_file, {"schema_version": 1, "calibration": asdict(found), "checks": measured})
 

@@ -48,9 +48,9 @@ def compare(
 def _compare_evaluations(runs: Sequence[Path], against: str | None, json: Path | None) -> None:
     import msgspec
 
-    from fathom.atomic import write_json
     from fathom.evaluation.compare import compare as run
     from fathom.evaluation.result import Evaluation
+    from fathom.files.atomic import write_json
     from fathom.progress import console
     from fathom.report.evaluation import compared_tables
 
@@ -62,7 +62,7 @@ def _compare_evaluations(runs: Sequence[Path], against: str | None, json: Path |
 
 
 def _compare_probes(runs: Sequence[Path], against: str | None, json: Path | None) -> None:
-    from fathom.atomic import write_json
+    from fathom.files.atomic import write_json
     from fathom.probing.evidence.compare import compare as run
     from fathom.probing.evidence.evidence import Evidence
     from fathom.progress import console

@@ -35,7 +35,7 @@ def _open(data: str, depth_scale: str | None, skip_bad: bool = False) -> Dataset
 
 
 def _write_json(path: Path, record: dict[str, object]) -> None:
-    from fathom.atomic import write_json
+    from fathom.files.atomic import write_json
 
     write_json(path, {"schema_version": 1, **record})
 

@@ -74,10 +74,10 @@ def evaluate(
     import shlex
     import sys
 
-    from fathom.atomic import write_json
     from fathom.evaluation.evaluate import evaluate as run
     from fathom.evaluation.naming import split_models_and_data
-    from fathom.lock import output_lock
+    from fathom.files.atomic import write_json
+    from fathom.files.lock import output_lock
     from fathom.progress import console, set_quiet
     from fathom.report.evaluation import tables, write_page
 

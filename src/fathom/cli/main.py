@@ -88,7 +88,7 @@ def _say(message: object) -> None:
 
 def _limits(arguments: list[str]) -> list[str]:
     """Take ``--limit NAME=VALUE``, which every command has, out of `arguments` and set the limits."""
-    from fathom.limits import set_limits
+    from fathom.files.limits import set_limits
 
     rest, settings, given = [], [], iter(arguments)
     for argument in given:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from fathom.errors import UsageError
-from fathom.limits import most
+from fathom.files.limits import most
 
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for results; made if missing.")]
 Json = Annotated[Path | None, typer.Option("--json", help="Also write the result as JSON to this file.")]

@@ -109,7 +109,7 @@ def predict(
         _say_assumed(assumed, len(rows), model)
     _print(rows, skipped, out, model)
     if json_file is not None:
-        from fathom.atomic import write_json
+        from fathom.files.atomic import write_json
 
         about = {"name": _shown(model.name), "kind": model.kind, "licence": model.licence or None, **model.facts()}
         write_json(json_file, {"schema_version": 1, "model": about, "images": rows, "skipped": skipped})

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fathom.atomic import write_json
 from fathom.cli.options import Device, Json, Out, Quiet, Seed, SkipBad, Workers, parse_size
 from fathom.errors import DataError, UsageError
-from fathom.lock import output_lock
+from fathom.files.atomic import write_json
+from fathom.files.lock import output_lock
 
 if TYPE_CHECKING:
     from fathom.data.dataset import Dataset

@@ -24,8 +24,8 @@ def report(
     ] = "",
 ) -> None:
     """Write the report of RUN as one HTML file that needs no network; on request tables, methods and figures for a paper."""
-    from fathom.atomic import write_text
     from fathom.errors import UsageError, nearest
+    from fathom.files.atomic import write_text
     from fathom.probing.evidence.evidence import Evidence
     from fathom.report.methods import methods
     from fathom.report.page import write_report

@@ -69,7 +69,7 @@ def train(
     resolved = load_recipe(recipe, changes)
     out = out or DEFAULT_OUT / resolved.name
     if write_recipe is not None:
-        from fathom.atomic import write_text
+        from fathom.files.atomic import write_text
 
         write_text(write_recipe, resolved.to_toml())
         print(f"Written: {write_recipe}")
@@ -83,7 +83,7 @@ def train(
     else:
         result = _train(resolved, data, out, resume, test, device, workers)
     if json_file is not None:
-        from fathom.atomic import write_json
+        from fathom.files.atomic import write_json
 
         write_json(json_file, result)
 

@@ -20,7 +20,7 @@ from fathom.data.dataset import Dataset, Source
 from fathom.data.formats.folders import folder_pairs
 from fathom.data.formats.folders.exported import refuse_unfinished
 from fathom.errors import DataError, UsageError, nearest
-from fathom.inputs import exists, expand
+from fathom.files.inputs import exists, expand
 
 
 @dataclass(frozen=True)

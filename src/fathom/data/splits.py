@@ -9,11 +9,11 @@ from pathlib import Path
 
 import msgspec
 
-from fathom.atomic import write_text
 from fathom.data.dataset import Dataset, need_scenes
 from fathom.data.scenes import balanced_folds
 from fathom.errors import DataError, UsageError
-from fathom.inputs import read_json
+from fathom.files.atomic import write_text
+from fathom.files.inputs import read_json
 
 
 def three_way(dataset: Dataset, val: float, test: float, seed: int) -> tuple[Dataset, Dataset, Dataset]:

@@ -26,7 +26,7 @@ from fathom.depth_models.network import NetworkModel
 from fathom.depth_models.opening import open_depth_model
 from fathom.encoders.spec import Spec
 from fathom.errors import CheckpointError, UsageError
-from fathom.inputs import expand
+from fathom.files.inputs import expand
 from fathom.models.saved import read_json
 from fathom.sample import Grid, Intrinsics
 

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fathom.atomic import write_json
 from fathom.depth_models.model import DepthModel
 from fathom.errors import CheckpointError, UsageError
+from fathom.files.atomic import write_json
 from fathom.models.saved import read_json
 from fathom.sample import Intrinsics
 

@@ -14,7 +14,7 @@ from fathom.encoders.repository import read_object
 from fathom.encoders.spec import Spec
 from fathom.encoders.spec import parse as parse_spec
 from fathom.errors import CheckpointError, UsageError, nearest
-from fathom.inputs import exists, expand
+from fathom.files.inputs import exists, expand
 from fathom.models.network import Network
 from fathom.models.saved import Trained
 from fathom.models.shipped import DEFAULT, shipped

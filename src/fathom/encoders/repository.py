@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fathom.errors import CheckpointError, DataError, FathomError, UsageError
-from fathom.inputs import expand, read_json
+from fathom.files.inputs import expand, read_json
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")

@@ -32,7 +32,7 @@ from fathom.encoders.repository import (
 from fathom.encoders.spec import Spec
 from fathom.encoders.states import Maps, StateEncoder
 from fathom.errors import DataError, FathomError, MissingExtraError, UsageError, nearest
-from fathom.inputs import expand
+from fathom.files.inputs import expand
 from fathom.sample import Grid
 
 OPTIONS = ("mean", "std", "seed")

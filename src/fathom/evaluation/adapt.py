@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fathom.atomic import write_json
 from fathom.data.dataset import Dataset
 from fathom.data.sources import load
 from fathom.depth_models.adapted import (
@@ -33,6 +32,7 @@ from fathom.depth_models.calibration import LEVELS, TERMS, Calibration, calibrat
 from fathom.depth_models.model import DepthModel, Kind
 from fathom.depth_models.opening import Openable, open_depth_model
 from fathom.errors import DataError, UsageError
+from fathom.files.atomic import write_json
 from fathom.metrics.conformal import coverage_of_left_out, highest_level, scene_quantiles
 from fathom.progress import track
 from fathom.sample import Sample

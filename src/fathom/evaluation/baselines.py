@@ -16,8 +16,8 @@ from torch import Tensor
 
 from fathom.data.dataset import Dataset
 from fathom.data.loading import readable
+from fathom.features.mean_map import MeanMap
 from fathom.grids import masked_average
-from fathom.mean_map import MeanMap
 from fathom.metrics.protocols import Protocol
 from fathom.progress import track
 from fathom.sample import Sample

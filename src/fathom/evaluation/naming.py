@@ -9,7 +9,7 @@ from typing import Literal
 from fathom.data.sources import SOURCES
 from fathom.depth_models.opening import DEPTH_MODELS, is_model, recognise
 from fathom.errors import UsageError, nearest
-from fathom.inputs import exists, expand
+from fathom.files.inputs import exists, expand
 from fathom.models.shipped import shipped
 
 Meaning = Literal["model", "data", "either"]

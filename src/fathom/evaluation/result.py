@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from fathom.atomic import atomic_path, write_json
 from fathom.evaluation.by_depth import Band
-from fathom.inputs import read_json
+from fathom.files.atomic import atomic_path, write_json
+from fathom.files.inputs import read_json
 from fathom.metrics.alignment import Kind
 from fathom.metrics.groups import ALL
 from fathom.metrics.protocols import Protocol

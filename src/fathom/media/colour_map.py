@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fathom.atomic import atomic_path
 from fathom.errors import UsageError
+from fathom.files.atomic import atomic_path
 from fathom.media.colour import DEPTH_MAP, NEARNESS_MAP, colourise, shared_range
 
 LABELS = {

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fathom.atomic import atomic_path, write_json
+from fathom.files.atomic import atomic_path, write_json
 
 MOST_METRES = 65.535
 """The largest depth that 16 bits of millimetres hold."""

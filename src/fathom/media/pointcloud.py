@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 from numpy import ndarray
 
-from fathom.atomic import atomic_path
+from fathom.files.atomic import atomic_path
 from fathom.sample import Intrinsics
 
 _VERTEX = np.dtype([("xyz", "<f4", 3), ("rgb", "u1", 3)])

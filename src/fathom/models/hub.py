@@ -17,8 +17,8 @@ from huggingface_hub import ModelHubMixin, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from safetensors.torch import save_file
 
-from fathom.atomic import atomic_path, write_json, write_text
 from fathom.errors import CheckpointError
+from fathom.files.atomic import atomic_path, write_json, write_text
 from fathom.models.saved import CONFIG, MANIFEST, MODEL, Trained, load_model, read_json, read_tensors, write_manifest
 
 CALIBRATION = "calibration.json"

@@ -18,7 +18,7 @@ from torch.nn.modules.module import (
 from torch.utils.checkpoint import checkpoint
 
 from fathom.errors import UsageError, nearest
-from fathom.limits import most
+from fathom.files.limits import most
 from fathom.models.receptive_field import Step, receptive_field
 from fathom.sample import Grid
 

@@ -21,10 +21,10 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from torch import Tensor, nn
 
-from fathom.atomic import json_text, write_json
 from fathom.errors import CheckpointError, UsageError
-from fathom.inputs import convert, exists, inside, plain_name, regular_file
-from fathom.inputs import read_json as read
+from fathom.files.atomic import json_text, write_json
+from fathom.files.inputs import convert, exists, inside, plain_name, regular_file
+from fathom.files.inputs import read_json as read
 from fathom.models.shipped import shipped, shipped_folder
 from fathom.sample import Grid
 

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from fathom.mean_map import MeanMap
+from fathom.features.mean_map import MeanMap
 from fathom.probing.linear.moments import power_of_two
 from fathom.probing.linear.ridge import Probe
 from fathom.probing.participants import Participant, Role

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fathom.data.dataset import Dataset
 from fathom.errors import FathomError
-from fathom.mean_map import MeanMap
+from fathom.features.mean_map import MeanMap
 from fathom.probing.candidates import Candidate, Layer, bounded, linear_probes, mean_map_candidate
 from fathom.probing.evidence.information import WIDE
 from fathom.probing.heads.training import train_heads

@@ -7,9 +7,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from fathom.atomic import write_text
 from fathom.encoders.repository import CARD
 from fathom.errors import DataError
+from fathom.files.atomic import write_text
 from fathom.models.hub import UNREACHABLE
 from fathom.probing.depth_model import EVIDENCE
 from fathom.probing.saved import RECORD, TENSORS, SavedProbes, load_probes

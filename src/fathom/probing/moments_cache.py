@@ -24,11 +24,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from fathom.atomic import atomic_path
 from fathom.data.dataset import Dataset
 from fathom.data.tools.leaks import CELLS, LeakWatch
 from fathom.encoders.base import Encoder
-from fathom.mean_map import MeanMap
+from fathom.features.mean_map import MeanMap
+from fathom.files.atomic import atomic_path
 from fathom.probing.linear.moments import Moments
 from fathom.probing.participants import Participant
 from fathom.probing.plan import Blocks

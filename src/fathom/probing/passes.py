@@ -12,7 +12,7 @@ from torch import Tensor
 from fathom.data.dataset import Dataset
 from fathom.data.tools.leaks import LeakWatch
 from fathom.errors import FathomError
-from fathom.mean_map import MeanMap
+from fathom.features.mean_map import MeanMap
 from fathom.metrics.protocols import Protocol
 from fathom.probing.candidates import Candidate, SceneErrors
 from fathom.probing.evidence.pictures import Pictures

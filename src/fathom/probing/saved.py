@@ -23,10 +23,10 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from fathom.atomic import atomic_path, write_json
 from fathom.data.dataset import Dataset
 from fathom.errors import DataError, FathomError, UsageError, nearest
-from fathom.inputs import exists, read_bytes, read_json
+from fathom.files.atomic import atomic_path, write_json
+from fathom.files.inputs import exists, read_bytes, read_json
 from fathom.probing.candidates import Candidate
 from fathom.probing.linear.design import Design
 from fathom.probing.settings import ProbeSettings

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fathom.archives import open_archive
-from fathom.atomic import atomic_path, write_json
 from fathom.errors import DataError, UsageError, nearest
-from fathom.inputs import parse_json
-from fathom.lock import output_lock
+from fathom.files.archives import open_archive
+from fathom.files.atomic import atomic_path, write_json
+from fathom.files.inputs import parse_json
+from fathom.files.lock import output_lock
 from fathom.progress import track
 from fathom.render.layout import CLASSES, furnish
 from fathom.render.materials import Palette

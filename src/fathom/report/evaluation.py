@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fathom.atomic import write_text
+from fathom.files.atomic import write_text
 from fathom.media.colour import DEPTH_MAP, ERROR_MAP, shared_range
 from fathom.metrics.groups import ALL, Metric
 from fathom.report.charts import LINES, Dot, Figure, axis, dots, layout, number, with_interval

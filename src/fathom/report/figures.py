@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fathom.atomic import atomic_path
 from fathom.encoders.spec import short_name
+from fathom.files.atomic import atomic_path
 from fathom.media.colour import DEPTH_MAP, ERROR_MAP, UNKNOWN, shared_range
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fathom.atomic import write_text
+from fathom.files.atomic import write_text
 from fathom.media.colour import DEPTH_MAP, ERROR_MAP
 from fathom.probing.evidence.evidence import Evidence
 from fathom.probing.evidence.ranking import rank

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fathom.atomic import atomic_path
 from fathom.encoders.spec import short_names
+from fathom.files.atomic import atomic_path
 from fathom.report.paper import PaperTable
 
 if TYPE_CHECKING:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fathom import limits
-from fathom.archives import open_archive
-from fathom.atomic import atomic_path
 from fathom.data.camera import read_intrinsics
 from fathom.data.formats.npy import NUMBERS, from_stream
 from fathom.errors import DataError
+from fathom.files import limits
+from fathom.files.archives import open_archive
+from fathom.files.atomic import atomic_path
 from fathom.sample import Intrinsics
 
 if TYPE_CHECKING:

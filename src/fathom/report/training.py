@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from fathom.atomic import atomic_path
+from fathom.files.atomic import atomic_path
 from fathom.models.saved import Trained, read_tensors
 from fathom.training import journal
 from fathom.training.session import EXAMPLES

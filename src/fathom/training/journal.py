@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fathom.atomic import write_text
 from fathom.errors import DataError, MissingExtraError
+from fathom.files.atomic import write_text
 
 NAME = "metrics.jsonl"
 

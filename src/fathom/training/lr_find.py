@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 
-from fathom.atomic import write_json
 from fathom.data.dataset import Dataset
 from fathom.devices import resolve_device, world_size
 from fathom.errors import UsageError
-from fathom.lock import output_lock
+from fathom.files.atomic import write_json
+from fathom.files.lock import output_lock
 from fathom.progress import track
 from fathom.sample import Batch
 from fathom.training.devices import explained, resolve_precision

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
 from fathom.errors import DataError, UsageError, nearest
-from fathom.inputs import exists, parse_toml, read_bytes
-from fathom.limits import most
+from fathom.files.inputs import exists, parse_toml, read_bytes
+from fathom.files.limits import most
 from fathom.training.augment import AugmentConfig
 from fathom.training.typed import build
 

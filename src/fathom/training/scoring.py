@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from fathom.mean_map import MeanMap
+from fathom.features.mean_map import MeanMap
 from fathom.metrics.depth import metrics_of_rows
 from fathom.models.network import Network
 from fathom.sample import Batch

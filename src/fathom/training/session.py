@@ -15,10 +15,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.func import functional_call
 
-from fathom.atomic import atomic_path, write_json, write_text
 from fathom.data.dataset import Dataset
 from fathom.errors import CheckpointError, DataError, UsageError
-from fathom.mean_map import MeanMap
+from fathom.features.mean_map import MeanMap
+from fathom.files.atomic import atomic_path, write_json, write_text
 from fathom.models import build
 from fathom.models import saved as checkpoints
 from fathom.models.network import Network

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from fathom.errors import CheckpointError, UsageError
-from fathom.inputs import convert
+from fathom.files.inputs import convert
 from fathom.models.saved import CONFIG, MODEL, Content, load_weights, read_json, read_tensors, verify
 from fathom.training.ema import Average
 from fathom.training.recipe import OptimSection

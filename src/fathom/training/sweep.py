@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fathom.atomic import write_json
 from fathom.data.dataset import Dataset
 from fathom.devices import rank
 from fathom.errors import UsageError
+from fathom.files.atomic import write_json
 from fathom.models.saved import read_summary
 from fathom.progress import note
 from fathom.training.loop import DivergedError

@@ -10,7 +10,7 @@ from pathlib import Path
 from fathom.data.dataset import Dataset
 from fathom.devices import rank, resolve_device
 from fathom.errors import UsageError
-from fathom.lock import output_lock
+from fathom.files.lock import output_lock
 from fathom.models.saved import Trained
 from fathom.progress import note, set_quiet
 from fathom.training.devices import explained, resolve_precision

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from fathom.atomic import write_json
 from fathom.data.formats.rooms import EMBEDDED
 from fathom.data.sources import load
 from fathom.errors import DataError, UsageError
+from fathom.files.atomic import write_json
 
 
 def test_at_least_a_hundred_rooms_with_several_views_in_twelve_megabytes() -> None:

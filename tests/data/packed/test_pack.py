@@ -20,13 +20,13 @@ import pytest
 import torch
 
 import fathom
-from fathom.atomic import write_json
 from fathom.data.dataset import Dataset, Frame
 from fathom.data.loading import Skipped
 from fathom.data.packed.members import decode, encode
 from fathom.data.packed.pack import pack
 from fathom.data.packed.source import PackedSource, open_packed, verify
 from fathom.errors import DataError, UsageError
+from fathom.files.atomic import write_json
 from fathom.sample import Intrinsics, Sample
 
 FIELDS = ("image", "depth", "valid", "labels", "normals", "pose")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fathom import limits
 from fathom.errors import DataError, MissingExtraError
-from fathom.inputs import regular_file
+from fathom.files import limits
+from fathom.files.inputs import regular_file
 
 CHANNELS = ("Z", "depth", "Y", "R", "V")
 """Names under which depth is kept, in order of preference."""

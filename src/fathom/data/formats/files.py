@@ -18,10 +18,10 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from fathom import limits
 from fathom.data.formats.npy import load_npy
 from fathom.errors import DataError, MissingExtraError, UsageError
-from fathom.inputs import regular_file
+from fathom.files import limits
+from fathom.files.inputs import regular_file
 
 if TYPE_CHECKING:
     from PIL.Image import Exif

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fathom import limits
 from fathom.errors import DataError
-from fathom.inputs import regular_file
+from fathom.files import limits
+from fathom.files.inputs import regular_file
 
 SKIP = "replace the file or leave the frame out with --skip-bad"
 

@@ -14,9 +14,9 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from fathom import limits
 from fathom.errors import DataError
-from fathom.inputs import regular_file
+from fathom.files import limits
+from fathom.files.inputs import regular_file
 
 _MAGIC = b"\x93NUMPY"
 _LENGTH = {1: "<H", 2: "<I", 3: "<I"}

@@ -17,13 +17,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fathom import limits
 from fathom.data.camera import exif_camera
 from fathom.data.dataset import Frame
 from fathom.data.formats.files import SKIP, clean_depth, metres_per_count
 from fathom.data.formats.folders.target_files import check_view
 from fathom.errors import DataError, MissingExtraError
-from fathom.inputs import regular_file
+from fathom.files import limits
+from fathom.files.inputs import regular_file
 from fathom.sample import Grid, Intrinsics, Sample
 
 SUFFIXES = frozenset({".heic", ".heif", ".hif", ".avif"})

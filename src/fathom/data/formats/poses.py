@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fathom.data.camera import read_intrinsics, read_pose
 from fathom.errors import DataError, UsageError
-from fathom.inputs import read_bytes
+from fathom.files.inputs import read_bytes
 from fathom.sample import Intrinsics
 
 SKIP = "replace the file or leave it out with --skip-bad"

@@ -13,13 +13,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fathom import limits
-from fathom.archives import open_archive
 from fathom.data.camera import read_intrinsics, read_pose
 from fathom.data.dataset import Dataset, Frame
 from fathom.data.formats.files import clean_depth, decode_image, read_rgb
 from fathom.errors import DataError, UsageError
-from fathom.inputs import plain_name, read_json
+from fathom.files import limits
+from fathom.files.archives import open_archive
+from fathom.files.inputs import plain_name, read_json
 from fathom.sample import Intrinsics, Sample
 
 EMBEDDED = Path(__file__).parent / "rooms_data"

@@ -26,13 +26,13 @@ import msgspec
 import numpy as np
 import torch
 
-from fathom import limits
-from fathom.archives import open_archive
 from fathom.data.camera import read_intrinsics, read_pose
 from fathom.data.formats.files import read_counts, read_rgb
 from fathom.data.formats.npy import from_stream
 from fathom.errors import DataError
-from fathom.inputs import parse_json
+from fathom.files import limits
+from fathom.files.archives import open_archive
+from fathom.files.inputs import parse_json
 from fathom.sample import Sample
 
 ImageFormat = Literal["png", "jpeg"]

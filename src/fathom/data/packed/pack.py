@@ -21,7 +21,6 @@ from typing import Any, TypeVar, get_args
 
 import msgspec
 
-from fathom.atomic import atomic_path, write_json, write_text
 from fathom.data.dataset import Dataset
 from fathom.data.loading import Skipped
 from fathom.data.packed.members import DepthFormat, ImageFormat, Members, encode
@@ -38,9 +37,10 @@ from fathom.data.packed.source import (
 )
 from fathom.data.transforms import fit
 from fathom.errors import DataError, UsageError, nearest
-from fathom.inputs import read_json, seal
-from fathom.lock import NAME as LOCK
-from fathom.lock import output_lock
+from fathom.files.atomic import atomic_path, write_json, write_text
+from fathom.files.inputs import read_json, seal
+from fathom.files.lock import NAME as LOCK
+from fathom.files.lock import output_lock
 from fathom.progress import note, track
 from fathom.sample import Grid
 

@@ -11,11 +11,11 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from fathom import limits
 from fathom.data.dataset import Frame
 from fathom.data.packed.members import decode
 from fathom.errors import DataError
-from fathom.inputs import plain_name, read_json
+from fathom.files import limits
+from fathom.files.inputs import plain_name, read_json
 from fathom.progress import track
 from fathom.sample import Sample
 

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from fathom.atomic import atomic_path, write_json, write_text
 from fathom.data.dataset import Dataset
 from fathom.data.formats.folders.exported import SUMMARY, UNFINISHED
 from fathom.data.loading import Skipped
 from fathom.errors import DataError, UsageError
-from fathom.lock import NAME as LOCK
-from fathom.lock import output_lock
+from fathom.files.atomic import atomic_path, write_json, write_text
+from fathom.files.lock import NAME as LOCK
+from fathom.files.lock import output_lock
 from fathom.progress import track
 from fathom.sample import Sample
 

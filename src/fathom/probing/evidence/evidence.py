@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from fathom.atomic import write_json
 from fathom.errors import DataError, FathomError, MissingExtraError, UsageError
-from fathom.inputs import exists, read_json
+from fathom.files.atomic import write_json
+from fathom.files.inputs import exists, read_json
 from fathom.probing.evidence.pictures import Picture
 from fathom.probing.evidence.records import (
     Cue,

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from fathom.atomic import json_text, write_text
+from fathom.files.atomic import json_text, write_text
 from fathom.probing.evidence.evidence import SCHEMA_VERSION, Evidence
 
 SCHEMA = Path(__file__).with_name("evidence.schema.json")

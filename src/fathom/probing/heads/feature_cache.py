@@ -33,10 +33,10 @@ from jaxtyping import Float, Int
 from numpy.lib import format as npy
 from torch import Tensor
 
-from fathom.atomic import atomic_path, write_json
 from fathom.data.dataset import Dataset
 from fathom.errors import DataError, FathomError
-from fathom.inputs import read_json
+from fathom.files.atomic import atomic_path, write_json
+from fathom.files.inputs import read_json
 from fathom.probing.linear.design import Design, Placed
 from fathom.probing.moments_cache import WITNESS, identity
 from fathom.probing.participants import Participant

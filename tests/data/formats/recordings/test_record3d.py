@@ -14,7 +14,7 @@ import torch
 from fathom.data.formats.poses import Y_UP_TO_Y_DOWN, quaternion_pose
 from fathom.data.sources import load
 from fathom.errors import DataError, UsageError
-from fathom.limits import most
+from fathom.files.limits import most
 from tests.data.files import counts, picture, r3d
 
 

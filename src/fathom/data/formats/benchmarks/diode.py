@@ -13,7 +13,7 @@ import torch
 from fathom.data.dataset import Frame
 from fathom.data.formats.files import clean_depth, read_npy, read_rgb
 from fathom.errors import DataError, UsageError
-from fathom.inputs import read_json
+from fathom.files.inputs import read_json
 from fathom.sample import Intrinsics, Sample
 
 CAMERA = Intrinsics(886.81, 927.06, 512.0, 384.0)

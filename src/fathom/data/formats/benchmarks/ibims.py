@@ -10,7 +10,7 @@ from fathom.data.formats.files import SKIP, decode_image
 from fathom.data.formats.poses import read_camera, read_text
 from fathom.data.formats.views import CountedDepth, View, ViewSource, view_source
 from fathom.errors import DataError
-from fathom.inputs import plain_name
+from fathom.files.inputs import plain_name
 
 DEPTH = CountedDepth(50 / 65535)
 MASKS = ("mask_invalid", "mask_transp")

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fathom import limits
 from fathom.errors import DataError
-from fathom.inputs import read_bytes
+from fathom.files import limits
+from fathom.files.inputs import read_bytes
 
 _HEADER = 128
 _MATRIX, _COMPRESSED, _INT8, _INT32, _UINT32 = 14, 15, 1, 5, 6

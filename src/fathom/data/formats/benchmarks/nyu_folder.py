@@ -19,7 +19,7 @@ from fathom.data.formats.benchmarks.nyu_mat import CAMERA, room_of
 from fathom.data.formats.files import clean_depth, metres_per_count, read_counts, read_rgb
 from fathom.data.transforms import crop_border
 from fathom.errors import DataError
-from fathom.inputs import inside, read_bytes
+from fathom.files.inputs import inside, read_bytes
 from fathom.sample import Sample
 
 EIGHT_BIT_METRES = 10.0

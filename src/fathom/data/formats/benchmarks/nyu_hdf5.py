@@ -14,13 +14,13 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import torch
 
-from fathom import limits
 from fathom.data.dataset import Frame
 from fathom.data.formats.benchmarks.nyu_mat import CAMERA, room_of
 from fathom.data.formats.benchmarks.official_nyu import official_run, official_test
 from fathom.data.formats.files import SKIP, clean_depth
 from fathom.data.formats.hdf5 import read_hdf5
 from fathom.errors import DataError, UsageError
+from fathom.files import limits
 from fathom.sample import Sample
 
 PARTS = {"train": "train", "val": "test", "test": "test"}

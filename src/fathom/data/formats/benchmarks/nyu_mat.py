@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
-from fathom import limits
 from fathom.data.dataset import Frame
 from fathom.data.formats.benchmarks.mat5 import read_vectors
 from fathom.data.formats.benchmarks.official_nyu import FRAMES, official_test, official_train
 from fathom.data.formats.files import clean_depth
 from fathom.data.transforms import crop_border
 from fathom.errors import DataError
-from fathom.inputs import regular_file
+from fathom.files import limits
+from fathom.files.inputs import regular_file
 from fathom.sample import Intrinsics, Sample
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from fathom.errors import DataError
-from fathom.inputs import inside, read_bytes, read_json
+from fathom.files.inputs import inside, read_bytes, read_json
 
 SUMMARY = "export.json"
 """The CRC-32 of every file; written last."""

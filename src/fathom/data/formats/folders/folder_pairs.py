@@ -21,7 +21,7 @@ from fathom.data.formats.folders.folder_names import (
 )
 from fathom.data.formats.folders.target_files import TARGET_SUFFIXES
 from fathom.errors import DataError, UsageError
-from fathom.inputs import inside, read_bytes
+from fathom.files.inputs import inside, read_bytes
 
 IMAGE_FOLDERS = (
     "rgb",

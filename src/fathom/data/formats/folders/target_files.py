@@ -17,11 +17,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fathom import limits
 from fathom.data.formats.files import decode_image
 from fathom.data.formats.npy import load_npy
 from fathom.errors import DataError, MissingExtraError, UsageError
-from fathom.inputs import regular_file
+from fathom.files import limits
+from fathom.files.inputs import regular_file
 from fathom.sample import Grid
 
 Layout = Literal["hwc", "chw"]

@@ -9,7 +9,7 @@ from fathom.data.camera import read_intrinsics
 from fathom.data.formats.poses import Y_UP_TO_Y_DOWN, matrix_pose
 from fathom.data.formats.views import ConfidentDepth, View, ViewSource, by_number, counted, in_both, view_source
 from fathom.errors import DataError, UsageError
-from fathom.inputs import read_json
+from fathom.files.inputs import read_json
 from fathom.sample import Intrinsics
 
 

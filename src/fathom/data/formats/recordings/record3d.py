@@ -21,14 +21,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fathom import limits
-from fathom.archives import open_archive
 from fathom.data.camera import read_intrinsics
 from fathom.data.dataset import Frame
 from fathom.data.formats.files import clean_depth, metres_per_count, read_counts, read_metres, read_rgb
 from fathom.data.formats.poses import Y_UP_TO_Y_DOWN, quaternion_pose
 from fathom.errors import DataError, MissingExtraError, UsageError
-from fathom.inputs import parse_json, read_bytes
+from fathom.files import limits
+from fathom.files.archives import open_archive
+from fathom.files.inputs import parse_json, read_bytes
 from fathom.sample import Grid, Intrinsics, Sample
 
 Side = Annotated[int, msgspec.Meta(gt=0, le=1_000_000)]

@@ -16,7 +16,7 @@ from fathom.data.formats.files import IMAGE_SUFFIXES, metres_per_count
 from fathom.data.formats.poses import given_camera, nearest, pair_in_time, quaternion_pose, read_text, table_rows
 from fathom.data.formats.views import CountedDepth, View, ViewSource, view_source
 from fathom.errors import DataError
-from fathom.inputs import inside, regular_file
+from fathom.files.inputs import inside, regular_file
 from fathom.sample import Intrinsics
 
 WITHIN = 0.02

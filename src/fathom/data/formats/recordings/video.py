@@ -11,9 +11,9 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from fathom import limits
 from fathom.errors import DataError, MissingExtraError
-from fathom.inputs import regular_file
+from fathom.files import limits
+from fathom.files.inputs import regular_file
 
 AHEAD = 60
 """Frames that are decoded and dropped rather than sought: about the distance between two key frames."""

@@ -14,8 +14,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO
 
-from fathom.atomic import is_leftover
 from fathom.errors import DataError, UsageError
+from fathom.files.atomic import is_leftover
 
 NAME = ".fathom.lock"
 """The file that stands in a folder while a run writes there."""

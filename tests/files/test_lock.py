@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from fathom.errors import UsageError
-from fathom.lock import NAME, output_lock
+from fathom.files.lock import NAME, output_lock
 
 HOLD = """
 import sys, time
-from fathom.lock import output_lock
+from fathom.files.lock import output_lock
 with output_lock(sys.argv[1], "a training"):
     print("held", flush=True)
     time.sleep(60)

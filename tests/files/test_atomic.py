@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from fathom.atomic import atomic_path, write_json
 from fathom.errors import DataError
-from fathom.inputs import read_json
+from fathom.files.atomic import atomic_path, write_json
+from fathom.files.inputs import read_json
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_names_of_any_length_get_their_file_or_one_sentence(tmp_path: Path) -> N
 
 def test_sigterm_removes_what_is_half_written(tmp_path: Path) -> None:
     code = (
-        "import sys, time\nfrom fathom.cli.main import _end_on_sigterm\nfrom fathom.atomic import atomic_path\n"
+        "import sys, time\nfrom fathom.cli.main import _end_on_sigterm\nfrom fathom.files.atomic import atomic_path\n"
         "_end_on_sigterm()\nwith atomic_path(sys.argv[1]) as path:\n print(path, flush=True); time.sleep(60)"
     )
     child = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "a.png")], stdout=subprocess.PIPE, text=True)

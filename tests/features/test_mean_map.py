@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from fathom.mean_map import MeanMap
+from fathom.features.mean_map import MeanMap
 
 GRID = (3, 4)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from fathom.errors import DataError
-from fathom.inputs import seal
+from fathom.files.inputs import seal
 
 _LEFTOVER = re.compile(r"\..*\.part(\.[^.]*)?", re.DOTALL)
 _LONGEST_STEM = 40
@@ -109,7 +109,7 @@ def write_json(path: str | Path, value: Any, *, checksum: bool = False) -> None:
     """Write `value` as indented JSON to `path` atomically; NaN and infinities are refused, since JSON has none.
 
     With `checksum` an object's first line holds the SHA-256 of all that follows, which
-    ``fathom.inputs.read_json(..., checksum=True)`` verifies.
+    ``fathom.files.inputs.read_json(..., checksum=True)`` verifies.
     """
     text = json_text(value)
     write_text(path, seal(text) if checksum else text)

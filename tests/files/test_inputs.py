@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fathom import limits
 from fathom.errors import DataError, FathomError, UsageError
-from fathom.inputs import expand, inside, parse_json, parse_toml, plain_name, read_bytes, read_json, regular_file
+from fathom.files import limits
+from fathom.files.inputs import expand, inside, parse_json, parse_toml, plain_name, read_bytes, read_json, regular_file
 
 
 class Part(msgspec.Struct):

@@ -15,13 +15,13 @@ import tomllib
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-from fathom import limits
 from fathom.errors import DataError, UsageError
+from fathom.files import limits
 
 T = TypeVar("T")
 
 CHECKSUM = "checksum"
-"""Key of the first line of a JSON file that carries its own checksum; see `fathom.atomic.write_json`."""
+"""Key of the first line of a JSON file that carries its own checksum; see `fathom.files.atomic.write_json`."""
 
 
 def expand(path: str | Path) -> Path:
@@ -92,7 +92,7 @@ def read_json(
         what: the file is, for messages: ``"a split that fathom wrote"``.
         fix: what to do where it is not.
         version: that its ``schema_version`` must be, where it has one.
-        checksum: the file must carry its checksum, as `fathom.atomic.write_json` writes it, and fit it.
+        checksum: the file must carry its checksum, as `fathom.files.atomic.write_json` writes it, and fit it.
         limit: name of the limit of its size.
         error: the class to raise.
     """

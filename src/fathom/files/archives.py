@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
-from fathom import limits
 from fathom.errors import DataError
-from fathom.inputs import regular_file
+from fathom.files import limits
+from fathom.files.inputs import regular_file
 
 BROKEN = (
     zipfile.BadZipFile,
