@@ -22,7 +22,8 @@ from fathom.probing.candidates import Candidate
 from fathom.probing.fit import fit_probes
 from fathom.probing.heads.fitted import FittedHead
 from fathom.probing.heads.training import HeadSettings, fit_heads
-from fathom.probing.passes import measuring_pass, training_pass
+from fathom.probing.passes.measuring import measuring_pass
+from fathom.probing.passes.training import training_pass
 from fathom.probing.probe import plan
 from fathom.probing.settings import ProbeSettings
 from fathom.progress import set_quiet

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from fathom.evaluation.result import Evaluation as Evaluation
     from fathom.features import Feature as Feature
     from fathom.features.registry import feature as feature
-    from fathom.probing.estimator import LinearProbe as LinearProbe
     from fathom.probing.evidence.evidence import Evidence as Evidence
+    from fathom.probing.linear.estimator import LinearProbe as LinearProbe
     from fathom.probing.probe import probe as probe
     from fathom.sample import Intrinsics as Intrinsics
     from fathom.sample import Sample as Sample
@@ -50,7 +50,7 @@ _PUBLIC = {
     "Known": "fathom.depth_models.scale",
     "Prediction": "fathom.depth_models.prediction",
     "predict": "fathom.depth_models.predict",
-    "LinearProbe": "fathom.probing.estimator",
+    "LinearProbe": "fathom.probing.linear.estimator",
     "probe": "fathom.probing.probe",
     "train": "fathom.training.train",
     "Intrinsics": "fathom.sample",

@@ -24,7 +24,7 @@ DEPTH_MODELS = {
     "adapted": "fathom.depth_models.adapted:open_folder",
     "checkpoint": "fathom.depth_models.opening:open_checkpoint",
     "hf": "fathom.depth_models.hub:open_hf",
-    "probe": "fathom.probing.depth_model:open_probe",
+    "probe": "fathom.probing.saved.depth_model:open_probe",
     "module": "fathom.depth_models.module:open_module",
 }
 """kind -> ``module:function`` called with (spec, input size); imported when used."""

@@ -16,7 +16,7 @@ from fathom.probing.linear.banded import BANDED, SPAN, banded_ridge
 from fathom.probing.linear.moments import ContradictionError
 from fathom.probing.linear.ridge import PATH, Chosen, cross_validate
 from fathom.probing.participants import ALL, Participant
-from fathom.probing.passes import exact_pass
+from fathom.probing.passes.training import exact_pass
 from fathom.probing.plan import Blocks
 from fathom.probing.settings import ProbeSettings
 from fathom.probing.targets import TargetGroup

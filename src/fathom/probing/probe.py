@@ -34,10 +34,11 @@ from fathom.probing.evidence.verdict import LEAST_SCENES, verdicts
 from fathom.probing.fit import fit_probes
 from fathom.probing.heads.heads import check_head
 from fathom.probing.participants import Participant, check_fair, open_participants
-from fathom.probing.passes import check_training_losses, measuring_pass, training_pass
+from fathom.probing.passes.measuring import measuring_pass
+from fathom.probing.passes.training import check_training_losses, training_pass
 from fathom.probing.plan import STRIDE, Blocks, default_grid, default_size, plan_blocks
 from fathom.probing.reading import Batch
-from fathom.probing.saved import save_probes
+from fathom.probing.saved.probes import save_probes
 from fathom.probing.settings import ProbeSettings
 from fathom.probing.targets import TargetGroup, target_groups, with_control_task
 from fathom.probing.upper_bound import open_upper_bound, upper_bounds

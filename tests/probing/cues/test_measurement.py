@@ -29,7 +29,7 @@ from fathom.probing.cues.rule import MARGIN, profile, sentence
 from fathom.probing.evidence.records import Cue
 from fathom.probing.fit import fit_probes
 from fathom.probing.participants import Participant, Role
-from fathom.probing.passes import training_pass
+from fathom.probing.passes.training import training_pass
 from fathom.probing.plan import plan_blocks
 from fathom.probing.settings import ProbeSettings
 from fathom.probing.targets import target_groups

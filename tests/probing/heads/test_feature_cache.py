@@ -20,8 +20,8 @@ from fathom.data.transforms import fit
 from fathom.encoders.module import ModuleEncoder
 from fathom.errors import DataError, FathomError
 from fathom.probing.heads.feature_cache import CachedFeatures, cache_features, key, open_cache
-from fathom.probing.moments_cache import identity
 from fathom.probing.participants import Participant, Role
+from fathom.probing.passes.moments_cache import identity
 from fathom.probing.reading import Batch
 from fathom.probing.settings import ProbeSettings
 from tests.data.files import pairs, picture

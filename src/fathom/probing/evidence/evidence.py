@@ -25,7 +25,7 @@ from fathom.probing.evidence.records import (
     TrainingLossCheck,
     VerdictRecord,
 )
-from fathom.probing.saved import SavedProbes
+from fathom.probing.saved.probes import SavedProbes
 from fathom.probing.settings import ProbeSettings
 from fathom.sample import Grid
 

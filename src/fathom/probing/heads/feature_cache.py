@@ -38,8 +38,8 @@ from fathom.errors import DataError, FathomError
 from fathom.files.atomic import atomic_path, write_json
 from fathom.files.inputs import read_json
 from fathom.probing.linear.design import Design, Placed
-from fathom.probing.moments_cache import WITNESS, identity
 from fathom.probing.participants import Participant
+from fathom.probing.passes.moments_cache import WITNESS, identity
 from fathom.probing.reading import Batch, read_batches
 from fathom.probing.settings import ProbeSettings
 from fathom.progress import note

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from fathom.errors import DataError, UsageError
 from fathom.metrics.depth import metrics_of_rows
 from fathom.metrics.protocols import PROTOCOLS
 from fathom.probing.evidence.evidence import Evidence
-from fathom.probing.hub import push_probes, save_pretrained
 from fathom.probing.probe import probe
+from fathom.probing.saved.hub import push_probes, save_pretrained
+from fathom.probing.saved.probes import load_probes
 from tests.data.files import pairs
 
 GRID, SIZE = (3, 4), (24, 32)
@@ -62,15 +64,16 @@ def test_the_model_gives_the_numbers_of_the_evidence(feature: str, run: tuple[Ev
     np.testing.assert_allclose(np.mean(scores, axis=0), expected, rtol=1e-5)
 
 
-def test_an_encoder_that_was_named_is_opened_by_what_the_evidence_has_for_its_name(
+def test_an_encoder_that_was_named_is_opened_by_its_spec_which_the_probes_hold(
     run: tuple[Evidence, Path, Dataset], tmp_path: Path
 ) -> None:
     _, out, test = run
     model = open_depth_model(f"probe:{out}", device="cpu")
     assert model.facts()["encoder"] == "mine"
     assert np.isfinite(model.predict(test[0].image[None]).values).all()
-    for name in ("probes.json", "probes.safetensors"):
-        (tmp_path / name).write_bytes((out / name).read_bytes())
+    probes = load_probes(out)
+    unnamed = tuple(replace(item, spec=None) for item in probes.probes)
+    replace(probes, probes=unnamed).save(tmp_path)
     with pytest.raises(UsageError, match="encoder 'mine' of this probe cannot be opened by its name"):
         open_depth_model(f"probe:{tmp_path}")
 
@@ -133,7 +136,6 @@ def test_what_is_pushed_to_the_hub_reads_back(
     assert push_probes(out, "me/probes", token="secret") == "https://hub/me/probes"
     assert sorted(file.name for file in (hub / "me/probes").iterdir()) == [
         "README.md",
-        "evidence.json",
         "probes.json",
         "probes.safetensors",
     ]

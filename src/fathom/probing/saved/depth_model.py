@@ -7,7 +7,6 @@ cross-validation chose, and ``depth``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,11 +21,8 @@ from fathom.encoders.spec import Spec
 from fathom.errors import FathomError, UsageError, nearest
 from fathom.features.feature import ToDepth
 from fathom.features.registry import FEATURES
-from fathom.probing.evidence.evidence import Evidence
-from fathom.probing.saved import RECORD, TENSORS, SavedProbe, SavedProbes, load_probes
+from fathom.probing.saved.probes import RECORD, TENSORS, SavedProbe, SavedProbes, load_probes
 from fathom.sample import Grid, Intrinsics
-
-EVIDENCE = "evidence.json"
 
 OPTIONS = ("encoder", "layer", "feature", "revision")
 
@@ -98,7 +94,7 @@ def open_probe(spec: Spec, input_size: Grid | None = None) -> ProbeModel:
         if key not in OPTIONS:
             raise UsageError(f"Depth model '{spec.text}' has no option '{key}'{nearest(key, OPTIONS)}.")
     options = spec.options
-    folder = find_folder("probe", spec.body, options.get("revision"), (RECORD, TENSORS, CARD, EVIDENCE))
+    folder = find_folder("probe", spec.body, options.get("revision"), (RECORD, TENSORS, CARD))
     run = load_probes(folder)
     if input_size is not None and input_size != run.size:
         raise UsageError(
@@ -106,19 +102,15 @@ def open_probe(spec: Spec, input_size: Grid | None = None) -> ProbeModel:
         )
     probe = run.find(options.get("encoder"), options.get("feature", "depth"), options.get("layer"))
     _meaning(probe.feature)
-    return ProbeModel(spec.text, run, probe, _open_encoder(folder, probe, run.size).on_grid(run.grid))
+    return ProbeModel(spec.text, run, probe, _open_encoder(probe, run.size).on_grid(run.grid))
 
 
-def _open_encoder(folder: Path, probe: SavedProbe, size: Grid) -> Encoder:
-    """The encoder of a probe: by the SPEC that the run's evidence has for its name, else by the name itself."""
-    spec = None
-    if (folder / EVIDENCE).is_file():
-        found = {item.encoder: item.spec for item in Evidence.load(folder).encoders}
-        spec = found.get(probe.encoder)
+def _open_encoder(probe: SavedProbe, size: Grid) -> Encoder:
+    """The encoder of a probe: by the SPEC that it was opened by, else by its name."""
     try:
-        return open_encoder(spec or probe.encoder, size=size)
+        return open_encoder(probe.spec or probe.encoder, size=size)
     except UsageError as error:
-        if spec is not None:
+        if probe.spec is not None:
             raise
         raise UsageError(
             f"The encoder '{probe.encoder}' of this probe cannot be opened by its name, as one that was given in memory: {error}"

@@ -11,16 +11,15 @@ from fathom.encoders.repository import CARD
 from fathom.errors import DataError
 from fathom.files.atomic import write_text
 from fathom.models.hub import UNREACHABLE
-from fathom.probing.depth_model import EVIDENCE
-from fathom.probing.saved import RECORD, TENSORS, SavedProbes, load_probes
+from fathom.probing.saved.probes import RECORD, TENSORS, SavedProbes, load_probes
 
 
 def save_pretrained(run: str | Path, folder: str | Path) -> Path:
-    """Copy the probes of the run folder `run` to `folder`, with its evidence, which names the encoders, and a card for people."""
+    """Copy the probes of the run folder `run` to `folder`, with a card for people."""
     source = Path(run) if Path(run).is_dir() else Path(run).parent
     probes, out = load_probes(source), Path(folder)
     out.mkdir(parents=True, exist_ok=True)
-    for name in (RECORD, TENSORS, *((EVIDENCE,) if (source / EVIDENCE).is_file() else ())):
+    for name in (RECORD, TENSORS):
         shutil.copyfile(source / name, out / name)
     write_text(out / CARD, card(probes))
     return out

@@ -14,8 +14,8 @@ from fathom.data.sources import load
 from fathom.encoders.base import Encoder
 from fathom.encoders.module import ModuleEncoder
 from fathom.features import Feature
-from fathom.probing import passes
 from fathom.probing.evidence.evidence import Evidence
+from fathom.probing.passes import training
 from fathom.probing.probe import probe
 from fathom.sample import Grid, Sample
 from tests.data.files import pairs, picture
@@ -32,22 +32,22 @@ def root(tmp_path: Path) -> Path:
 def encoded(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """Names of the encoders in each training pass that is made."""
     made: list[list[str]] = []
-    real = passes.read_batches
+    real = training.read_batches
 
     def noted(dataset, settings, description, notes=None):  # type: ignore[no-untyped-def]
         if description.startswith("reading") and "training" in description:
             made.append([])
         return real(dataset, settings, description, notes)
 
-    add = passes._add_moments
+    add = training._add_moments
 
     def added(participant, *rest):  # type: ignore[no-untyped-def]
         if participant.encoder.name not in made[-1]:
             made[-1].append(participant.encoder.name)
         add(participant, *rest)
 
-    monkeypatch.setattr(passes, "read_batches", noted)
-    monkeypatch.setattr(passes, "_add_moments", added)
+    monkeypatch.setattr(training, "read_batches", noted)
+    monkeypatch.setattr(training, "_add_moments", added)
     return made
 
 

@@ -20,7 +20,7 @@ from fathom.errors import DataError, FathomError, UsageError
 from fathom.features import feature
 from fathom.probing.evidence.evidence import Evidence
 from fathom.probing.probe import probe
-from fathom.probing.saved import SavedProbes, load_probes
+from fathom.probing.saved.probes import SavedProbes, load_probes
 from tests.data.files import pairs
 from tests.mutations import seal_json
 

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import torch
@@ -55,13 +56,14 @@ class SavedProbe:
     """A linear probe of one encoder, layer and feature.
 
     Attributes:
-        encoder: SPEC of the encoder. role: ``encoder`` or ``baseline``.
+        encoder: name of the encoder. role: ``encoder`` or ``baseline``.
         layer: as in the evidence rows: a layer, ``all`` or ``banded``.
         feature, unit: what it predicts.
         chosen: whether cross-validation chose this layer.
         penalty: λ.
         layers: what it reads, in the order of its columns.
         weight: W, ``(p, q)``. bias: b, ``(q,)``. shift: s, ``(p,)``. low, high: range of the training targets, ``(q,)``.
+        spec: the SPEC that the encoder was opened by; None for one that was given in memory.
     """
 
     encoder: str
@@ -77,6 +79,7 @@ class SavedProbe:
     shift: Float[Tensor, "p"]
     low: Float[Tensor, "q"]
     high: Float[Tensor, "q"]
+    spec: str | None = None
 
     def predict(self, maps: Mapping[str, Float[Tensor, "B _ _ _"]], grid: Grid) -> Float[Tensor, "B q h w"]:
         """The feature on the grid of the run.
@@ -159,12 +162,7 @@ class SavedProbes:
             train=self.train,
             train_scenes=self.train_scenes,
             sha256=hashlib.sha256(content).hexdigest(),
-            probes=tuple(
-                _Entry(
-                    item.encoder, item.role, item.layer, item.feature, item.unit, item.chosen, item.penalty, item.layers
-                )
-                for item in self.probes
-            ),
+            probes=tuple(_Entry(**_named(_Entry, item)) for item in self.probes),
         )
         write_json(folder / RECORD, msgspec.to_builtins(record), checksum=True)
         return [folder / RECORD, folder / TENSORS]
@@ -182,6 +180,7 @@ class _Entry:
     chosen: bool
     penalty: float
     layers: tuple[LayerShape, ...]
+    spec: str | None = None
 
 
 @dataclass(frozen=True)
@@ -231,10 +230,13 @@ def _probe(entry: _Entry, tensors: Mapping[str, Tensor]) -> SavedProbe:
     for part, shape in shapes.items():
         if tuple(tensors[part].shape) != shape or not torch.isfinite(tensors[part]).all():
             raise ValueError(f"{part} of {entry.encoder} at {entry.layer}")
-    return SavedProbe(
-        entry.encoder, entry.role, entry.layer, entry.feature, entry.unit, entry.chosen, entry.penalty, entry.layers,
-        tensors["weight"], tensors["bias"], tensors["shift"], tensors["low"], tensors["high"],
-    )  # fmt: skip
+    numbers: dict[str, Any] = {part: tensors[part] for part in PARTS}
+    return SavedProbe(**_named(_Entry, entry), **numbers)
+
+
+def _named(kind: type, item: Any) -> dict[str, Any]:
+    """The attributes of `item` that `kind` has."""
+    return {one.name: getattr(item, one.name) for one in fields(kind)}
 
 
 def save_probes(candidates: Sequence[Candidate], train: Dataset, settings: ProbeSettings) -> SavedProbes:
@@ -270,6 +272,7 @@ def _saved(item: Candidate, position: int, feature: str, unit: str) -> SavedProb
         shift=participant.moments[item.group.name].shift_x[columns],
         low=probe.low[outputs],
         high=probe.high[outputs],
+        spec=participant.encoder.provenance().spec,
     )
 
 
