@@ -20,10 +20,10 @@ from fathom.models.saved import load_model
 from fathom.sample import Batch
 from fathom.sobel import sobel
 from fathom.statistics import METHOD, mean_over_seeds, scene_interval
-from fathom.training.feed import Frames
-from fathom.training.holdout import divide
-from fathom.training.scoring import MeanMap, frame_scores
-from fathom.training.targets import target_of
+from fathom.training.frames.feed import Frames
+from fathom.training.frames.holdout import divide
+from fathom.training.scoring.scoring import MeanMap, frame_scores
+from fathom.training.scoring.targets import target_of
 
 METRICS = ("rmse", "mse", "mae", "abs_rel", "delta1", "edges")
 UNETS = ("unet-mae", "unet-gradient", "unet-ssim")

@@ -31,12 +31,13 @@ from fathom.devices import resolve_device
 from fathom.models import MODELS
 from fathom.sample import Batch
 from fathom.training.devices import make_fabric, resolve_precision
-from fathom.training.feed import Frames, Portion, feed
-from fathom.training.loop import batch_gradient, objective
+from fathom.training.frames.feed import Frames, Portion, feed
+from fathom.training.loop import batch_gradient
+from fathom.training.losses import objective
+from fathom.training.optim.optimiser import make_optimiser
 from fathom.training.recipe import Recipe, load_recipe
+from fathom.training.scoring.targets import target_of
 from fathom.training.session import make_augment
-from fathom.training.state import make_optimiser
-from fathom.training.targets import target_of
 
 CASES = {
     # The published widths take minutes a step on a small CPU; these are the same networks, narrower or on fewer images.

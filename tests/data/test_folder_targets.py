@@ -19,7 +19,7 @@ from fathom.data.tools.survey import survey
 from fathom.data.transforms import fit
 from fathom.errors import DataError, UsageError
 from fathom.features import feature
-from fathom.training.augment import AugmentConfig, augment
+from fathom.training.frames.augment import AugmentConfig, augment
 from tests.data.files import counts, picture
 
 H, W = 12, 16

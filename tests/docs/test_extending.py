@@ -100,7 +100,7 @@ def test_network_and_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     shallow = module("src/fathom/models/shallow.py", monkeypatch).Shallow
     for name, model in entry("MODELS", Shallow=shallow).items():
         monkeypatch.setitem(MODELS, name, model)
-    charbonnier = module("src/fathom/training/charbonnier.py", monkeypatch).charbonnier
+    charbonnier = module("src/fathom/training/losses/charbonnier.py", monkeypatch).charbonnier
     for name, loss in entry("LOSSES", charbonnier=charbonnier).items():
         monkeypatch.setitem(LOSSES, name, loss)
     network = build("shallow", {"width": 8})

@@ -342,7 +342,7 @@ def test_scenes_that_any_model_was_trained_on_are_left_out_or_marked() -> None:
 
 def test_the_same_data_are_told_from_scenes_of_the_same_name() -> None:
     from fathom.depth_models.opening import open_depth_model
-    from fathom.training.holdout import divide
+    from fathom.training.frames.holdout import divide
 
     recipe = load_recipe("tiny-plain_cnn")
     data = Dataset.whole(Walls(scenes=30))

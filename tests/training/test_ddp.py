@@ -15,10 +15,10 @@ from safetensors.torch import load_file
 from fathom.models import saved as checkpoint
 from fathom.models.saved import read_json
 from fathom.probing.linear.moments import Moments
-from fathom.training import journal
-from fathom.training.feed import Portion
-from fathom.training.order import Order
-from fathom.training.scoring import in_batches
+from fathom.training.frames.feed import Portion
+from fathom.training.frames.order import Order
+from fathom.training.run import journal
+from fathom.training.scoring.scoring import in_batches
 from tests.training import painted
 
 

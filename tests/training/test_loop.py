@@ -17,13 +17,15 @@ from fathom.models import MODELS
 from fathom.models import saved as checkpoint
 from fathom.report.training import draw_examples
 from fathom.sample import Batch
-from fathom.training import journal, loop
+from fathom.training import loop
 from fathom.training.devices import explained, resolve_precision
-from fathom.training.feed import Frames
-from fathom.training.holdout import divide
-from fathom.training.loop import DivergedError, batch_gradient, objective
-from fathom.training.order import Order
+from fathom.training.frames.feed import Frames
+from fathom.training.frames.holdout import divide
+from fathom.training.frames.order import Order
+from fathom.training.loop import DivergedError, batch_gradient
+from fathom.training.losses import objective
 from fathom.training.recipe import LossSection, from_table, load_recipe
+from fathom.training.run import journal
 from fathom.training.session import spread
 from fathom.training.train import train
 from tests.training import painted

@@ -92,7 +92,7 @@ def _train(recipe: Any, data: str, out: Path, resume: bool, test: str | None, de
     from fathom.devices import rank
     from fathom.progress import console, note
     from fathom.report.training import draw_examples
-    from fathom.training.summary import sentences, table
+    from fathom.training.run.summary import sentences, table
     from fathom.training.train import train as run_training
 
     note(f"Training '{recipe.name}' ({recipe.model.name}) for {recipe.train.steps} steps on {data}: {out}.")
@@ -123,7 +123,7 @@ def _describe(recipe: Any) -> Any:
 def _find_lr(recipe: Any, data: str, out: Path, device: str, workers: int) -> Any:
     from fathom.progress import console
     from fathom.report.training import draw_rates
-    from fathom.training.lr_find import find_rate
+    from fathom.training.search.lr_find import find_rate
 
     found = find_rate(recipe, data, out=out, device=device, workers=workers)
     console().print(found["sentence"], soft_wrap=True)
@@ -144,7 +144,7 @@ def _sweep(
     from fathom.devices import rank
     from fathom.progress import console
     from fathom.report.training import draw_sweep
-    from fathom.training.sweep import run_sweep, table
+    from fathom.training.search.sweep import run_sweep, table
 
     result = run_sweep(recipe, data, sweep, out=out, resume=resume, test=test, device=device, workers=workers)
     if rank() == 0:

@@ -46,7 +46,7 @@ from fathom.models.saved import Trained
 from fathom.progress import note, track
 from fathom.sample import Grid, Sample
 from fathom.statistics import LEAST_SCENES, METHOD
-from fathom.training.summary import versions
+from fathom.training.run.summary import versions
 
 T = TypeVar("T")
 

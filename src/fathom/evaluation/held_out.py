@@ -10,7 +10,7 @@ from fathom.depth_models.model import DepthModel
 from fathom.depth_models.network import NetworkModel
 from fathom.errors import DataError, UsageError
 from fathom.models.saved import Trained
-from fathom.training.holdout import divide
+from fathom.training.frames.holdout import divide
 from fathom.training.recipe import from_table
 
 Split = Literal["test", "val", "all"]

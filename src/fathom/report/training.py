@@ -10,9 +10,9 @@ from torch import Tensor
 
 from fathom.files.atomic import atomic_path
 from fathom.models.saved import Trained, read_tensors
-from fathom.training import journal
+from fathom.training.run import journal
+from fathom.training.run.summary import UNITS
 from fathom.training.session import EXAMPLES
-from fathom.training.summary import UNITS
 
 
 def draw_examples(trained: Trained) -> Path | None:
@@ -46,7 +46,7 @@ def draw_examples(trained: Trained) -> Path | None:
 
 
 def draw_rates(result: dict[str, Any], path: Path) -> Path:
-    """Draw the loss against the learning rate that `fathom.training.lr_find` tried."""
+    """Draw the loss against the learning rate that `fathom.training.search.lr_find` tried."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), layout="constrained")

@@ -17,13 +17,13 @@ from fathom.models.network import Network
 from fathom.models.saved import latest, prune, write_checkpoint
 from fathom.progress import track
 from fathom.sample import Batch
-from fathom.training.journal import Journal
-from fathom.training.losses import WeightedSum
-from fathom.training.recipe import LossSection, Recipe
-from fathom.training.scoring import Scores
+from fathom.training.losses import Objective, objective
+from fathom.training.recipe import Recipe
+from fathom.training.run.journal import Journal
+from fathom.training.run.state import State
+from fathom.training.scoring.scoring import Scores
+from fathom.training.scoring.targets import target_of
 from fathom.training.signals import Request, StoppedError
-from fathom.training.state import State
-from fathom.training.targets import target_of
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -31,39 +31,12 @@ if TYPE_CHECKING:
 Validate = Callable[[], Mapping[str, Scores]]
 """Scores of the network as it stands on each held-out part, by the part's name."""
 
-Objective = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, dict[str, Tensor]]]
-"""(prediction, target, valid) to the weighted loss and its terms one by one."""
-
 AGREE_EVERY = 10
 """Steps between questions to the other processes whether one of them was asked to stop."""
 
 
 class DivergedError(FathomError):
     """The loss or its gradient became NaN or infinite."""
-
-
-def objective(section: LossSection) -> Objective:
-    """The recipe's weighted loss of (prediction, target, valid), and its terms one by one."""
-    loss = WeightedSum(section.weights(), section.data_range)
-    if section.space == "linear":
-        return loss
-    if section.space == "log":
-        return lambda prediction, target, valid: loss(logarithm(prediction), logarithm(target), valid)
-
-    def in_disparity(prediction: Tensor, target: Tensor, valid: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        return loss(disparity(prediction), disparity(target), valid)
-
-    return in_disparity
-
-
-def logarithm(depth: Tensor) -> Tensor:
-    """ln depth, of at least 1 mm; equal steps are equal ratios."""
-    return depth.clamp(min=1e-3).log()
-
-
-def disparity(depth: Tensor) -> Tensor:
-    """``10 m / depth``, within [1, 100]: the target of DenseDepth (Alhashim & Wonka 2018, section 3.2)."""
-    return 10 / depth.clamp(0.1, 10)
 
 
 def batch_gradient(

@@ -26,22 +26,23 @@ from fathom.models.pretrained_unet import PretrainedUNet
 from fathom.models.saved import SCHEMA_VERSION, Trained, load_model, load_weights
 from fathom.progress import note
 from fathom.sample import Batch, Grid
-from fathom.training import scoring
-from fathom.training.augment import AugmentConfig, augment
 from fathom.training.devices import make_fabric
-from fathom.training.ema import Average
-from fathom.training.feed import Augment, Frames, Portion, feed, keep_in_memory
-from fathom.training.holdout import Parts, divide
-from fathom.training.journal import Journal
+from fathom.training.frames.augment import AugmentConfig, augment
+from fathom.training.frames.feed import Augment, Frames, Portion, feed, keep_in_memory
+from fathom.training.frames.holdout import Parts, divide
+from fathom.training.frames.order import Order, shards_of
 from fathom.training.loop import Loop, lies_channels_last
-from fathom.training.order import Order, shards_of
+from fathom.training.optim.average import Average
+from fathom.training.optim.optimiser import make_optimiser
+from fathom.training.optim.schedule import Schedule
 from fathom.training.recipe import Recipe, to_plain
-from fathom.training.resume import prepare_run, same_data
-from fathom.training.schedule import Schedule
+from fathom.training.run.journal import Journal
+from fathom.training.run.resume import prepare_run, same_data
+from fathom.training.run.state import State
+from fathom.training.run.summary import summarise, versions
+from fathom.training.scoring import scoring
+from fathom.training.scoring.targets import target_of
 from fathom.training.signals import Request
-from fathom.training.state import State, make_optimiser
-from fathom.training.summary import summarise, versions
-from fathom.training.targets import target_of
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from fathom.sample import Batch, Sample
-from fathom.training.augment import AugmentConfig, augment
-from fathom.training.feed import Frames, Portion, feed, keep_in_memory
+from fathom.training.frames.augment import AugmentConfig, augment
+from fathom.training.frames.feed import Frames, Portion, feed, keep_in_memory
 from tests.training import painted
 
 SIZE = (painted.H, painted.W)

@@ -1,4 +1,4 @@
-"""Batches for the loop, read ahead in the order of `fathom.training.order`.
+"""Batches for the loop, read ahead in the order of `fathom.training.frames.order`.
 
 Whatever the number of workers, threads or processes, and wherever a run was interrupted: step `s` sees the
 same frames with the same augmentation. Nothing about the order needs saving but the step.
@@ -19,7 +19,7 @@ from torch.utils.data import Dataset as TorchDataset
 from fathom.data.dataset import Dataset
 from fathom.progress import track
 from fathom.sample import Batch, Grid, Sample
-from fathom.training.order import Draw, Order, generator
+from fathom.training.frames.order import Draw, Order, generator
 
 Augment = Callable[[Sample, torch.Generator], Sample]
 

@@ -12,10 +12,10 @@ from fathom.errors import CheckpointError, UsageError
 from fathom.models import MODELS
 from fathom.models.saved import load_model
 from fathom.sample import Batch, Intrinsics, Sample
-from fathom.training.augment import AugmentConfig, augment
-from fathom.training.loop import objective
+from fathom.training.frames.augment import AugmentConfig, augment
+from fathom.training.losses import objective
+from fathom.training.optim.optimiser import make_optimiser, rate_factor
 from fathom.training.recipe import LossSection, OptimSection, from_table
-from fathom.training.state import make_optimiser, rate_factor
 from fathom.training.train import train
 from tests.training import painted
 

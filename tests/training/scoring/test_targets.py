@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from fathom.models import MODELS
-from fathom.training.scoring import average, frame_scores
-from fathom.training.targets import depth_edges, on_grid, target_of
+from fathom.training.scoring.scoring import average, frame_scores
+from fathom.training.scoring.targets import depth_edges, on_grid, target_of
 
 
 def frames(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -11,7 +11,7 @@ from rich.console import Console
 from fathom.errors import UsageError
 from fathom.report.training import draw_sweep
 from fathom.training.recipe import from_table
-from fathom.training.sweep import combinations, folder_name, run_sweep, table
+from fathom.training.search.sweep import combinations, folder_name, run_sweep, table
 from tests.training import painted
 
 

@@ -21,10 +21,11 @@ from fathom.files.lock import output_lock
 from fathom.progress import track
 from fathom.sample import Batch
 from fathom.training.devices import explained, resolve_precision
-from fathom.training.loop import Objective, batch_gradient, objective
+from fathom.training.loop import batch_gradient
+from fathom.training.losses import Objective, objective
 from fathom.training.recipe import Recipe, load_recipe
+from fathom.training.scoring.targets import target_of
 from fathom.training.session import Session, spread
-from fathom.training.targets import target_of
 from fathom.training.train import open_data
 
 LOWEST, HIGHEST, STEPS = 1e-6, 1.0, 100

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from fathom.data.packed.pack import pack
 from fathom.data.sources import load
 from fathom.errors import UsageError
-from fathom.training.feed import Portion
-from fathom.training.order import WINDOW, Order, shards_of
+from fathom.training.frames.feed import Portion
+from fathom.training.frames.order import WINDOW, Order, shards_of
 from fathom.training.recipe import from_table
 from fathom.training.train import train
 from tests.training import painted

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fathom.errors import UsageError
 from fathom.sample import Intrinsics, Sample
-from fathom.training.augment import (
+from fathom.training.frames.augment import (
     AugmentConfig,
     adjust_colour,
     adjust_light,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 import fathom
-from fathom.training.scoring import metric, ratio
+from fathom.training.scoring.scoring import metric, ratio
 
 if TYPE_CHECKING:
     from rich.table import Table

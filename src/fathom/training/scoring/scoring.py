@@ -17,7 +17,7 @@ from fathom.features.mean_map import MeanMap
 from fathom.metrics.depth import metrics_of_rows
 from fathom.models.network import Network
 from fathom.sample import Batch
-from fathom.training.targets import target_of
+from fathom.training.scoring.targets import target_of
 
 Scores = dict[str, float]
 """Metric name -> value."""

@@ -6,7 +6,7 @@ import pytest
 
 from fathom.data.dataset import Dataset
 from fathom.errors import DataError
-from fathom.training.holdout import divide
+from fathom.training.frames.holdout import divide
 from tests.training import painted
 
 

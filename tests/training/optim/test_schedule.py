@@ -7,9 +7,9 @@ import math
 import pytest
 import torch
 
-from fathom.training.ema import Average
+from fathom.training.optim.average import Average
+from fathom.training.optim.schedule import Schedule
 from fathom.training.recipe import ScheduleSection
-from fathom.training.schedule import Schedule
 
 
 def test_cosine_is_that_of_pytorch() -> None:

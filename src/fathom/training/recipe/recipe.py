@@ -18,8 +18,8 @@ from typing import Any, Literal, get_type_hints
 from fathom.errors import DataError, UsageError, nearest
 from fathom.files.inputs import exists, parse_toml, read_bytes
 from fathom.files.limits import most
-from fathom.training.augment import AugmentConfig
-from fathom.training.typed import build
+from fathom.training.frames.augment import AugmentConfig
+from fathom.training.recipe.typed import build
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class DataSection:
         cache: keep fitted frames in memory: `auto` when they take less than `cache_mb`, or `always`, or
             `never`.
         cache_mb: the most that `auto` may take.
-        stream: read packed data from front to back (`fathom.training.order`), for disks that seek slowly.
+        stream: read packed data from front to back (`fathom.training.frames.order`), for disks that seek slowly.
     """
 
     size: tuple[int, int] = (96, 128)
@@ -284,7 +284,7 @@ def _toml_value(value: Any) -> str:
 
 def recipe_names() -> list[str]:
     """Names of the shipped recipes."""
-    folder = resources.files("fathom.training").joinpath("recipes")
+    folder = resources.files(__package__).joinpath("shipped")
     return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
 
 
@@ -312,7 +312,7 @@ def _read_table(recipe: str | Path, inheriting: tuple[Path, ...] = ()) -> tuple[
         data = read_bytes(path, "toml-bytes")
         origin: str = str(path)
     elif str(recipe) in (names := recipe_names()):
-        data = resources.files("fathom.training").joinpath("recipes", f"{recipe}.toml").read_bytes()
+        data = resources.files(__package__).joinpath("shipped", f"{recipe}.toml").read_bytes()
         origin = f"recipe '{recipe}'"
     else:
         raise UsageError(f"There is no recipe '{recipe}'{nearest(str(recipe), names)}.")

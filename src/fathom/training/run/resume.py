@@ -10,7 +10,7 @@ from fathom.devices import rank
 from fathom.errors import CheckpointError, UsageError
 from fathom.models import saved as checkpoints
 from fathom.progress import note
-from fathom.training.holdout import Parts
+from fathom.training.frames.holdout import Parts
 from fathom.training.recipe import Recipe, from_table
 
 SHOWN = 4

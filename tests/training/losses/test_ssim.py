@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.metrics import structural_similarity
 
-from fathom.training.ssim import gaussian_window, ssim_components, ssim_map
+from fathom.training.losses.ssim import gaussian_window, ssim_components, ssim_map
 
 
 def pair(seed: int, size: tuple[int, int] = (40, 52), channels: int = 1, scale: float = 10.0):

@@ -15,8 +15,8 @@ import torch
 
 from fathom.errors import CheckpointError, UsageError
 from fathom.models import saved as checkpoint
-from fathom.training import journal
 from fathom.training.recipe import from_table
+from fathom.training.run import journal
 from fathom.training.train import train
 from tests.training import painted
 
