@@ -87,7 +87,7 @@ class Plan:
     def edge_guided(self, seed: int) -> Iterator[Step]:
         yield self.training("gradient", "tiny-gradient", SMALL, seed, PLAIN)
         first = ["--set", f"first.checkpoint={self.out / f'gradient-{seed}'}", "--set", f"optim.lr={self.rate('relu')}"]
-        yield self.training("finetune", "tiny-finetune", SMALL, seed, [*PLAIN, *first])
+        yield self.training("edge_guided", "tiny-edge_guided", SMALL, seed, [*PLAIN, *first])
 
     def unets(self, seed: int) -> Iterator[Step]:
         for name, weights in LOSSES.items():

@@ -27,9 +27,9 @@ from fathom.training.scoring.targets import target_of
 
 METRICS = ("rmse", "mse", "mae", "abs_rel", "delta1", "edges")
 UNETS = ("unet-mae", "unet-gradient", "unet-ssim")
-NAMES = ("autoencoder", "residual_cnn", "plain-relu", "plain-tanh", "gradient", "finetune", *UNETS)
+NAMES = ("autoencoder", "residual_cnn", "plain-relu", "plain-tanh", "gradient", "edge_guided", *UNETS)
 PAIRS = {
-    "finetune / plain": ("finetune", "plain-relu"),
+    "edge_guided / plain": ("edge_guided", "plain-relu"),
     "relu / tanh": ("plain-relu", "plain-tanh"),
     "MAE + gradient / MAE": ("unet-gradient", "unet-mae"),
     "MAE + gradient + SSIM / MAE": ("unet-ssim", "unet-mae"),

@@ -110,7 +110,7 @@ def leak_table(found: Mapping[str, Any]) -> str:
 
 
 def tables(found: Mapping[str, Any]) -> dict[str, str]:
-    edge = ["plain-relu", "plain-tanh", "finetune"]
+    edge = ["plain-relu", "plain-tanh", "edge_guided"]
     return {
         "probe": probe_table(found),
         "edge": score_table(found, edge),

@@ -159,7 +159,7 @@ def test_options_of_training_that_cannot_be_meant(
 
 def test_a_recipe_that_names_itself_first_ends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = tmp_path / "r.toml"
-    recipe.write_text(f'[model]\nname = "finetune"\n[first]\nrecipe = "{recipe}"\n')
+    recipe.write_text(f'[model]\nname = "edge_guided"\n[first]\nrecipe = "{recipe}"\n')
     data = f"{pairs(tmp_path / 'd', 4)}{MM}"
     refused(capsys, "train", data, "-r", recipe, "-o", tmp_path / "run", "-q", "--device", "cpu", code=2)
 

@@ -17,7 +17,7 @@ TINY: dict[str, dict[str, Any]] = {
     "unet": {"widths": (8, 16, 32), "blocks": 1, "attention_levels": 0},
     "plain_cnn": {"filters": (6, 6, 6)},
     "gradient": {"filters": (6, 6, 6)},
-    "finetune": {"filters": (6, 6, 6), "gradient_filters": (6, 6)},
+    "edge_guided": {"filters": (6, 6, 6), "gradient_filters": (6, 6)},
     "pretrained_unet": {"encoder": "efficientnet_lite0", "widths": (8, 8, 8, 8), "context": 8},
 }
 
@@ -67,7 +67,7 @@ def test_attention_is_counted() -> None:
     assert beyond_layers == 2 * 64**2 * 32
 
 
-@pytest.mark.parametrize("name", ["autoencoder", "unet", "finetune"])
+@pytest.mark.parametrize("name", ["autoencoder", "unet", "edge_guided"])
 def test_activation_memory_is_what_a_real_pass_keeps(name: str) -> None:
     model = build(name, TINY[name])
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
@@ -101,7 +101,7 @@ def test_the_full_size_is_described_without_its_weights() -> None:
 
 
 def test_the_table_names_layers_and_totals_and_json_holds_all() -> None:
-    description = describe(build("finetune", TINY["finetune"]), (32, 64), batch=2)
+    description = describe(build("edge_guided", TINY["edge_guided"]), (32, 64), batch=2)
     text = description.table()
     for expected in (
         "stack.0",

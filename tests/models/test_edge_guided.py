@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from fathom.errors import UsageError
-from fathom.models import FinetuneNetwork, GradientNetwork, Network, PlainCNN, build
+from fathom.models import EdgeGuidedNetwork, GradientNetwork, Network, PlainCNN, build
 from fathom.models.edge_guided import check_plain
 
 FILTERS = (6, 8, 8, 6)
 SETTINGS = {
     "plain_cnn": {"filters": FILTERS},
     "gradient": {"filters": FILTERS},
-    "finetune": {"filters": FILTERS, "gradient_filters": FILTERS},
+    "edge_guided": {"filters": FILTERS, "gradient_filters": FILTERS},
 }
 
 
@@ -35,17 +35,17 @@ def test_eight_layers_with_one_transposed_convolution() -> None:
 def test_padding_same_keeps_the_size_and_none_loses_the_borders(name: str) -> None:
     image = torch.rand(1, 3, 20, 26)
     assert tiny(name)(image).shape[-2:] == (20, 26)
-    model = tiny(name, padding="none", **({"gradient_padding": "none"} if name == "finetune" else {}))
+    model = tiny(name, padding="none", **({"gradient_padding": "none"} if name == "edge_guided" else {}))
     assert model(image).shape[-2:] == model.output_size((20, 26)) == model.output_crop((20, 26))[2:]
-    # Five layers: four convolutions lose a pixel on each side, one transposed gives one back. The finetune network
+    # Five layers: four convolutions lose a pixel on each side, one transposed gives one back. The edge-guided network
     # loses those of the gradient network, then all of its own but the first layer's.
-    assert model.output_crop((20, 26))[:2] == ((5, 5) if name == "finetune" else (3, 3))
+    assert model.output_crop((20, 26))[:2] == ((5, 5) if name == "edge_guided" else (3, 3))
 
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_without_padding_the_output_is_that_of_its_crop(name: str) -> None:
     padded = tiny(name).eval()
-    bare = tiny(name, padding="none", **({"gradient_padding": "none"} if name == "finetune" else {})).eval()
+    bare = tiny(name, padding="none", **({"gradient_padding": "none"} if name == "edge_guided" else {})).eval()
     bare.load_state_dict(padded.state_dict())
     image = torch.rand(1, 3, 40, 44)
     top, left, height, width = bare.output_crop((40, 44))
@@ -58,7 +58,7 @@ def test_without_padding_the_output_is_that_of_its_crop(name: str) -> None:
 
 
 def test_a_padded_network_can_be_guided_by_one_without_padding() -> None:
-    model = tiny("finetune", gradient_padding="none")
+    model = tiny("edge_guided", gradient_padding="none")
     image = torch.rand(1, 3, 20, 26)
     assert model(image).shape[-2:] == model.output_size((20, 26)) == (14, 20)
 
@@ -73,13 +73,13 @@ def test_the_gradient_network_predicts_one_channel_or_two(edges: str, channels: 
     model = tiny("gradient", edges=edges)
     assert model.output_channels == channels
     assert model(torch.rand(2, 3, 10, 12)).shape == (2, channels, 10, 12)
-    guided = tiny("finetune", gradient_edges=edges)
+    guided = tiny("edge_guided", gradient_edges=edges)
     assert guided.stack[1][0].in_channels == FILTERS[0] + channels
     assert guided(torch.rand(2, 3, 10, 12)).shape == (2, 1, 10, 12)
 
 
 def test_depth_depends_on_the_predicted_edges() -> None:
-    model = tiny("finetune").eval()
+    model = tiny("edge_guided").eval()
     image = torch.rand(1, 3, 16, 16)
     before = model(image)
     torch.nn.init.constant_(model.gradient.stack[-1].bias, 3.0)
@@ -88,7 +88,7 @@ def test_depth_depends_on_the_predicted_edges() -> None:
 
 @pytest.mark.parametrize("freeze", [True, False])
 def test_a_frozen_gradient_network_does_not_move_and_a_trainable_one_does(freeze: bool) -> None:
-    model = tiny("finetune", freeze_gradient=freeze).train()
+    model = tiny("edge_guided", freeze_gradient=freeze).train()
     before = {name: value.clone() for name, value in model.gradient.state_dict().items()}
     optimiser = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 0.1)
     model(torch.rand(2, 3, 12, 12)).square().mean().backward()
@@ -100,8 +100,8 @@ def test_a_frozen_gradient_network_does_not_move_and_a_trainable_one_does(freeze
 
 def test_takes_the_weights_and_configuration_of_a_trained_gradient_network() -> None:
     gradient = GradientNetwork(GradientNetwork.Config(filters=(4, 4), activation="tanh", edges="xy"))
-    config = FinetuneNetwork.Config(filters=FILTERS).guided_by(gradient.config)
-    model = FinetuneNetwork(config)
+    config = EdgeGuidedNetwork.Config(filters=FILTERS).guided_by(gradient.config)
+    model = EdgeGuidedNetwork(config)
     model.gradient.load_state_dict(gradient.state_dict())
     image = torch.rand(1, 3, 9, 9)
     torch.testing.assert_close(model.eval().gradient(image), gradient.eval()(image))
@@ -124,4 +124,4 @@ def test_settings_that_cannot_be_built_are_refused() -> None:
         with pytest.raises(UsageError, match="two or more positive filters"):
             PlainCNN.Config(filters=filters)
         with pytest.raises(UsageError, match="two or more positive filters"):
-            FinetuneNetwork.Config(gradient_filters=filters)
+            EdgeGuidedNetwork.Config(gradient_filters=filters)

@@ -17,7 +17,7 @@ TINY: dict[str, dict[str, Any]] = {
     "unet": {"widths": [8, 16, 32], "blocks": 1, "head_width": 8},
     "plain_cnn": {"filters": [6, 6, 6]},
     "gradient": {"filters": [6, 6, 6]},
-    "finetune": {"filters": [6, 6, 6], "gradient_filters": [6, 6], "freeze_gradient": False},
+    "edge_guided": {"filters": [6, 6, 6], "gradient_filters": [6, 6], "freeze_gradient": False},
     "pretrained_unet": {"encoder": "efficientnet_lite0", "widths": [8, 8, 8, 8], "context": 8},
 }
 

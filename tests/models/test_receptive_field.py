@@ -17,7 +17,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "unet": {"widths": (8,) * 5, "attention_levels": 0, "output": "linear"},
     "plain_cnn": {"filters": (4,) * 7},
     "gradient": {"filters": (4,) * 7},
-    "finetune": {"filters": (4,) * 7, "gradient_filters": (4,) * 7},
+    "edge_guided": {"filters": (4,) * 7, "gradient_filters": (4,) * 7},
     "pretrained_unet": {"encoder": "efficientnet_lite0", "widths": (4,) * 4, "context": 4},
 }
 """Narrow, and as deep as the full size: the width has no part in the receptive field."""
@@ -78,8 +78,8 @@ def test_every_layer_that_can_be_probed_lies_on_a_path_whose_field_grows(name: s
     model = build(name, SMALL[name])
     fields = list(model.receptive_fields().values())
     assert fields == sorted(fields)
-    # Of the finetune network the widest path goes through the gradient network, around its own first layer.
-    assert set(model.layers()) - set(model.receptive_fields()) <= ({"layer_1"} if name == "finetune" else set())
+    # Of the edge-guided network the widest path goes through the gradient network, around its own first layer.
+    assert set(model.layers()) - set(model.receptive_fields()) <= ({"layer_1"} if name == "edge_guided" else set())
 
 
 @pytest.mark.parametrize(

@@ -198,7 +198,7 @@ def test_early_stopping_keeps_and_returns_the_best(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["autoencoder", "residual_cnn", "unet", "plain_cnn", "gradient", "finetune", "pretrained-unet"]
+    "name", ["autoencoder", "residual_cnn", "unet", "plain_cnn", "gradient", "edge_guided", "pretrained-unet"]
 )
 def test_every_tiny_recipe_trains_and_loads(tmp_path: Path, name: str) -> None:
     recipe = load_recipe(
@@ -215,22 +215,22 @@ def test_every_tiny_recipe_trains_and_loads(tmp_path: Path, name: str) -> None:
         assert trained.model(image).shape[-2:] == trained.model.output_size((32, 32))
 
 
-def test_finetune_trains_the_gradient_network_first_and_holds_it_still(tmp_path: Path) -> None:
+def test_edge_guided_trains_the_gradient_network_first_and_holds_it_still(tmp_path: Path) -> None:
     settings = ["train.steps=3", "first.steps=3", "train.batch=2", "data.size=24x32", "validation.pictures=0"]
     data = painted.painted(scenes=5, views=2, size=(24, 32))
-    trained = train(load_recipe("tiny-finetune", settings), data, out=tmp_path / "a", device="cpu")
+    trained = train(load_recipe("tiny-edge_guided", settings), data, out=tmp_path / "a", device="cpu")
     first = checkpoint.load_model(tmp_path / "a" / "first")
     assert first.model_name == "gradient" and first.train_scenes == trained.train_scenes
     for name, tensor in first.model.state_dict().items():
         assert torch.equal(trained.model.gradient.state_dict()[name], tensor)
     given = [*settings, f"first.checkpoint={json.dumps(str(tmp_path / 'a' / 'first'))}"]
-    again = train(load_recipe("tiny-finetune", given), data, out=tmp_path / "b", device="cpu")
+    again = train(load_recipe("tiny-edge_guided", given), data, out=tmp_path / "b", device="cpu")
     assert not (tmp_path / "b" / "first").exists()
     for name, tensor in trained.model.state_dict().items():
         assert torch.equal(again.model.state_dict()[name], tensor)
     wrong = [*settings, f"first.checkpoint={json.dumps(str(tmp_path / 'a'))}"]
     with pytest.raises(FathomError, match="needs a gradient network"):
-        train(load_recipe("tiny-finetune", wrong), data, out=tmp_path / "c", device="cpu")
+        train(load_recipe("tiny-edge_guided", wrong), data, out=tmp_path / "c", device="cpu")
 
 
 def test_data_without_a_valid_pixel_are_refused(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from fathom.errors import UsageError, nearest
 from fathom.models.autoencoder import Autoencoder
-from fathom.models.edge_guided import FinetuneNetwork, GradientNetwork, PlainCNN
+from fathom.models.edge_guided import EdgeGuidedNetwork, GradientNetwork, PlainCNN
 from fathom.models.network import Network, check_size, config_from
 from fathom.models.pretrained_unet import PretrainedUNet
 from fathom.models.residual_cnn import ResidualCNN
@@ -19,7 +19,7 @@ MODELS: dict[str, type[Network]] = {
     "unet": UNet,
     "plain_cnn": PlainCNN,
     "gradient": GradientNetwork,
-    "finetune": FinetuneNetwork,
+    "edge_guided": EdgeGuidedNetwork,
     "pretrained_unet": PretrainedUNet,
 }
 
@@ -44,7 +44,7 @@ def build(name: str, config: Network.Config | Mapping[str, Any] | None = None) -
 __all__ = [
     "MODELS",
     "Autoencoder",
-    "FinetuneNetwork",
+    "EdgeGuidedNetwork",
     "GradientNetwork",
     "Network",
     "PlainCNN",

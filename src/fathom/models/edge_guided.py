@@ -1,7 +1,7 @@
 """Edge-guided depth: a network that learns the edges of the depth map guides one that learns the depth.
 
 Three networks of one plain shape (eight 3x3 layers, the seventh a transposed convolution): `PlainCNN` learns
-depth from the image alone; `GradientNetwork` learns the Sobel edges of the depth map; `FinetuneNetwork`
+depth from the image alone; `GradientNetwork` learns the Sobel edges of the depth map; `EdgeGuidedNetwork`
 learns depth from the image and from the gradient network's prediction.
 """
 
@@ -187,7 +187,7 @@ class GradientNetwork(Network):
         return self.stack.path()
 
 
-class FinetuneNetwork(Network):
+class EdgeGuidedNetwork(Network):
     """Image -> depth in metres, guided: the second layer sees the predicted edges beside the first's output.
 
     `gradient` is the `GradientNetwork`; load a trained one's weights into it before training. While it is
@@ -226,7 +226,7 @@ class FinetuneNetwork(Network):
                 self.gradient_filters, self.gradient_activation, self.gradient_padding, self.gradient_edges
             )
 
-        def guided_by(self, gradient: GradientNetwork.Config) -> FinetuneNetwork.Config:
+        def guided_by(self, gradient: GradientNetwork.Config) -> EdgeGuidedNetwork.Config:
             """This configuration with `gradient` as that of the gradient network inside."""
             return replace(
                 self,
@@ -241,7 +241,7 @@ class FinetuneNetwork(Network):
 
     def __init__(self, config: Config | None = None) -> None:
         super().__init__()
-        self.config = config = config or FinetuneNetwork.Config()
+        self.config = config = config or EdgeGuidedNetwork.Config()
         self.gradient = GradientNetwork(config.gradient())
         guides = self.gradient.output_channels
         self.stack = PlainStack(config.filters, 1, config.activation, config.padding, guides)
@@ -253,7 +253,7 @@ class FinetuneNetwork(Network):
             self.gradient.requires_grad_(False)
             self.gradient.eval()
 
-    def train(self, mode: bool = True) -> FinetuneNetwork:
+    def train(self, mode: bool = True) -> EdgeGuidedNetwork:
         super().train(mode)
         if self.config.freeze_gradient:
             self.gradient.eval()

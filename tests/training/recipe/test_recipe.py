@@ -12,7 +12,7 @@ from fathom.training.losses import LOSSES
 from fathom.training.recipe import LOSS_TERMS, Recipe, from_table, load_recipe, recipe_names
 from tests.training import painted
 
-FULL = ("autoencoder", "residual_cnn", "unet", "plain_cnn", "gradient", "finetune", "pretrained-unet")
+FULL = ("autoencoder", "residual_cnn", "unet", "plain_cnn", "gradient", "edge_guided", "pretrained-unet")
 
 
 def test_every_network_has_a_full_and_a_tiny_recipe() -> None:
