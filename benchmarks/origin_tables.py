@@ -13,7 +13,7 @@ from origin_results import NAMES, PAIRS, UNETS, Found, Results, kept
 
 from fathom.files.atomic import atomic_path, write_json, write_text
 from fathom.models.saved import load_model
-from fathom.report.figures import FrameRow, frame_grid
+from fathom.report.images.frames import FrameRow, frame_grid
 from fathom.sample import Batch
 
 

@@ -17,7 +17,7 @@ import fathom
 from fathom.depth_models.hub import KNOWN, declared_kind
 from fathom.depth_models.opening import open_depth_model
 from fathom.depth_models.processors import filled
-from fathom.encoders.repository import licence_of
+from fathom.encoders.hub.repository import licence_of
 from fathom.errors import CheckpointError, DataError, FathomError, UsageError
 from fathom.sample import Intrinsics
 

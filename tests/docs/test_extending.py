@@ -22,7 +22,7 @@ from fathom.features import FEATURES, Feature
 from fathom.metrics.groups import GROUPS, Compared, Group, Metric, measured
 from fathom.metrics.protocols import PROTOCOLS, Protocol
 from fathom.models import MODELS, build
-from fathom.report.page import CHARTS, page
+from fathom.report.probe.page import CHARTS, page
 from fathom.training.losses import LOSSES, WeightedSum
 from tests.data.files import pairs
 from tests.report.material import NET, evidence
@@ -136,7 +136,7 @@ def test_metric(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_chart_of_the_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    chart = module("src/fathom/report/training_losses.py", monkeypatch).training_losses
+    chart = module("src/fathom/report/probe/training_losses.py", monkeypatch).training_losses
     for heading, draw in entry("CHARTS", training_losses=chart).items():
         monkeypatch.setitem(CHARTS, heading, draw)
     made = evidence()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fathom.report.page import write_report
+from fathom.report.probe.page import write_report
 from tests.report.material import evidence
 
 pytestmark = pytest.mark.browser

@@ -15,7 +15,7 @@ from fathom.devices import fast_bf16
 from fathom.errors import DataError, FathomError, UsageError
 from fathom.models import MODELS
 from fathom.models import saved as checkpoint
-from fathom.report.training import draw_examples
+from fathom.report.images.training import draw_examples
 from fathom.sample import Batch
 from fathom.training import loop
 from fathom.training.devices import explained, resolve_precision

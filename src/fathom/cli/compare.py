@@ -52,7 +52,7 @@ def _compare_evaluations(runs: Sequence[Path], against: str | None, json: Path |
     from fathom.evaluation.result import Evaluation
     from fathom.files.atomic import write_json
     from fathom.progress import console
-    from fathom.report.evaluation import compared_tables
+    from fathom.report.evaluation.tables import compared_tables
 
     names = [str(path) for path in runs]
     found = run([Evaluation.load(path) for path in runs], names, against=against)

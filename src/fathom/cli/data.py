@@ -70,7 +70,7 @@ def info(
     from fathom.data.tools.survey import examples, survey
     from fathom.errors import DataError
     from fathom.progress import console, set_quiet
-    from fathom.report.contact import contact_sheet
+    from fathom.report.images.contact import contact_sheet
 
     set_quiet(quiet)
     dataset = _open(data, depth_scale, skip_bad)

@@ -79,7 +79,8 @@ def evaluate(
     from fathom.files.atomic import write_json
     from fathom.files.lock import output_lock
     from fathom.progress import console, set_quiet
-    from fathom.report.evaluation import tables, write_page
+    from fathom.report.evaluation.page import write_page
+    from fathom.report.evaluation.tables import tables
 
     set_quiet(quiet)
     models, data = split_models_and_data(given)

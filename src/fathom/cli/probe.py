@@ -245,7 +245,7 @@ def _parts(
 def _write(evidence: Evidence, out: Path, train: Dataset, test: Dataset, seed: int) -> list[Path]:
     """Everything that a run leaves in its folder; returns the files to name."""
     from fathom.data.splits import save_split
-    from fathom.report.probe import draw
+    from fathom.report.probe.draw import draw
 
     path = evidence.save(out)
     if test.source is train.source:

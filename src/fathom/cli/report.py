@@ -27,12 +27,12 @@ def report(
     from fathom.errors import UsageError, nearest
     from fathom.files.atomic import write_text
     from fathom.probing.evidence.evidence import Evidence
-    from fathom.report.methods import methods
-    from fathom.report.page import write_report
-    from fathom.report.paper import paper_table, to_csv, to_latex
-    from fathom.report.paper_figures import FORMATS, write_figures
-    from fathom.report.picture_store import load_pictures
-    from fathom.report.probe import REPORT
+    from fathom.report.paper.figures import FORMATS, write_figures
+    from fathom.report.paper.methods import methods
+    from fathom.report.paper.table import paper_table, to_csv, to_latex
+    from fathom.report.probe.draw import REPORT
+    from fathom.report.probe.page import write_report
+    from fathom.report.probe.picture_store import load_pictures
 
     formats = [name.strip() for name in figures.split(",") if name.strip()]
     for name in formats:

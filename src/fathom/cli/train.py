@@ -91,7 +91,7 @@ def train(
 def _train(recipe: Any, data: str, out: Path, resume: bool, test: str | None, device: str, workers: int) -> Any:
     from fathom.devices import rank
     from fathom.progress import console, note
-    from fathom.report.training import draw_examples
+    from fathom.report.images.training import draw_examples
     from fathom.training.run.summary import sentences, table
     from fathom.training.train import train as run_training
 
@@ -122,7 +122,7 @@ def _describe(recipe: Any) -> Any:
 
 def _find_lr(recipe: Any, data: str, out: Path, device: str, workers: int) -> Any:
     from fathom.progress import console
-    from fathom.report.training import draw_rates
+    from fathom.report.images.training import draw_rates
     from fathom.training.search.lr_find import find_rate
 
     found = find_rate(recipe, data, out=out, device=device, workers=workers)
@@ -143,7 +143,7 @@ def _sweep(
 ) -> Any:
     from fathom.devices import rank
     from fathom.progress import console
-    from fathom.report.training import draw_sweep
+    from fathom.report.images.training import draw_sweep
     from fathom.training.search.sweep import run_sweep, table
 
     result = run_sweep(recipe, data, sweep, out=out, resume=resume, test=test, device=device, workers=workers)

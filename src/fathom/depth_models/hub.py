@@ -18,8 +18,8 @@ from fathom.data.camera import from_fov
 from fathom.depth_models.model import DepthMaps, DepthModel, Images, Kind, ask_for_kind, known_cameras, parse_kind
 from fathom.depth_models.module import evaluating
 from fathom.depth_models.processors import Processor, open_processor
-from fathom.encoders.hub import load_network, read_config
-from fathom.encoders.repository import CONFIG, find_folder, licence_of, read_object
+from fathom.encoders.hub.repository import CONFIG, find_folder, licence_of, read_object
+from fathom.encoders.hub.transformers import load_network, read_config
 from fathom.encoders.spec import Spec
 from fathom.errors import CheckpointError, FathomError, UsageError, nearest
 from fathom.sample import Grid, Intrinsics

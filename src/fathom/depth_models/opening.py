@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import nn
 
 from fathom.depth_models.model import DepthModel
-from fathom.encoders.repository import read_object
+from fathom.encoders.hub.repository import read_object
 from fathom.encoders.spec import Spec
 from fathom.encoders.spec import parse as parse_spec
 from fathom.errors import CheckpointError, UsageError, nearest

@@ -18,8 +18,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
-from fathom.encoders.hub import silent
-from fathom.encoders.repository import PROCESSORS, read_object
+from fathom.encoders.hub.repository import PROCESSORS, read_object
+from fathom.encoders.hub.transformers import silent
 from fathom.errors import DataError, FathomError, UsageError
 from fathom.sample import Grid
 

@@ -13,8 +13,8 @@ from fathom.errors import UsageError, nearest
 from fathom.sample import Grid
 
 ENCODERS = {
-    "hf": "fathom.encoders.hub:open_hub",
-    "timm": "fathom.encoders.timm_hub:open_timm",
+    "hf": "fathom.encoders.hub.transformers:open_hub",
+    "timm": "fathom.encoders.hub.timm:open_timm",
     "module": "fathom.encoders.module:open_module",
     "checkpoint": "fathom.encoders.checkpoint:open_checkpoint",
     "random": "fathom.encoders.controls:open_random",

@@ -33,7 +33,7 @@ from fathom.probing.passes.training import training_pass
 from fathom.probing.plan import plan_blocks
 from fathom.probing.settings import ProbeSettings
 from fathom.probing.targets import target_groups
-from fathom.report.cues import draw_cues
+from fathom.report.images.cues import draw_cues
 from fathom.sample import Grid, Sample
 
 SIZE, GRID = (64, 64), (8, 8)

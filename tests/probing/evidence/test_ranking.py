@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from fathom.probing.evidence.evidence import Evidence
 from fathom.probing.evidence.ranking import letters_of, rank
-from fathom.report.page import page
-from fathom.report.rungs import display_names
+from fathom.report.probe.page import page
+from fathom.report.probe.predictors import display_names
 from tests.report.material import NET, evidence
 
 NAMES = ["a", "b", "c", "d", "e", "f"]

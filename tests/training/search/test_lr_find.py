@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fathom.errors import UsageError
-from fathom.report.training import draw_rates
+from fathom.report.images.training import draw_rates
 from fathom.training.recipe import from_table
 from fathom.training.search.lr_find import find_rate, smooth, suggest
 from tests.training import painted

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from fathom.errors import UsageError
-from fathom.report.training import draw_sweep
+from fathom.report.images.training import draw_sweep
 from fathom.training.recipe import from_table
 from fathom.training.search.sweep import combinations, folder_name, run_sweep, table
 from tests.training import painted

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from fathom.data.transforms import resize_image
 from fathom.depth_models.model import DepthMaps, DepthModel, Images, Kind, float_images, known_cameras
 from fathom.encoders import Encoder, open_encoder
-from fathom.encoders.repository import CARD, find_folder
+from fathom.encoders.hub.repository import CARD, find_folder
 from fathom.encoders.spec import Spec
 from fathom.errors import FathomError, UsageError, nearest
 from fathom.features.feature import ToDepth

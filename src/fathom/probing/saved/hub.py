@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from fathom.encoders.repository import CARD
+from fathom.encoders.hub.repository import CARD
 from fathom.errors import DataError
 from fathom.files.atomic import write_text
 from fathom.models.hub import UNREACHABLE

@@ -1,6 +1,6 @@
 """``hf:`` — any vision backbone of transformers, from a local folder or the Hugging Face hub.
 
-Its layers are the hidden states that the model itself reports (`fathom.encoders.states`), read in one forward pass. Token
+Its layers are the hidden states that the model itself reports (`fathom.encoders.hub.states`), read in one forward pass. Token
 models give the grid of their patches; class and register tokens are dropped.
 
 An input that the coarsest stride does not divide is resized to the nearest multiple, so that each grid covers the whole
@@ -21,9 +21,9 @@ import torch
 from torch import nn
 
 from fathom.encoders.base import Provenance, Training
-from fathom.encoders.hidden_states import HiddenStates
-from fathom.encoders.processor import normalisation
-from fathom.encoders.repository import (
+from fathom.encoders.hub.hidden_states import HiddenStates
+from fathom.encoders.hub.processor import normalisation
+from fathom.encoders.hub.repository import (
     CONFIG,
     check_weights,
     find_folder,
@@ -32,8 +32,8 @@ from fathom.encoders.repository import (
     read_object,
     revision_of,
 )
+from fathom.encoders.hub.states import StateEncoder
 from fathom.encoders.spec import Spec
-from fathom.encoders.states import StateEncoder
 from fathom.errors import CheckpointError, DataError, FathomError, UsageError, nearest
 from fathom.sample import Grid
 

@@ -21,11 +21,11 @@ from fathom.media.colour import DEPTH_MAP, UNKNOWN
 from fathom.media.pointcloud import unproject
 from fathom.probing.evidence.evidence import Evidence
 from fathom.probing.evidence.records import Estimate, Information, ProtocolRecord
-from fathom.report.cloud import MOST_POINTS, assumption, cloud
-from fathom.report.page import page
-from fathom.report.rungs import display_names
+from fathom.report.probe.cloud import MOST_POINTS, assumption, cloud
+from fathom.report.probe.page import page
+from fathom.report.probe.predictors import display_names
+from fathom.report.probe.wording import conclusions, headline
 from fathom.report.thumbnails import LEVELS, album
-from fathom.report.wording import conclusions, headline
 from tests.report.material import CUES, CURVES, NET, cue, evidence, pictures
 
 NAN = float("nan")

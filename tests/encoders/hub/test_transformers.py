@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 
 from fathom.encoders import open_encoder
+from fathom.encoders.hub.states import chosen_layers
 from fathom.encoders.module import ModuleEncoder
-from fathom.encoders.states import chosen_layers
 from fathom.errors import CheckpointError, DataError, FathomError, UsageError
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)

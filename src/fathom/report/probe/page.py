@@ -11,11 +11,12 @@ from fathom.files.atomic import write_text
 from fathom.media.colour import DEPTH_MAP, ERROR_MAP
 from fathom.probing.evidence.evidence import Evidence
 from fathom.probing.evidence.ranking import rank
-from fathom.report import charts
-from fathom.report.cloud import assumption, cloud
 from fathom.report.html import render
-from fathom.report.rungs import columns, display_names
-from fathom.report.tables import (
+from fathom.report.plotly import Figure
+from fathom.report.probe import charts
+from fathom.report.probe.cloud import assumption, cloud
+from fathom.report.probe.predictors import columns, display_names
+from fathom.report.probe.tables import (
     circumstances,
     information_table,
     long_names,
@@ -23,10 +24,10 @@ from fathom.report.tables import (
     rows_table,
     verdicts_table,
 )
+from fathom.report.probe.wording import conclusions, headline, sentence
 from fathom.report.thumbnails import Album, album, gradient
-from fathom.report.wording import conclusions, headline, sentence
 
-CHARTS: dict[str, Callable[[Evidence], charts.Figure | None]] = {}
+CHARTS: dict[str, Callable[[Evidence], Figure | None]] = {}
 """More charts: heading -> function that draws a Plotly figure (a plain dict), or None where the run has nothing for it."""
 
 
@@ -56,9 +57,9 @@ class Chart:
 def page(evidence: Evidence) -> str:
     """The report as HTML."""
     names = display_names(evidence)
-    figures: dict[str, charts.Figure] = {}
+    figures: dict[str, Figure] = {}
 
-    def chart(figure: charts.Figure, what: str, title: str, lines: Sequence[str] = ()) -> Chart:
+    def chart(figure: Figure, what: str, title: str, lines: Sequence[str] = ()) -> Chart:
         key = f"chart-{len(figures)}"
         figures[key] = figure
         return Chart(key, what, figure["layout"]["height"], title, tuple(lines))
@@ -75,8 +76,8 @@ def page(evidence: Evidence) -> str:
         "verdicts": _verdicts(evidence, names),
         "grid": evidence.grid,
         "scenes": len(evidence.test_scenes),
-        "ladders": [
-            chart(charts.ladder_chart(evidence, name), f"Test loss of every encoder and baseline for {name}", name)
+        "losses": [
+            chart(charts.losses_chart(evidence, name), f"Test loss of every encoder and baseline for {name}", name)
             for name in evidence.features
         ],
         "gains": [

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from fathom.encoders.spec import short_names
 from fathom.files.atomic import atomic_path
-from fathom.report.paper import PaperTable
+from fathom.report.paper.table import PaperTable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,14 +46,14 @@ def losses_figure(table: PaperTable) -> Figure:
     """A dot for each line of the table, the best at the bottom, with its interval."""
     from matplotlib.figure import Figure
 
-    lines = sorted(table.lines, key=lambda line: -(line.mean(table.columns[0]) or 0))
+    lines = sorted(table.lines, key=lambda line: -line.mse)
     figure = Figure(figsize=(WIDTH, 0.6 + 0.22 * len(lines)), layout="constrained")
     axes = figure.subplots()
     for place, line in enumerate(lines):
-        loss, colour = line.mean(table.columns[0]) or 0.0, COLOURS.get(line.role, "0.5")
-        if line.interval is not None:
-            axes.plot(line.interval, (place, place), color=colour, linewidth=1.2)
-        axes.plot([loss], [place], "o", color=colour, markersize=4)
+        colour = COLOURS.get(line.role, "0.5")
+        if line.span is not None:
+            axes.plot(line.span, (place, place), color=colour, linewidth=1.2)
+        axes.plot([line.mse], [place], "o", color=colour, markersize=4)
     axes.set_yticks(range(len(lines)), [line.name.replace("$", r"\$") for line in lines], fontsize=8)
     axes.invert_yaxis()
     axes.set_xlabel(f"test MSE of {table.feature}" + (f", {table.unit}²" if table.unit else ""), fontsize=8)

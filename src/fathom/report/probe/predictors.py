@@ -1,8 +1,9 @@
-"""From the rows of a run to the rungs of its ladder: seeds of one kind of control stand together."""
+"""Rows of a run as the lines of a chart or table: one probe each, seeds of one control together; and how they are named."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,7 @@ ROLES = {
 MAIN = ("encoder", "head", "upper_bound")
 """Roles that a run is about; the others are what they are compared with."""
 MOST_COLUMNS = 8
-"""Predictions in the picture: the encoders first, then the baselines from the best down."""
+"""Predictions in the picture: the encoders first, then their controls, then the baselines from the best down."""
 
 SEEDED = ("random", "permuted")
 """Roles of which an encoder may have several, differently seeded."""
@@ -37,51 +38,78 @@ MOST_LETTERS = 24
 
 
 @dataclass(frozen=True)
-class Rung:
-    """One line of a ladder: an encoder at one layer, or several seeds of one control.
+class Predictor:
+    """One line of a chart or table.
 
     Attributes:
-        name: for the reader, shortened; of several seeds with their number. spec: in full, of the first seed.
-        role: see `ROLES`.
-        layer: read at.
-        mse: on the test scenes, mean over seeds.
-        interval: 95 % over scenes; with several seeds that of one further seed, as in the verdict.
-        seeds: the loss of each.
+        name: for the reader, shortened; of several seeds with their number.
+        rows: one probe at one layer, or the seeds of one control.
     """
 
     name: str
-    spec: str
-    role: str
-    layer: str
-    mse: float
-    interval: tuple[float, float] | None
-    seeds: tuple[float, ...]
+    rows: tuple[Row, ...]
+
+    @property
+    def role(self) -> str:
+        """See `ROLES`."""
+        return self.rows[0].role
+
+    @property
+    def layer(self) -> str:
+        """Read at; seeds may differ in the layer that cross-validation chose."""
+        return "/".join(dict.fromkeys(row.layer for row in self.rows))
+
+    @property
+    def losses(self) -> tuple[float, ...]:
+        """On the test scenes, of each seed."""
+        return tuple(row.test_mse for row in self.rows)
+
+    @property
+    def mse(self) -> float:
+        """On the test scenes, mean over seeds."""
+        return math.fsum(self.losses) / len(self.rows)
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """95 % over scenes; with several seeds that of one further seed, as in the verdict."""
+        return self.rows[0].interval if len(self.rows) == 1 else seeds_interval(self.rows)
+
+    @property
+    def span(self) -> tuple[float, float] | None:
+        """95 % over scenes; with several seeds the range of their losses."""
+        return self.rows[0].interval if len(self.rows) == 1 else (min(self.losses), max(self.losses))
+
+    def mean(self, value: Callable[[Row], float | None]) -> float | None:
+        """Of a number of each row, over the seeds; None where one has none."""
+        values = [found for row in self.rows if (found := value(row)) is not None]
+        return math.fsum(values) / len(values) if len(values) == len(self.rows) else None
 
 
-def ladder(evidence: Evidence, feature: str) -> list[Rung]:
-    """The chosen layers of all encoders and baselines, the worst first."""
+def predictors(evidence: Evidence, feature: str, most: int = MOST_LETTERS) -> list[Predictor]:
+    """Every encoder, baseline and control at its chosen layer, the worst first; names have up to `most` letters."""
+    names = display_names(evidence, most)
     rows = [row for row in evidence.rows if row.feature == feature and row.chosen]
-    names = display_names(evidence)
-    return sorted((rung(group, names) for group in grouped(rows)), key=lambda item: -item.mse)
+    return sorted((predictor(group, names) for group in seeds_together(rows)), key=lambda item: -item.mse)
 
 
-def grouped(rows: Sequence[Row]) -> list[list[Row]]:
+def seeds_together(rows: Sequence[Row]) -> list[list[Row]]:
     """Rows that are seeds of one control together, all others by themselves, in order of first appearance."""
-    groups: dict[tuple[str, str], list[Row]] = {}
+    groups: dict[tuple[str, str, str], list[Row]] = {}
     for row in rows:
         seeded = row.of is not None and row.role in SEEDED
-        groups.setdefault((row.role, str(row.of) if seeded else row.encoder), []).append(row)
+        key = (
+            (row.role, str(row.of), "") if seeded else (row.role, row.encoder, row.layer if row.role == "head" else "")
+        )
+        groups.setdefault(key, []).append(row)
     return list(groups.values())
 
 
-def rung(group: Sequence[Row], names: Mapping[str, str]) -> Rung:
-    """The rung of one row, or of the seeds of one control."""
+def predictor(group: Sequence[Row], names: Mapping[str, str]) -> Predictor:
+    """Of one row, or of the seeds of one control."""
     first = group[0]
-    name, interval = names[prediction_name(first.encoder, first.layer, first.role)], first.interval
-    losses = tuple(row.test_mse for row in group)
     if len(group) > 1:
-        name, interval = f"{names[f'{first.role}:{first.of}']} ×{len(group)}", seeds_interval(group)
-    return Rung(name, first.encoder, first.role, first.layer, float(np.mean(losses)), interval, losses)
+        return Predictor(f"{names[f'{first.role}:{first.of}']} ×{len(group)}", tuple(group))
+    return Predictor(names[prediction_name(first.encoder, first.layer, first.role)], tuple(group))
 
 
 def seeds_interval(group: Sequence[Row]) -> tuple[float, float] | None:
@@ -97,11 +125,11 @@ def seeds_interval(group: Sequence[Row]) -> tuple[float, float] | None:
     return (found.low, found.high) if np.isfinite([found.low, found.high]).all() else None
 
 
-def display_names(evidence: Evidence) -> dict[str, str]:
+def display_names(evidence: Evidence, most: int = MOST_LETTERS) -> dict[str, str]:
     """Every SPEC of a run, and of its groups of controls, as charts show it: short, and no two alike."""
     specs = dict.fromkeys(row.encoder for row in evidence.rows)
     specs |= dict.fromkeys(f"{row.role}:{row.of}" for row in evidence.rows if row.role in SEEDED and row.of is not None)
-    names = short_names(specs, MOST_LETTERS)
+    names = short_names(specs, most)
     heads = [row for row in evidence.rows if row.role == "head"]
     return names | {
         prediction_name(row.encoder, row.layer, row.role): prediction_name(names[row.encoder], row.layer, row.role)
@@ -110,7 +138,7 @@ def display_names(evidence: Evidence) -> dict[str, str]:
 
 
 def columns(evidence: Evidence) -> list[str]:
-    """Which predictions are drawn, baselines first and the rest after, each from worst to best."""
+    """Which predictions are drawn: baselines first, then each encoder after its controls; every encoder's controls are in."""
     drawn = set(evidence.pictures[0].predictions)
     # Pictures are of the first depth feature, the one with metrics at full resolution.
     feature = next((row.feature for row in evidence.rows if row.abs_rel is not None), evidence.features[0])

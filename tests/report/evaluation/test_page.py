@@ -10,7 +10,8 @@ import pytest
 
 from fathom.data.dataset import Dataset
 from fathom.evaluation.evaluate import evaluate
-from fathom.report.evaluation import headline, page, short_names, tables
+from fathom.report.evaluation.page import headline, page
+from fathom.report.evaluation.tables import short_names, tables
 from tests.evaluation.test_evaluate import Painted, Walls
 
 EVIL = "</script><img src=x onerror=alert(1)>"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fathom.encoders.spec import short_names
+from fathom.report.probe.predictors import Predictor, predictors
 
 if TYPE_CHECKING:
     from fathom.probing.evidence.evidence import Evidence
@@ -41,55 +41,33 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Line:
-    """Rows that stand in one line of the table: one probe, or the seeds of one random control."""
-
-    name: str
-    rows: tuple[Row, ...]
-    verdict: str
-
-    @property
-    def role(self) -> str:
-        """Of all of them."""
-        return self.rows[0].role
-
-    @property
-    def layer(self) -> str:
-        """The chosen layers."""
-        return "/".join(dict.fromkeys(row.layer for row in self.rows))
-
-    @property
-    def interval(self) -> tuple[float, float] | None:
-        """Over test scenes; of several seeds their range."""
-        losses = [row.test_mse for row in self.rows]
-        return (min(losses), max(losses)) if len(losses) > 1 else self.rows[0].interval
-
-    def mean(self, column: Column) -> float | None:
-        """Of the column, over the seeds."""
-        values = [value for row in self.rows if (value := column.value(row)) is not None]
-        return math.fsum(values) / len(values) if len(values) == len(self.rows) else None
-
-
-@dataclass(frozen=True)
 class PaperTable:
     """The lines and columns of one feature.
 
     Attributes:
         feature, unit: what was probed for.
         lines: baselines, controls, encoders, each group worst first. columns: those that any line fills.
+        verdicts: by encoder.
         caption: what a reader must know, in one paragraph of plain text.
     """
 
     feature: str
     unit: str
-    lines: tuple[Line, ...]
+    lines: tuple[Predictor, ...]
     columns: tuple[Column, ...]
+    verdicts: Mapping[str, str]
     caption: str
 
-    def best(self, column: Column) -> Line | None:
+    def verdict(self, line: Predictor) -> str:
+        """Of an encoder; empty for every other line, and a trained head's is not that of its encoder."""
+        return self.verdicts.get(line.rows[0].encoder, "") if line.role == "encoder" else ""
+
+    def best(self, column: Column) -> Predictor | None:
         """The encoder that is best in a column; None with fewer than two encoders that have a number there."""
         found = [
-            (value, line) for line in self.lines if line.role == "encoder" and (value := line.mean(column)) is not None
+            (value, line)
+            for line in self.lines
+            if line.role == "encoder" and (value := line.mean(column.value)) is not None
         ]
         if len(found) < 2:
             return None
@@ -98,19 +76,17 @@ class PaperTable:
 
 def paper_table(evidence: Evidence, feature: str) -> PaperTable:
     """The table of one feature."""
-    rows = [row for row in evidence.rows if row.feature == feature and row.chosen]
-    names = short_names([row.encoder for row in rows], 32)
+    lines = predictors(evidence, feature, 32)
+    lines.sort(key=lambda line: ORDER.index(line.role) if line.role in ORDER else len(ORDER))  # each group worst first
+    columns = [
+        column
+        for column in _columns([row for line in lines for row in line.rows])
+        if any(line.mean(column.value) is not None for line in lines)
+    ]
     verdicts = {item.encoder: item.verdict for item in evidence.verdicts if item.feature == feature}
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(row.encoder, []).append(row)
-    lines = [Line(names[name], tuple(group), verdicts.get(name, "")) for name, group in groups.items()]
-    columns = [column for column in _columns(rows) if any(line.mean(column) is not None for line in lines)]
-    lines.sort(
-        key=lambda line: (ORDER.index(line.role) if line.role in ORDER else len(ORDER), -(line.mean(columns[0]) or 0))
-    )
-    unit = rows[0].unit if rows else ""
-    return PaperTable(feature, unit, tuple(lines), tuple(columns), _caption(evidence, feature, lines, columns))
+    unit = lines[0].rows[0].unit if lines else ""
+    caption = _caption(evidence, feature, lines, columns)
+    return PaperTable(feature, unit, tuple(lines), tuple(columns), verdicts, caption)
 
 
 def _columns(rows: Sequence[Row]) -> list[Column]:
@@ -132,7 +108,7 @@ def _columns(rows: Sequence[Row]) -> list[Column]:
     ]
 
 
-def _caption(evidence: Evidence, feature: str, lines: Sequence[Line], columns: Sequence[Column]) -> str:
+def _caption(evidence: Evidence, feature: str, lines: Sequence[Predictor], columns: Sequence[Column]) -> str:
     train, test = evidence.data.train, evidence.data.test
     unit = f", {rows_unit}²" if (rows_unit := lines[0].rows[0].unit) else ""
     words = [
@@ -147,7 +123,7 @@ def _caption(evidence: Evidence, feature: str, lines: Sequence[Line], columns: S
         words.append(f"Random: mean of {seeds} sets of random weights, with their range in place of the interval.")
     if any(column.key == "abs_rel" for column in columns):
         words.append(f"AbsRel and delta1 are at full resolution, protocol {evidence.protocol.name}.")
-    if any(line.verdict for line in lines):
+    if any(item.feature == feature for item in evidence.verdicts):
         words.append(
             "Verdict: the encoder holds the feature implicitly (implicit), does not (absent), or this is inconclusive."
         )
@@ -170,10 +146,12 @@ def to_csv(tables: Sequence[PaperTable]) -> str:
     for table in tables:
         columns = {column.key: column for column in table.columns}
         for line in table.lines:
-            numbers = [fixed(line.mean(columns[key]), columns[key].decimals) if key in columns else "" for key in keys]
-            ends = [fixed(end, table.columns[0].decimals) for end in line.interval or (None, None)]
+            numbers = [
+                fixed(line.mean(columns[key].value), columns[key].decimals) if key in columns else "" for key in keys
+            ]
+            ends = [fixed(end, table.columns[0].decimals) for end in line.span or (None, None)]
             own = [table.feature, table.unit, line.rows[0].encoder, line.role, line.layer, len(line.rows)]
-            writer.writerow([*own, *numbers, *ends, line.verdict])
+            writer.writerow([*own, *numbers, *ends, table.verdict(line)])
     return text.getvalue()
 
 
@@ -183,7 +161,7 @@ def to_latex(tables: Sequence[PaperTable]) -> str:
 
 
 def _latex(table: PaperTable) -> str:
-    verdicts = any(line.verdict for line in table.lines)
+    verdicts = bool(table.verdicts)
     heads = ["encoder", "layer", *(column.head for column in table.columns)]
     heads.insert(3, r"95\,\%")
     body, before = [], ""
@@ -191,8 +169,8 @@ def _latex(table: PaperTable) -> str:
         if before and line.role != before and "encoder" in (line.role, before):
             body.append(r"\midrule")
         before = line.role
-        body.append(" & ".join(_latex_cells(table, line) + ([_mark(line.verdict)] if verdicts else [])) + r" \\")
-    used = [name for name in MARKS if any(line.verdict == name for line in table.lines)]
+        body.append(" & ".join(_latex_cells(table, line) + ([_mark(table.verdict(line))] if verdicts else [])) + r" \\")
+    used = [name for name in MARKS if name in table.verdicts.values()]
     legend = " " + ", ".join(f"{MARKS[name]} {name}" for name in used) + "." if used else ""
     lines = [
         r"% \usepackage{booktabs}",
@@ -212,12 +190,12 @@ def _latex(table: PaperTable) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _latex_cells(table: PaperTable, line: Line) -> list[str]:
+def _latex_cells(table: PaperTable, line: Predictor) -> list[str]:
     cells = [escaped(line.name), "--" if line.role == "baseline" else escaped(line.layer)]
     for column in table.columns:
-        number = fixed(line.mean(column), column.decimals)
+        number = fixed(line.mean(column.value), column.decimals)
         cells.append(rf"\textbf{{{number}}}" if table.best(column) is line else number)
-    ends = [fixed(end, table.columns[0].decimals) for end in line.interval or ()]
+    ends = [fixed(end, table.columns[0].decimals) for end in line.span or ()]
     cells.insert(3, "--".join(ends))
     return cells
 

@@ -14,7 +14,7 @@ from numpy import ndarray
 from fathom.data.transforms import resize_image
 from fathom.errors import UsageError
 from fathom.media.colour import DEPTH_MAP, UNKNOWN, colourise, shared_range
-from fathom.report.figures import save
+from fathom.report.images.frames import save
 from fathom.sample import Sample
 
 WIDEST = 400

@@ -11,7 +11,7 @@ import torch
 
 from fathom.errors import DataError
 from fathom.probing.evidence.evidence import Evidence
-from fathom.report.picture_store import load_pictures, save_pictures
+from fathom.report.probe.picture_store import load_pictures, save_pictures
 from tests.report.material import evidence
 
 

@@ -2,7 +2,7 @@
 
 ``timm:NAME`` (a name that timm knows, with its tag) takes the weights from the model's repository on the Hugging Face
 hub; ``timm:FOLDER`` from a folder of ``config.json`` and ``model.safetensors`` as timm writes it. timm's own loading is
-not used, since it falls back to pickles; layers are as in `fathom.encoders.states`.
+not used, since it falls back to pickles; layers are as in `fathom.encoders.hub.states`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from fathom.encoders.base import Provenance
-from fathom.encoders.module import Normalise
-from fathom.encoders.processor import given
-from fathom.encoders.repository import (
+from fathom.encoders.hub.processor import given
+from fathom.encoders.hub.repository import (
     CONFIG,
     WEIGHTS,
     check_weights,
@@ -29,8 +28,9 @@ from fathom.encoders.repository import (
     read_object,
     revision_of,
 )
+from fathom.encoders.hub.states import Maps, StateEncoder
+from fathom.encoders.module import Normalise
 from fathom.encoders.spec import Spec
-from fathom.encoders.states import Maps, StateEncoder
 from fathom.errors import DataError, FathomError, MissingExtraError, UsageError, nearest
 from fathom.files.inputs import expand
 from fathom.sample import Grid

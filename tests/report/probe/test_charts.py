@@ -12,14 +12,15 @@ import pytest
 
 from fathom.encoders.spec import short_names
 from fathom.probing.evidence.records import GainRecord
-from fathom.report import charts
-from fathom.report.rungs import display_names, ladder
+from fathom.report import plotly
+from fathom.report.probe import charts
+from fathom.report.probe.predictors import display_names, predictors
 from tests.report.material import CUES, NET, evidence, row
 
 
-def all_figures() -> Iterator[charts.Figure]:
+def all_figures() -> Iterator[plotly.Figure]:
     made = evidence(everything=True)
-    yield charts.ladder_chart(made, "depth")
+    yield charts.losses_chart(made, "depth")
     yield from (found for item in made.verdicts if (found := charts.gains_chart(item, display_names(made))))
     yield from (figure for _, figure in charts.layer_charts(made, "depth"))
     yield from (found for found in [charts.heat_map(made, NET), charts.label_chart(made, "depth")] if found)
@@ -33,12 +34,12 @@ def test_plotly_knows_every_key() -> None:
         go.Figure(figure)  # raises on a key or value that Plotly does not know
 
 
-def by_name(figure: charts.Figure, name: str) -> dict[str, Any]:
+def by_name(figure: plotly.Figure, name: str) -> dict[str, Any]:
     return next(trace for trace in figure["data"] if trace["name"] == name)
 
 
-def test_the_ladder_has_a_rung_for_each_row_in_the_colour_of_its_role() -> None:
-    figure = charts.ladder_chart(evidence(), "depth")
+def test_the_chart_of_losses_has_a_line_for_each_row_in_the_colour_of_its_role() -> None:
+    figure = charts.losses_chart(evidence(), "depth")
     baselines, encoder = by_name(figure, "baseline"), by_name(figure, "encoder")
     assert baselines["x"] == [1.7, 1.6, 1.4]  # the worst at the top
     assert baselines["y"] == [0, 1, 2]
@@ -54,31 +55,31 @@ def test_the_ladder_has_a_rung_for_each_row_in_the_colour_of_its_role() -> None:
 def test_losses_that_span_decades_get_a_logarithmic_axis() -> None:
     made = evidence(verdict=False)
     made.rows = (*made.rows, row("patch", 1e-9))
-    assert charts.ladder_chart(made, "depth")["layout"]["xaxis"]["type"] == "log"
+    assert charts.losses_chart(made, "depth")["layout"]["xaxis"]["type"] == "log"
 
 
-def test_seeds_of_a_control_are_one_rung_whose_interval_takes_in_their_spread() -> None:
-    rung = next(item for item in ladder(evidence(), "depth") if item.role == "random")
-    assert rung.seeds == pytest.approx((1.2, 1.22, 1.24))
-    assert rung.mse == pytest.approx(1.22)
-    assert rung.name.endswith(" ×3")
+def test_seeds_of_a_control_are_one_line_whose_interval_takes_in_their_spread() -> None:
+    line = next(item for item in predictors(evidence(), "depth") if item.role == "random")
+    assert line.losses == pytest.approx((1.2, 1.22, 1.24))
+    assert line.mse == pytest.approx(1.22)
+    assert line.name.endswith(" ×3")
     alone = replace(evidence(), rows=tuple(item for item in evidence().rows if "seed=1" in item.encoder))
-    single = next(item for item in ladder(alone, "depth") if item.role == "random")
-    assert rung.interval is not None and single.interval is not None and len(single.seeds) == 1
+    single = next(item for item in predictors(alone, "depth") if item.role == "random")
+    assert line.interval is not None and single.interval is not None and len(single.losses) == 1
     apart = [item for item in evidence().rows if item.role == "random" and item.chosen and item.feature == "depth"]
     wide = [replace(item, errors=tuple(np.asarray(item.errors) * (0.6 + 0.4 * i))) for i, item in enumerate(apart)]
     other = replace(evidence(), rows=tuple(wide))
-    spread = next(iter(ladder(other, "depth"))).interval
+    spread = next(iter(predictors(other, "depth"))).interval
     assert spread is not None
-    assert spread[1] - spread[0] > 2 * (rung.interval[1] - rung.interval[0])
+    assert spread[1] - spread[0] > 2 * (line.interval[1] - line.interval[0])
 
 
 def test_a_head_stands_by_itself_and_not_among_the_seeds_or_layers_of_its_encoder() -> None:
     made = evidence()
-    rungs = {item.role: item for item in ladder(made, "depth")}
-    assert (rungs["head"].mse, rungs["encoder"].mse) == (0.7, 0.9)
-    assert rungs["head"].name == f"{rungs['encoder'].name}, mlp"
-    assert len(rungs["encoder"].seeds) == 1
+    lines = {item.role: item for item in predictors(made, "depth")}
+    assert (lines["head"].mse, lines["encoder"].mse) == (0.7, 0.9)
+    assert lines["head"].name == f"{lines['encoder'].name}, mlp"
+    assert len(lines["encoder"].losses) == 1
 
 
 def test_two_encoders_never_share_a_name() -> None:
@@ -151,8 +152,8 @@ def test_cues_are_in_percent_of_the_loss_and_marked_where_they_decide_nothing() 
 
 
 def test_numbers_have_a_true_minus_and_nothing_no_sign() -> None:
-    assert charts.with_interval(-0.5, (-1.25e-7, 2.0)) == "−0.5 (−1.25e−07 to 2)"
-    assert charts.with_interval(-0.04, None, ".1f") == "0.0"
+    assert plotly.with_interval(-0.5, (-1.25e-7, 2.0)) == "−0.5 (−1.25e−07 to 2)"
+    assert plotly.with_interval(-0.04, None, ".1f") == "0.0"
 
 
 def test_label_curves_keep_points_whose_interval_is_unknown() -> None:

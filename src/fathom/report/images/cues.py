@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from fathom.encoders.spec import short_name
 from fathom.errors import UsageError
-from fathom.report.figures import save
+from fathom.report.images.frames import save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

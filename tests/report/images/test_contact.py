@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from fathom.data.sources import load
-from fathom.report.contact import EDGE, contact_sheet, overlay
+from fathom.report.images.contact import EDGE, contact_sheet, overlay
 
 
 def test_the_sheet_has_three_rows_a_line(tmp_path: Path) -> None:

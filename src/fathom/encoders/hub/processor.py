@@ -9,8 +9,8 @@ from typing import Any, Self
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from fathom.encoders.hub.repository import PROCESSORS, read_object
 from fathom.encoders.module import IMAGENET_MEAN, IMAGENET_STD, Normalise
-from fathom.encoders.repository import PROCESSORS, read_object
 from fathom.encoders.spec import Spec
 from fathom.errors import DataError, UsageError
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fathom.report.figures import FrameRow, frame_grid
-from fathom.report.page import write_report
-from fathom.report.picture_store import save_pictures
-from fathom.report.rungs import MAIN, columns
+from fathom.report.images.frames import FrameRow, frame_grid
+from fathom.report.probe.page import write_report
+from fathom.report.probe.picture_store import save_pictures
+from fathom.report.probe.predictors import MAIN, columns
 
 if TYPE_CHECKING:
     from fathom.probing.evidence.evidence import Evidence
@@ -27,7 +27,7 @@ def draw(evidence: Evidence, out: str | Path) -> list[Path]:
         picture.unlink(missing_ok=True)  # of an earlier run in this folder
     drawn = [] if saved is None else [draw_predictions(evidence, picture), saved]
     if evidence.cues:
-        from fathom.report.cues import draw_cues
+        from fathom.report.images.cues import draw_cues
 
         roles = {row.encoder: row.role for row in evidence.rows}
         ordered = sorted(evidence.cues, key=lambda cue: roles.get(cue.encoder) not in MAIN)

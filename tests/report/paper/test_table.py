@@ -13,9 +13,9 @@ import pytest
 
 from fathom.cli.main import main
 from fathom.probing.evidence.evidence import Evidence
-from fathom.report.methods import methods
-from fathom.report.paper import escaped, fixed, paper_table, to_csv, to_latex
-from fathom.report.paper_figures import write_figures
+from fathom.report.paper.figures import write_figures
+from fathom.report.paper.methods import methods
+from fathom.report.paper.table import escaped, fixed, paper_table, to_csv, to_latex
 from tests.report.material import evidence, row
 
 
@@ -34,9 +34,9 @@ def several() -> Evidence:
 def test_a_line_for_each_chosen_probe_baselines_first_and_seeds_together() -> None:
     table = paper_table(several(), "depth")
     assert [(line.name, line.layer, len(line.rows)) for line in table.lines] == [
-        ("pixels", "baseline", 1), ("random a", "x", 2), ("a", "x", 1), ("b_1", "y", 1),
+        ("pixels", "baseline", 1), ("random a ×2", "x", 2), ("a", "x", 1), ("b_1", "y", 1),
     ]  # fmt: skip
-    assert table.lines[1].mean(table.columns[0]) == pytest.approx(1.3) and table.lines[1].interval == (1.1, 1.5)
+    assert table.lines[1].mse == pytest.approx(1.3) and table.lines[1].span == (1.1, 1.5)
 
 
 def test_the_csv_has_every_number_with_fixed_decimals() -> None:

@@ -7,17 +7,15 @@ little HTML, so every name is escaped here.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from fathom.report.rungs import ROLES, display_names, grouped, ladder, rung
+from fathom.report.plotly import LINES, Dot, Figure, axis, bars, dots, layout, number, with_interval
+from fathom.report.probe.predictors import ROLES, display_names, predictor, predictors, seeds_together
 
 if TYPE_CHECKING:
     from fathom.probing.evidence.evidence import Evidence
     from fathom.probing.evidence.records import Cue, GainRecord, Row, VerdictRecord
-
-Figure = dict[str, Any]
 
 COLOURS = {
     "baseline": "#8a9099",
@@ -28,6 +26,7 @@ COLOURS = {
     "upper_bound": "#009e73",
 }
 """Of each role: the hues of Okabe & Ito, told apart by the colour-blind; the marks differ as well."""
+
 MARKS = {
     "baseline": "circle",
     "random": "triangle-up",
@@ -36,8 +35,7 @@ MARKS = {
     "head": "star",
     "upper_bound": "square",
 }
-LINES = ("#2b7bba", "#d55e00", "#009e73", "#c4699a", "#d98c00", "#56b4e9", "#7a5ab8", "#8c6d31")
-"""Of several encoders in one chart."""
+
 SHAPES = (
     "circle-open",
     "square-open",
@@ -48,26 +46,12 @@ SHAPES = (
     "star-open",
 )
 """Marks of several baselines in one chart, which share a colour."""
+
 ASIDE = {"random": -0.1, "permuted": 0.1}
 """How far controls stand next to their layer, so that intervals do not cover each other."""
+
 LOG_FROM = 30
 """Ratio of the largest to the least loss from which on a chart has a logarithmic axis."""
-
-
-@dataclass(frozen=True)
-class Dot:
-    """One line of a dot chart: a value with its interval, and how its number is written (`digits`, of a format)."""
-
-    label: str
-    value: float
-    interval: tuple[float, float] | None
-    kind: str
-    single: tuple[float, ...] = ()
-    digits: str = ".3g"
-
-    @property
-    def text(self) -> str:
-        return with_interval(self.value, self.interval, self.digits)
 
 
 def unit(feature: str) -> str:
@@ -75,148 +59,11 @@ def unit(feature: str) -> str:
     return "m²" if feature == "depth" else "its unit squared"
 
 
-def layout(height: int, **more: Any) -> Figure:
-    """What all charts share: no dragging, since that would trap a finger that scrolls."""
-    return {
-        "height": height,
-        "autosize": True,
-        "margin": {"l": 12, "r": 12, "t": 30, "b": 48},
-        "dragmode": False,
-        "showlegend": True,
-        "legend": {"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom", "font": {"size": 11}},
-        "hoverlabel": {"align": "left"},
-        **more,
-    }
-
-
-def axis(title: str, **more: Any) -> Figure:
-    return {
-        "title": {"text": title, "font": {"size": 12}},
-        "fixedrange": True,
-        "automargin": True,
-        "exponentformat": "power",
-        **more,
-    }
-
-
-def number(value: float, digits: str = ".3g") -> str:
-    """Three digits unless told otherwise, with a true minus."""
-    text = format(value, digits)
-    return (text.lstrip("-") if float(text) == 0 else text).replace("-", "−")
-
-
-def with_interval(value: float, interval: tuple[float, float] | None, digits: str = ".3g") -> str:
-    """A number, and its interval where it has one."""
-    bounds = f" ({number(interval[0], digits)} to {number(interval[1], digits)})" if interval else ""
-    return number(value, digits) + bounds
-
-
-def bars(values: Sequence[float], intervals: Sequence[tuple[float, float] | None]) -> Figure:
-    """Error bars out of intervals; none where there is no interval."""
-    pairs = list(zip(values, intervals, strict=True))
-    return {
-        "type": "data",
-        "symmetric": False,
-        "array": [0.0 if bounds is None else bounds[1] - value for value, bounds in pairs],
-        "arrayminus": [0.0 if bounds is None else value - bounds[0] for value, bounds in pairs],
-        "thickness": 1.6,
-        "width": 4,
-    }
-
-
-def dots(
-    rows: Sequence[Dot],
-    title: str,
-    kinds: Mapping[str, tuple[str, str, str]],
-    *,
-    lines: Sequence[tuple[float, str]] = (),
-    log: bool = False,
-) -> Figure:
-    """A dot chart, one line a row from the top, its label and its number above it so that a phone has room for the dots.
-
-    Args:
-        rows: from the top.
-        title: of the value axis.
-        kinds: kind -> (legend, colour, mark).
-        lines: values with a dashed vertical line, and what it says.
-        log: logarithmic values.
-    """
-    traces: list[Figure] = []
-    # Long charts are drawn closer, so that one of twenty lines fits on a sheet of paper.
-    step, above = (42, 16) if len(rows) <= 12 else (36, 14)
-    height = 92 + step * len(rows)
-    for kind, (legend, colour, mark) in kinds.items():
-        own = [(index, row) for index, row in enumerate(rows) if row.kind == kind]
-        if not own:
-            continue
-        values = [row.value for _, row in own]
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "name": escape(legend),
-                "x": values,
-                "y": [index for index, _ in own],
-                "error_x": bars(values, [row.interval for _, row in own]) | {"color": colour},
-                "marker": {"color": colour, "symbol": mark, "size": 10},
-                "text": [f"{escape(row.label)}<br>{row.text}" for _, row in own],
-                "hoverinfo": "text",
-            }
-        )
-        single = [(index, value) for index, row in own for value in row.single if len(row.single) > 1]
-        if single:
-            traces.append(
-                {
-                    "type": "scatter",
-                    "mode": "markers",
-                    "name": "single seeds",
-                    "showlegend": False,
-                    "x": [value for _, value in single],
-                    "y": [index for index, _ in single],
-                    "marker": {"color": colour, "symbol": "line-ns-open", "size": 9},
-                    "hoverinfo": "x",
-                }
-            )
-    notes = [
-        {"xref": "paper", "yref": "y", "x": x, "xanchor": anchor, "y": index, "yshift": above, "showarrow": False,
-         "text": text, "font": {"size": 12}}
-        for index, row in enumerate(rows)
-        for x, anchor, text in ((0, "left", escape(row.label)), (1, "right", row.text))
-    ]  # fmt: skip
-    shapes = [
-        {"type": "line", "xref": "x", "yref": "paper", "x0": at, "x1": at, "y0": 0, "y1": 1, "layer": "below",
-         "line": {"color": "#8a9099", "width": 1, "dash": "dash"}}
-        for at, _ in lines
-    ]  # fmt: skip
-    explained = "; ".join(text for _, text in lines)
-    return {
-        "data": traces,
-        "layout": layout(
-            height,
-            xaxis=axis(
-                title + (f"<br>dashed: {escape(explained)}" if explained else ""),
-                type="log" if log else "linear",
-                zeroline=False,
-            ),
-            yaxis={
-                "range": [len(rows) - 0.5, -0.85],
-                "tickvals": list(range(len(rows))),
-                "showticklabels": False,
-                "zeroline": False,
-                "fixedrange": True,
-            },
-            annotations=notes,
-            shapes=shapes,
-            margin={"l": 12, "r": 12, "t": 34, "b": 66 if explained else 48},
-        ),
-    }
-
-
-def ladder_chart(evidence: Evidence, feature: str) -> Figure:
+def losses_chart(evidence: Evidence, feature: str) -> Figure:
     """Test loss of baselines, controls, encoders and upper bound with 95 % intervals, the worst at the top."""
-    rungs = ladder(evidence, feature)
-    rows = [Dot(item.name, item.mse, item.interval, item.role, item.seeds) for item in rungs]
-    losses = [item.mse for item in rungs if item.mse > 0]
+    found = predictors(evidence, feature)
+    rows = [Dot(item.name, item.mse, item.interval, item.role, item.losses) for item in found]
+    losses = [item.mse for item in found if item.mse > 0]
     log = bool(losses) and max(losses) > LOG_FROM * min(losses)
     if log:
         rows = [row for row in rows if row.value > 0]
@@ -264,14 +111,14 @@ def _layer_chart(evidence: Evidence, feature: str, rows: Sequence[Row], layers: 
     names = display_names(evidence)
     traces: list[Figure] = []
     for role in ROLES:
-        for group in grouped([row for row in rows if row.role == role]):
+        for group in seeds_together([row for row in rows if row.role == role]):
             seeds: dict[str, list[Row]] = {}
             for row in group:
                 seeds.setdefault(row.layer, []).append(row)
             # The rows of an encoder without seeds stand one by one, those of a control by layer.
-            rungs = [rung(seeds[layer], names) for layer in layers if layer in seeds]
-            at = [layers.index(item.layer) + ASIDE.get(role, 0.0) for item in rungs]
-            colour, values = COLOURS[role], [item.mse for item in rungs]
+            found = [predictor(seeds[layer], names) for layer in layers if layer in seeds]
+            at = [layers.index(item.layer) + ASIDE.get(role, 0.0) for item in found]
+            colour, values = COLOURS[role], [item.mse for item in found]
             traces.append(
                 {
                     "type": "scatter",
@@ -279,12 +126,12 @@ def _layer_chart(evidence: Evidence, feature: str, rows: Sequence[Row], layers: 
                     "name": escape(ROLES[role]),
                     "x": at,
                     "y": values,
-                    "error_y": bars(values, [item.interval for item in rungs]) | {"color": colour},
+                    "error_y": bars(values, [item.interval for item in found]) | {"color": colour},
                     "line": {"color": colour, "width": 1.5, "dash": "solid" if role == "encoder" else "dot"},
                     "marker": {"color": colour, "symbol": MARKS[role], "size": 9},
                     "text": [
                         f"{escape(item.name)}, {escape(item.layer)}<br>{with_interval(item.mse, item.interval)}"
-                        for item in rungs
+                        for item in found
                     ],
                     "hoverinfo": "text",
                 }

@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from fathom.encoders.hub.states import Maps
 from fathom.encoders.module import as_map
-from fathom.encoders.states import Maps
 from fathom.sample import Grid
 
 _HALVING = re.compile(r"^(encoder\.)?(layers|stages|levels)\.\d+\.downsample$")

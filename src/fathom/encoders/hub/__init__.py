@@ -1,0 +1,1 @@
+"""Backbones of transformers and timm, from a folder or the Hugging Face hub."""

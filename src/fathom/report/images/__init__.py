@@ -1,0 +1,1 @@
+"""Pictures written as PNG: frames with their predictions, contact sheets, cues, trainings."""

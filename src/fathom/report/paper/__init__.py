@@ -1,0 +1,1 @@
+"""What a paper takes from a run: table, figures, a paragraph of methods."""
