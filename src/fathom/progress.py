@@ -45,6 +45,11 @@ def printable(text: object, *, one_line: bool = False) -> str:
     return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), shown)
 
 
+def count(number: int, noun: str) -> str:
+    """``1 frame``, ``6 frames``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def console(width: int | None = None, *, stderr: bool = False) -> Console:
     """The console for tables and results. Nothing in a text is markup: a folder may be called ``[/red]``.
 

@@ -113,6 +113,7 @@ def _table(dataset: Dataset, found: Survey) -> object:
     from rich.table import Table
 
     from fathom.data.tools.survey import PERCENTILES
+    from fathom.progress import count
 
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold")
@@ -121,7 +122,7 @@ def _table(dataset: Dataset, found: Survey) -> object:
     read = "all" if found.read + len(found.broken) == found.frames else f"{found.read} spread evenly"
     rows = {
         "data": f"{dataset.source.location} ({dataset.source.kind})",
-        "frames": f"{found.frames}, of {found.scenes} scenes; {read} read for what follows",
+        "frames": f"{found.frames}, of {count(found.scenes, 'scene')}; {read} read for what follows",
         "image sizes, HxW": ", ".join(f"{size} ({n})" for size, n in found.image_sizes.items()) or "-",
         "depth sizes, HxW": ", ".join(f"{size} ({n})" for size, n in found.depth_sizes.items()) or "-",
         "depth, metres": percentiles or "no valid pixel",
@@ -189,7 +190,7 @@ def split(
     from fathom.data.splits import kfold_split, save_split
     from fathom.data.tools.leaks import describe, find_leaks
     from fathom.errors import UsageError
-    from fathom.progress import set_quiet
+    from fathom.progress import count, set_quiet
 
     set_quiet(quiet)
     if official and folds:
@@ -205,8 +206,8 @@ def split(
         path = target.with_stem(f"{target.stem}-{number}") if folds else target
         save_split(path, {"train": train, "test": test}, None if official else seed)
         typer.echo(
-            f"{path}: train {len(train)} frames of {len(train.scenes)} scenes, "
-            f"test {len(test)} frames of {len(test.scenes)} scenes"
+            f"{path}: train {count(len(train), 'frame')} of {count(len(train.scenes), 'scene')}, "
+            f"test {count(len(test), 'frame')} of {count(len(test.scenes), 'scene')}"
         )
         if leak_check:
             leaks = find_leaks(train, test, skipped=skipped)

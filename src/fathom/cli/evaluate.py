@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fathom.cli.options import Device, Json, Out, Quiet, SkipBad, Workers, parse_size
 
+if TYPE_CHECKING:
+    from fathom.evaluation.held_out import Split
+
 WIDTH = 120
 """Of tables where no terminal says how wide it is."""
-
-
-class Part(StrEnum):
-    """Which frames are measured."""
-
-    test = "test"
-    val = "val"
-    all = "all"
 
 
 def evaluate(
@@ -37,8 +31,13 @@ def evaluate(
         typer.Option("--protocol", "-p", help="nyu-eigen, kitti-eigen, ibims, diode, native ...; chosen by the data."),
     ] = None,
     split: Annotated[
-        Part | None,
-        typer.Option("--split", help="Default: the official test part, else scenes that no model was trained on."),
+        str | None,
+        typer.Option(
+            "--split",
+            metavar="test|val|all|FILE",
+            help="Frames to measure on; FILE of 'fathom data split': its test part. Default: the official test part, else scenes "
+            "that no model was trained on.",
+        ),
     ] = None,
     flip: Annotated[bool, typer.Option("--flip", help="Average with the prediction for the mirrored image.")] = False,
     align: Annotated[
@@ -89,7 +88,7 @@ def evaluate(
         models,
         data,
         protocol=protocol,
-        split=split.value if split else None,
+        split=_part(split),
         flip=flip,
         align=align,
         metrics=metrics or (),
@@ -112,3 +111,16 @@ def evaluate(
         for line in table.notes:
             screen.print(f"note: {line}", soft_wrap=True)
     screen.print(f"Written: {', '.join(map(str, written))}", soft_wrap=True)
+
+
+def _part(text: str | None) -> Split | Path | None:
+    """A part by name, or a file that holds a split."""
+    from fathom.errors import UsageError, nearest
+    from fathom.evaluation.held_out import SPLITS
+
+    for name in SPLITS:
+        if text == name:
+            return name
+    if text is None or Path(text).is_file():
+        return None if text is None else Path(text)
+    raise UsageError(f"--split: there is no part and no file '{text}'{nearest(text, SPLITS)}.")

@@ -19,13 +19,13 @@ from fathom.errors import FathomError, UsageError
 
 COMMANDS = {
     "probe": ("fathom.cli.probe", "Decide what frozen encoders know of a feature such as depth."),
-    "report": ("fathom.cli.report", "Write the page of a probe run."),
-    "compare": ("fathom.cli.compare", "Compare probe runs, paired on their test scenes."),
+    "report": ("fathom.cli.report", "Write the page of a probe run or of an evaluation again."),
+    "compare": ("fathom.cli.compare", "Compare probe runs, or evaluations, paired on their test scenes."),
     "train": ("fathom.cli.train", "Train a network by a recipe."),
-    "evaluate": ("fathom.cli.evaluate", "Measure a trained network under a named protocol."),
+    "evaluate": ("fathom.cli.evaluate", "Measure depth models on the same frames, with paired differences."),
     "calibrate": ("fathom.cli.calibrate", "Find how far a metric depth model is off in new scenes."),
     "adapt": ("fathom.cli.adapt", "Fit a depth model to your room or camera from frames with depth."),
-    "predict": ("fathom.cli.predict", "Read depth from images with a trained network."),
+    "predict": ("fathom.cli.predict", "Read depth from images with any depth model."),
     "data": ("fathom.cli.data", "Look at, check, split, render and pack data."),
 }
 """name -> (module, one line of help)."""

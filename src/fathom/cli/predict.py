@@ -260,12 +260,12 @@ def _print(rows: list[dict[str, Any]], skipped: list[dict[str, str]], out: Path,
     from rich.table import Table
 
     from fathom.media.colour_map import LABELS
-    from fathom.progress import console
+    from fathom.progress import console, count
 
     screen = console()
     if rows:
         label = LABELS[rows[0]["kind"]]
-        title = f"{label[0].upper()}{label[1:]}, {len(rows)} image{'s' if len(rows) > 1 else ''}, by {model.name}"
+        title = f"{label[0].upper()}{label[1:]}, {count(len(rows), 'image')}, by {model.name}"
         table = Table(title=_shown(title))
         table.add_column("name", overflow="fold")
         for heading in ("size", "least", "median", "most", "camera"):

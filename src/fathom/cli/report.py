@@ -1,4 +1,4 @@
-"""``fathom report``: the page of a probe run, and what a paper takes from it, made again from its folder."""
+"""``fathom report``: the page of a probe run or an evaluation, and what a paper takes from it, made again from its folder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="Folder of a 'fathom probe' run, or its evidence.json.")],
+    run: Annotated[Path, typer.Argument(help="Folder of a 'fathom probe' or 'fathom evaluate' run, or its JSON file.")],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FILE", help="The page; default: report.html in RUN.")
     ] = None,
@@ -25,6 +25,7 @@ def report(
 ) -> None:
     """Write the report of RUN as one HTML file that needs no network; on request tables, methods and figures for a paper."""
     from fathom.errors import UsageError, nearest
+    from fathom.evaluation.result import is_evaluation
     from fathom.files.atomic import write_text
     from fathom.probing.evidence.evidence import Evidence
     from fathom.report.paper.figures import FORMATS, write_figures
@@ -39,6 +40,13 @@ def report(
         if name not in FORMATS:
             raise UsageError(f"--figures: there is no format '{name}'{nearest(name, FORMATS)}.")
     folder = run if run.is_dir() else run.parent
+    if is_evaluation(run):
+        if csv or latex or formats:
+            raise UsageError(
+                f"{run} is an evaluation: --csv, --latex and --figures are of probe runs (see its per_image.csv)."
+            )
+        print(f"Written: {_evaluation_page(run, out or folder / 'report.html')}")
+        return
     evidence = Evidence.load(run)
     evidence.pictures = load_pictures(evidence, folder)
     path = write_report(evidence, out or folder / REPORT)
@@ -51,3 +59,10 @@ def report(
         written.append(path.parent / file)
     written += write_figures(evidence, tables, path.parent, formats)
     print("Written: " + ", ".join(str(item) for item in written))
+
+
+def _evaluation_page(run: Path, out: Path) -> Path:
+    from fathom.evaluation.result import Evaluation
+    from fathom.report.evaluation.page import write_page
+
+    return write_page(Evaluation.load(run, frames=True), out)

@@ -153,7 +153,7 @@ class Scene:
 def read_scene(image: Picture, options: Options = Options()) -> Scene:
     """Read an image and resolve its camera: given, of the data, of the photo's EXIF; None leaves it to the model."""
     if isinstance(image, Sample):
-        prompt = torch.where(image.valid, image.depth, 0.0)[0]
+        prompt = torch.where(image.valid, image.depth, 0.0)[0] if bool(image.valid.any()) else None
         pixels = image.image if image.image.dtype == torch.uint8 else (image.image * 255).round().byte()
         scene = Scene(pixels, image.intrinsics, image.id, prompt)
     else:

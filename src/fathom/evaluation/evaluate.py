@@ -23,18 +23,17 @@ from fathom.depth_models.opening import Openable, open_depth_model
 from fathom.devices import resolve_device
 from fathom.errors import DataError, UsageError, nearest
 from fathom.evaluation.baselines import Baselines, align_names, prepare
+from fathom.evaluation.frames import FrameScores, Shown, thinned
 from fathom.evaluation.held_out import Split, choose_frames
 from fathom.evaluation.participants import Participant
 from fathom.evaluation.result import (
     SCHEMA_VERSION,
     DataRecord,
     Evaluation,
-    FrameScores,
     LeftOut,
     Record,
     Result,
     Settings,
-    Shown,
     Table,
     ranked,
 )
@@ -43,7 +42,7 @@ from fathom.metrics.alignment import choose_alignment
 from fathom.metrics.groups import ALL, GROUPS, Compared, measured
 from fathom.metrics.protocols import PROTOCOLS, Protocol, choose_protocol
 from fathom.models.saved import Trained
-from fathom.progress import note, track
+from fathom.progress import count, note, track
 from fathom.sample import Grid, Sample
 from fathom.statistics import LEAST_SCENES, METHOD
 from fathom.training.run.summary import versions
@@ -59,7 +58,7 @@ def evaluate(
     data: Dataset | str | Path | Sequence[Dataset | str | Path],
     *,
     protocol: str | Protocol | None = None,
-    split: Split | None = None,
+    split: Split | Path | None = None,
     flip: bool = False,
     align: str | None = None,
     metrics: Sequence[str] = (),
@@ -79,7 +78,7 @@ def evaluate(
         data: one or several: specs, of which `split` chooses the frames; or data sets, all of them unless `split` says
             otherwise.
         protocol: a name of `PROTOCOLS` or one of your own; None chooses by the data.
-        split: ``test``, ``val``, ``all`` or None; see `fathom.evaluation.held_out.choose_frames`.
+        split: ``test``, ``val``, ``all``, a file of ``fathom data split``, or None; see `fathom.evaluation.held_out.choose_frames`.
         flip: average with the prediction for the mirrored image, mirrored back.
         align: a name of `fathom.metrics.alignment.ALIGNMENTS` for all; None aligns each model as its kind of depth requires.
         metrics: groups of `fathom.metrics.groups.GROUPS` beside those of the protocol.
@@ -164,7 +163,9 @@ class _Run:
     def table(self, sentence: str) -> tuple[Table, tuple[FrameScores, ...]]:
         """Measure every frame."""
         location = self.part.source.location
-        note(f"Measuring {', '.join(model.name for model in self.models)} on {len(self.part)} frames of {location}.")
+        note(
+            f"Measuring {', '.join(model.name for model in self.models)} on {count(len(self.part), 'frame')} of {location}."
+        )
         self.baselines = self._baselines()
         frames: list[FrameScores] = []
         stream = batches(
@@ -229,8 +230,8 @@ class _Run:
             for (_, index, _), (compared, found) in zip(jobs, self.pool.map(scored, jobs), strict=True):
                 metrics[index][participant.name] = found
                 participant.by_depth.add(samples[index].scene, compared.prediction, compared.target, compared.valid)
-        for sample, count, own in zip(samples, counts, metrics, strict=True):
-            yield FrameScores(sample.id, sample.scene, int(torch.count_nonzero(count)), own)
+        for sample, counted, own in zip(samples, counts, metrics, strict=True):
+            yield FrameScores(sample.id, sample.scene, int(torch.count_nonzero(counted)), own)
 
     def _edges(self, sample: Sample) -> Bool[Tensor, "h w"] | None:
         """Annotated occlusion edges of a frame, where its data have them and they are asked for."""
@@ -252,7 +253,7 @@ class _Run:
         if not any(frame.metrics for frame in frames):
             raise DataError(
                 location,
-                f"no pixel of {len(frames)} frames counts under {protocol.name} (valid, {protocol.least:g} m to "
+                f"no pixel of {count(len(frames), 'frame')} counts under {protocol.name} (valid, {protocol.least:g} m to "
                 f"{protocol.most:g} m)",
                 "check how the depth's counts become metres with 'fathom data info', or choose another protocol",
             )
@@ -284,9 +285,8 @@ class _Run:
 
     def _notes(self, sentence: str, table: Table) -> Iterator[str]:
         yield sentence
-        count = len(table.scenes)
-        if count < LEAST_SCENES:
-            yield f"No intervals and no tests: {count} scene{'s' if count > 1 else ''}, and fewer than {LEAST_SCENES} give none."
+        if len(table.scenes) < LEAST_SCENES:
+            yield f"No intervals and no tests: {count(len(table.scenes), 'scene')}, and fewer than {LEAST_SCENES} give none."
         for result in table.results:
             if result.role == "model" and result.alignment != "none":
                 yield f"{result.name} gives {result.kind}: {result.alignment} fitted to the truth of each frame; its errors are not those of metres."
@@ -330,8 +330,16 @@ class _Run:
                     value = cast("Tensor", one.values([sample], None, self.flip)[0])
                     metres = one.aligned(value, sample, self.protocol, counts)
                     metres = torch.nan_to_num(metres, self.protocol.least, self.protocol.most, self.protocol.least)
-                    predictions[one.name] = metres.clamp(self.protocol.least, self.protocol.most)
-            yield Shown(number, place, scores, sample.float_image(), sample.depth, counts[None], predictions)
+                    predictions[one.name] = thinned(metres.clamp(self.protocol.least, self.protocol.most))
+            yield Shown(
+                number,
+                place,
+                scores,
+                thinned(sample.float_image()),
+                thinned(sample.depth),
+                thinned(counts[None]),
+                predictions,
+            )
 
 
 def _participants(models: Sequence[DepthModel], align: str | None) -> list[Participant]:

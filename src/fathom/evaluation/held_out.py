@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
 from fathom.data.dataset import Dataset
+from fathom.data.splits import load_split
 from fathom.depth_models.model import DepthModel
 from fathom.depth_models.network import NetworkModel
 from fathom.errors import DataError, UsageError
@@ -17,15 +19,17 @@ Split = Literal["test", "val", "all"]
 SPLITS: tuple[Split, ...] = ("test", "val", "all")
 
 
-def choose_frames(data: Dataset, models: Sequence[DepthModel], split: Split | None = None) -> tuple[Dataset, str]:
+def choose_frames(
+    data: Dataset, models: Sequence[DepthModel], split: Split | Path | None = None
+) -> tuple[Dataset, str]:
     """The frames to measure on, the same for all models, and one sentence that says which they are.
 
     Args:
         data: all frames of the source.
         models: each knows the scenes it was trained on, if any.
         split: ``test`` and ``val`` for the source's own parts (``val`` without one: the scenes that the training of the
-            models held out), ``all`` for every frame. None takes the source's test part; without one, every scene that no
-            model was trained on.
+            models held out), ``all`` for every frame, or a file of `fathom.data.splits.save_split`, for its test part. None
+            takes the source's test part; without one, every scene that no model was trained on.
 
     Raises:
         UsageError: the source has no such part.
@@ -35,6 +39,14 @@ def choose_frames(data: Dataset, models: Sequence[DepthModel], split: Split | No
         split = "test" if "test" in data.source.official else None
     if split is None:
         return _unseen(data, models)
+    if isinstance(split, Path):
+        parts = load_split(split, data)
+        if "test" not in parts:
+            raise DataError(
+                split, f"has no part 'test' (it has {', '.join(parts)})", "make one with 'fathom data split'"
+            )
+        part = parts["test"]
+        return part, _said(part, models, f"The test part of {split}, {len(part)} of {len(data)} frames")
     if split == "all":
         return data, _said(data, models, f"All {len(data)} frames")
     chosen = set(data.indices)
@@ -83,7 +95,11 @@ def _unseen(data: Dataset, models: Sequence[DepthModel]) -> tuple[Dataset, str]:
     kept = [scene for scene in data.scenes if scene not in seen]
     total = len(data.scenes)
     if len(kept) == total:
-        return data, f"All {len(data)} frames; {_nobody(models)} their {total} scenes, as far as known."
+        every, its = ("The only frame", "its") if len(data) == 1 else (f"All {len(data)} frames", "their")
+        if total == 1:
+            who = "the model was" if len(models) == 1 else "no model was"
+            return data, f"{every}; {who} {'not ' if len(models) == 1 else ''}trained on {its} scene, as far as known."
+        return data, f"{every}; {_nobody(models)} {its} {total} scenes, as far as known."
     if not kept:
         raise DataError(
             data.source.location,

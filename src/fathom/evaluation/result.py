@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from fathom.errors import DataError
 from fathom.evaluation.by_depth import Band
-from fathom.files.atomic import atomic_path, write_json
+from fathom.evaluation.frames import (
+    PER_IMAGE,
+    PICTURES,
+    FrameScores,
+    Shown,
+    load_pictures,
+    read_frames,
+    save_pictures,
+    write_frames,
+)
+from fathom.files.atomic import write_json
 from fathom.files.inputs import read_json
 from fathom.metrics.alignment import Kind
 from fathom.metrics.groups import ALL
 from fathom.metrics.protocols import Protocol
-
-if TYPE_CHECKING:
-    from jaxtyping import Bool, Float
-    from torch import Tensor
 
 SCHEMA_VERSION = 2
 FILE = "evaluation.json"
@@ -186,40 +192,6 @@ class Record:
 
 
 @dataclass(frozen=True)
-class FrameScores:
-    """One frame of one data set.
-
-    Attributes:
-        id, scene: of the frame. pixels: that count under the protocol.
-        metrics: by result and metric; empty where no pixel counts; NaN where a metric is not defined for the frame.
-    """
-
-    id: str
-    scene: str
-    pixels: int
-    metrics: Mapping[str, Mapping[str, float]]
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A frame for the page, as it was compared.
-
-    Attributes:
-        table: number of the data set. place: such as ``best 1``. scores: of the frame.
-        image: float in [0, 1]. depth: true metres. valid: the pixels that count.
-        predictions: metres by model.
-    """
-
-    table: int
-    place: str
-    scores: FrameScores
-    image: Float[Tensor, "3 H W"]
-    depth: Float[Tensor, "1 h w"]
-    valid: Bool[Tensor, "1 h w"]
-    predictions: dict[str, Float[Tensor, "h w"]]
-
-
-@dataclass(frozen=True)
 class Evaluation:
     """What `fathom.evaluate` returns.
 
@@ -239,26 +211,15 @@ class Evaluation:
         return (results[0] if model is None else self.record.tables[data].result(model)).scores[metric]
 
     def save(self, out: str | Path) -> list[Path]:
-        """Write ``evaluation.json`` and ``per_image.csv`` into the folder `out`."""
+        """Write ``evaluation.json``, ``per_image.csv`` and, where frames are shown, ``pictures.npz`` into the folder `out`."""
         folder = Path(out)
+        names = [(table.data.location, [result.name for result in table.results]) for table in self.record.tables]
         write_json(folder / FILE, self.to_json())
-        with (
-            atomic_path(folder / "per_image.csv") as temporary,
-            temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
-        ):
-            self._write_csv(csv.writer(file))
-        return [folder / FILE, folder / "per_image.csv"]
-
-    def _write_csv(self, writer: csv._writer) -> None:  # type: ignore[name-defined]
-        tables = self.record.tables
-        names = [name for name in ALL if any(name in table.metrics for table in tables)]
-        writer.writerow(["data", "id", "scene", "pixels", "model", *names])
-        for table, frames in zip(tables, self.frames, strict=True):
-            for frame in frames:
-                for result in table.results:
-                    values = frame.metrics.get(result.name, {})
-                    numbers = [repr(values[name]) if values.get(name, float("nan")) == values.get(name) else "" for name in names]  # fmt: skip
-                    writer.writerow([table.data.location, frame.id, frame.scene, frame.pixels, result.name, *numbers])
+        written = [folder / FILE, write_frames(folder / PER_IMAGE, names, self.frames)]
+        if self.shown:
+            return [*written, save_pictures(folder / PICTURES, self.shown)]
+        (folder / PICTURES).unlink(missing_ok=True)  # of an evaluation that was here before
+        return written
 
     def to_json(self) -> object:
         """`evaluation.json`, as JSON values."""
@@ -267,21 +228,29 @@ class Evaluation:
         return _printable(msgspec.to_builtins(self.record))
 
     @staticmethod
-    def load(path: str | Path) -> Evaluation:
-        """Read an evaluation back from its folder or its JSON file, without frames and pictures.
+    def load(path: str | Path, *, frames: bool = False) -> Evaluation:
+        """Read an evaluation back from its folder or its JSON file.
+
+        Args:
+            path: the folder or the file.
+            frames: also read every frame's scores, and the frames that the page shows, from the files beside it.
 
         Raises:
-            DataError: there is none, or it is of another version.
+            DataError: there is none, or it is of another version, or the files are of different evaluations.
         """
-        from fathom.errors import DataError
-
         file = Path(path)
         file = file / FILE if file.is_dir() else file
         fix = "name the folder of a 'fathom evaluate' run"
         record = read_json(file, Record, what="an evaluation that fathom wrote", fix=fix)
         if record.schema_version != SCHEMA_VERSION:
             raise DataError(file, f"has schema version {record.schema_version}, not {SCHEMA_VERSION}", "evaluate again")
-        return Evaluation(record)
+        if not frames:
+            return Evaluation(record)
+        names = [[result.name for result in table.results] for table in record.tables]
+        measured = [table.frames + len(table.without_truth) for table in record.tables]
+        scores = read_frames(file.with_name(PER_IMAGE), names, measured)
+        pictures = file.with_name(PICTURES)
+        return Evaluation(record, scores, load_pictures(pictures, scores) if pictures.exists() else ())
 
 
 def is_evaluation(path: str | Path) -> bool:

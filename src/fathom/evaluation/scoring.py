@@ -13,7 +13,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from fathom.evaluation.result import TESTED, Difference, FrameScores, Result, SceneSums, Score
+from fathom.evaluation.frames import FrameScores
+from fathom.evaluation.result import TESTED, Difference, Result, SceneSums, Score
 from fathom.metrics.groups import ALL
 from fathom.statistics import Interval, holm, loss_interval, scene_interval
 

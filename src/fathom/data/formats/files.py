@@ -41,6 +41,17 @@ class DepthUnitWarning(UserWarning):
     """Depth values that are hardly metres."""
 
 
+class UnknownUnitError(DataError):
+    """Depth whose unit nothing tells; it is never guessed."""
+
+    @classmethod
+    def of_counts(cls, path: str | Path, dtype: np.dtype) -> UnknownUnitError:
+        """Of a map of integers."""
+        example = "0.0392157 where 255 is 10 m" if dtype.itemsize == 1 else "1000 for millimetres"
+        fix = f"give 'PATH?depth-scale=...' ({example})"
+        return cls(path, f"holds {dtype} counts, and nothing says how many make a metre", fix)
+
+
 _BROKEN_IMAGE = (
     SyntaxError,
     ValueError,
@@ -180,7 +191,7 @@ def read_metres(path: str | Path) -> np.ndarray:
     if array.ndim != 2:
         raise DataError(path, f"has shape {array.shape}; wanted one depth map (H, W)")
     if array.dtype.kind in "iu":
-        raise DataError(path, f"holds {array.dtype} counts, whose unit is unknown", "give 'PATH?depth-scale=...'")
+        raise UnknownUnitError.of_counts(path, array.dtype)
     if array.dtype.kind != "f":
         raise DataError(path, f"holds {array.dtype} values, no depth", SKIP)
     return array.astype(np.float32)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fathom.data.dataset import Frame
-from fathom.data.formats.files import SKIP, clean_depth, decode_image, metres_per_count, read_rgb
+from fathom.data.formats.files import SKIP, UnknownUnitError, clean_depth, decode_image, metres_per_count, read_rgb
 from fathom.data.formats.poses import given_camera
 from fathom.errors import DataError, MissingExtraError, UsageError, nearest
 from fathom.sample import Intrinsics, Sample
@@ -64,11 +64,7 @@ class HubSource:
                 path, f"holds {array.dtype} values of shape {array.shape}; wanted one depth map (H, W)", SKIP
             )
         if array.dtype.kind in "iu" and self.scale is None:
-            raise DataError(
-                path,
-                f"holds {array.dtype} counts, and nothing says how many make a metre",
-                "give 'PATH?depth-scale=...' (1000 for millimetres)",
-            )
+            raise UnknownUnitError.of_counts(path, array.dtype)
         metres = array.astype(np.float32) * np.float32(1 if self.scale is None else self.scale)
         if self.invalid is not None:
             metres[array == self.invalid] = 0

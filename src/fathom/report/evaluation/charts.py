@@ -12,7 +12,8 @@ from fathom.report.plotly import LINES, Dot, Figure, axis, dots, layout, number,
 
 if TYPE_CHECKING:
     from fathom.evaluation.by_depth import Band
-    from fathom.evaluation.result import FrameScores, Result, Table
+    from fathom.evaluation.frames import FrameScores
+    from fathom.evaluation.result import Result, Table
 
 MODEL, BASELINE = "#2b7bba", "#8a9099"
 

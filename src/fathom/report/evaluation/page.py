@@ -12,14 +12,17 @@ from numpy.typing import NDArray
 
 from fathom.files.atomic import write_text
 from fathom.media.colour import DEPTH_MAP, ERROR_MAP, shared_range
+from fathom.progress import count
 from fathom.report.evaluation.charts import depth_charts, difference_chart, frames_chart, scores_chart
 from fathom.report.evaluation.tables import SEEN, difference_table, heading, numbers, with_short_names
 from fathom.report.html import render
 from fathom.report.plotly import Figure, number, with_interval
 from fathom.report.thumbnails import gradient, indexed, jpeg
+from fathom.statistics import LEAST_SCENES
 
 if TYPE_CHECKING:
-    from fathom.evaluation.result import Evaluation, FrameScores, Score, Shown, Table
+    from fathom.evaluation.frames import FrameScores, Shown
+    from fathom.evaluation.result import Evaluation, Score, Table
 
 
 def write_page(evaluation: Evaluation, path: str | Path) -> Path:
@@ -91,8 +94,9 @@ def _part(
         "title": f"{Path(table.data.location).name}, {table.data.part}",
         "headline": headline(table),
         "notes": table.notes,
-        "frames": table.frames,
-        "scenes": len(table.scenes),
+        "frames": count(table.frames, "frame"),
+        "scenes": count(len(table.scenes), "scene"),
+        "intervals": len(table.scenes) >= LEAST_SCENES,
         "protocol": table.protocol.name,
         "description": table.protocol.description,
         "marks": f"{SEEN} trained on scenes that are measured here."

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fathom.metrics.groups import ALL
+from fathom.progress import count, printable
 from fathom.report.plotly import number, with_interval
 
 if TYPE_CHECKING:
@@ -36,13 +37,11 @@ def tables(table: Table) -> Iterator[RichTable]:
     """The results and the paired differences, for the terminal."""
     from rich.table import Table as RichTable
 
-    from fathom.progress import printable
-
     table, _ = with_short_names(table)
     data = table.data
     title = (
         f"{data.location} ({data.part}), protocol {table.protocol.name}: "
-        f"{table.frames} frames of {len(table.scenes)} scenes, mean (95 % interval)"
+        f"{count(table.frames, 'frame')} of {count(len(table.scenes), 'scene')}, mean (95 % interval)"
     )
     shown = RichTable(title=printable(title, one_line=True), title_justify="left")
     shown.add_column("")
@@ -63,7 +62,7 @@ def compared_tables(found: Comparison) -> Iterator[RichTable]:
     """The differences of evaluations, for the terminal."""
     for table in found.tables:
         title = (
-            f"{table.location}, protocol {table.protocol}, {table.frames} frames of {table.scenes} scenes: "
+            f"{table.location}, protocol {table.protocol}, {count(table.frames, 'frame')} of {count(table.scenes, 'scene')}: "
             f"differences from {table.reference}"
         )
         names = short_names([line.name for line in table.lines])
@@ -76,8 +75,6 @@ def compared_tables(found: Comparison) -> Iterator[RichTable]:
 
 def _paired_table(title: str, differences: Sequence[Difference]) -> RichTable:
     from rich.table import Table as RichTable
-
-    from fathom.progress import printable
 
     shown = RichTable(title=printable(title, one_line=True), title_justify="left")
     for heading in ("first", "second", "metric", "first − second (95 %)", "p, Holm", "better"):

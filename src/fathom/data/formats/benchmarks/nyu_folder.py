@@ -16,7 +16,7 @@ import numpy as np
 
 from fathom.data.dataset import Frame
 from fathom.data.formats.benchmarks.nyu_mat import CAMERA, room_of
-from fathom.data.formats.files import clean_depth, metres_per_count, read_counts, read_rgb
+from fathom.data.formats.files import UnknownUnitError, clean_depth, metres_per_count, read_counts, read_rgb
 from fathom.data.transforms import crop_border
 from fathom.errors import DataError
 from fathom.files.inputs import inside, read_bytes
@@ -69,25 +69,25 @@ class NyuFolderSource:
 
 
 def scale_of(counts: np.ndarray, path: Path, form: str) -> float:
-    """Metres a count of one depth map, by its bit depth and its values; raises `DataError` where they fit no known form."""
+    """Metres a count of one depth map, by its bit depth and its values; raises `UnknownUnitError` where they fit no known form."""
     largest = int(counts.max(initial=0))
     if counts.dtype == np.uint8:
         if form == "kaggle":
             return EIGHT_BIT_METRES / 255
-        raise DataError(
+        raise UnknownUnitError(
             path,
             f"has 8 bits where the {form} form has 16-bit millimetres",
             "give 'PATH?depth-scale=0.0392157' if 255 is 10 m",
         )
     if largest > MOST_MILLIMETRES:
-        raise DataError(
+        raise UnknownUnitError(
             path,
             f"has counts up to {largest}, which as millimetres would be {largest / 1000:.1f} m in a room",
             "give 'PATH?depth-scale=COUNTS_A_METRE' (6553.5 if 65535 is 10 m)",
         )
     inside = counts[counts > 0]
     if inside.size and float(np.median(inside)) < 256:
-        raise DataError(
+        raise UnknownUnitError(
             path,
             f"has 16 bits but a median of {np.median(inside):.0f} counts, 8-bit values it seems",
             "give 'PATH?depth-scale=0.0392157' if 255 is 10 m, 1000 for millimetres",

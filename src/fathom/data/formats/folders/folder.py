@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fathom.data.dataset import Frame
 from fathom.data.formats.files import (
+    UnknownUnitError,
     clean_depth,
     decode_image,
     metres_per_count,
@@ -53,11 +54,7 @@ class DepthFormat:
         else:
             counts = read_counts(path)
             if self.scale is None:
-                raise DataError(
-                    path,
-                    f"holds {counts.dtype} counts, and nothing says how many make a metre",
-                    "give 'PATH?depth-scale=...' (1000 for millimetres)",
-                )
+                raise UnknownUnitError.of_counts(path, counts.dtype)
         metres = counts.astype(np.float32) * np.float32(self.scale) + np.float32(self.offset)
         if self.invalid is not None:
             metres[counts == self.invalid] = 0

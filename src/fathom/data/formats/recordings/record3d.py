@@ -23,7 +23,14 @@ from torch import Tensor
 
 from fathom.data.camera import read_intrinsics
 from fathom.data.dataset import Frame
-from fathom.data.formats.files import clean_depth, metres_per_count, read_counts, read_metres, read_rgb
+from fathom.data.formats.files import (
+    UnknownUnitError,
+    clean_depth,
+    metres_per_count,
+    read_counts,
+    read_metres,
+    read_rgb,
+)
 from fathom.data.formats.poses import Y_UP_TO_Y_DOWN, quaternion_pose
 from fathom.errors import DataError, MissingExtraError, UsageError
 from fathom.files import limits
@@ -169,11 +176,7 @@ class Record3DSource:
             return read_metres(path)
         counts = read_counts(path)
         if self.scale is None:
-            raise DataError(
-                path,
-                f"holds {counts.dtype} counts, and nothing says how many make a metre",
-                "give 'PATH?depth-scale=...'",
-            )
+            raise UnknownUnitError.of_counts(path, counts.dtype)
         return counts.astype(np.float32) * np.float32(self.scale)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fathom.data.formats.files import IMAGE_SUFFIXES, metres_per_count
+from fathom.data.formats.files import IMAGE_SUFFIXES, UnknownUnitError, metres_per_count
 from fathom.data.formats.poses import given_camera, nearest, pair_in_time, quaternion_pose, read_text, table_rows
 from fathom.data.formats.views import CountedDepth, View, ViewSource, view_source
 from fathom.errors import DataError
@@ -129,7 +129,7 @@ def _scale(sequence: Path, family: Family | None, given: float | None) -> tuple[
         return 1 / factor, "DepthMapFactor of the settings file"
     if family is not None:
         return 1 / family.counts, f"{family.counts:g} counts a metre in {family.name}'s own recordings"
-    raise DataError(
+    raise UnknownUnitError(
         sequence,
         "is in TUM's layout, which does not settle the unit of depth",
         "give 'PATH?depth-scale=5000' for counts as in TUM's own recordings, 'PATH?depth-scale=1000' for millimetres, as most "
