@@ -42,7 +42,7 @@ def test_split_is_saved_and_leaks_are_warned_of(tmp_path: Path, capsys: pytest.C
     arguments = ["data", "split", f"{root}?depth-scale=1000", "--out", str(tmp_path / "s.json"), "--leak-check", "-q"]
     assert main(arguments) == 0
     said = capsys.readouterr()
-    assert "train 9 frames of 3 scenes, test 3 frames of 1 scenes" in said.out
+    assert "train 9 frames of 3 scenes, test 3 frames of 1 scene" in said.out
     assert "near-duplicates across the split" in said.err
     assert set(json.loads((tmp_path / "s.json").read_text())["parts"]) == {"train", "test"}
 

@@ -68,7 +68,12 @@ def test_it_prints_one_table_and_writes_page_json_and_csv(
     printed = " ".join(capsys.readouterr().out.split())
     for words in ("nyu-full", "AbsRel", "δ1", "ordinal", "10 frames of 5 scenes", "mean map", "constant", "--split all", "Paired differences"):  # fmt: skip
         assert words in printed, words
-    assert sorted(file.name for file in out.iterdir()) == ["evaluation.json", "per_image.csv", "report.html"]
+    assert sorted(file.name for file in out.iterdir()) == [
+        "evaluation.json",
+        "per_image.csv",
+        "pictures.npz",
+        "report.html",
+    ]
     record = json.loads((out / "evaluation.json").read_text())
     assert record == json.loads((tmp_path / "r.json").read_text())
     table = record["tables"][0]
@@ -80,6 +85,42 @@ def test_it_prints_one_table_and_writes_page_json_and_csv(
     assert [row["scene"] for row in rows] == [f"room{i}" for i in (1, 1, 2, 2, 3, 3, 4, 4, 5, 5)]
     mean = np.mean([float(row["rmse"]) for row in rows])
     assert mean == pytest.approx(table["results"][0]["scores"]["rmse"]["mean"])
+
+
+def test_a_page_is_made_again_from_its_folder(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert fathom("rooms-residual_cnn", spec(data), "--pictures", "1", "--out", out, "--quiet") == 0
+    first = (out / "report.html").read_bytes()
+    assert b"Best and worst frames" in first
+    (out / "report.html").unlink()
+    assert main(["report", str(out)]) == 0 and (out / "report.html").read_bytes() == first
+    assert main(["report", str(out / "evaluation.json"), "--out", str(tmp_path / "page.html")]) == 0
+    assert (tmp_path / "page.html").read_bytes() == first
+    capsys.readouterr()
+    assert main(["report", str(out), "--latex"]) == 2
+    assert "is an evaluation: --csv, --latex and --figures are of probe runs" in capsys.readouterr().err
+    (out / "per_image.csv").unlink()
+    assert main(["report", str(out)]) == 1 and "per_image.csv" in capsys.readouterr().err
+
+
+def test_a_saved_split_says_which_frames_are_measured(
+    model: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    split, out = tmp_path / "split.json", tmp_path / "out"
+    assert main(["data", "split", spec(data), "--fraction", "0.34", "--seed", "3", "--out", str(split)]) == 0
+    parts = json.loads(split.read_text())["parts"]
+    assert fathom(model, spec(data), "--split", split, "--pictures", "0", "--out", out) == 0
+    table = json.loads((out / "evaluation.json").read_text())["tables"][0]
+    assert table["scenes"] == parts["test"]["scenes"] and table["data"]["fingerprint"] == parts["test"]["fingerprint"]
+    assert f"made of {len(parts['train']['ids'])} frames of {len(parts['train']['scenes'])} scenes" in table["baseline"]
+    seen = int("room0" in parts["test"]["scenes"])
+    assert table["results"][0]["seen_scenes"] == seen
+    assert ("too good for new scenes" in table["notes"][0]) == bool(seen)
+    split.write_text(split.read_text().replace('"test"', '"rest"'))
+    assert fathom(model, spec(data), "--split", split, "--out", out) == 1
+    assert fathom(model, spec(data), "--split", "tset", "--out", out) == 2
+    first, second = capsys.readouterr().err.splitlines()[-2:]
+    assert "has no part 'test' (it has train, rest)" in first and "no file 'tset' (did you mean 'test'?)" in second
 
 
 def test_options_reach_the_measurement(model: str, data: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from fathom.evaluation.result import Evaluation
 from fathom.metrics.depth import METRICS
 from fathom.metrics.protocols import PROTOCOLS, Protocol
 from fathom.models.saved import Trained
+from fathom.report.evaluation.page import page
 from fathom.sample import Intrinsics, Sample
 from fathom.statistics import loss_interval, scene_interval
 from fathom.training.recipe import load_recipe
@@ -402,6 +403,61 @@ def test_the_saved_files_hold_the_numbers_and_read_back(tmp_path: Path) -> None:
     assert record["tables"][0]["results"][0]["scores"]["rmse"]["mean"] == found.score("rmse").mean
     bands = record["tables"][0]["results"][0]["by_depth"]
     assert sum(band["pixels"] for band in bands) == record["tables"][0]["pixels"]
+
+
+def test_frames_and_pictures_read_back_as_they_were(tmp_path: Path) -> None:
+    found = evaluate(
+        [Painted(), Painted(scale=3.0)],
+        [Dataset.whole(Walls(empty=[3])), Dataset.whole(Walls(scenes=5))],
+        metrics=["boundaries"],
+        pictures=1,
+    )
+    found.save(tmp_path)
+    again = Evaluation.load(tmp_path, frames=True)
+    assert Evaluation.load(tmp_path).frames == () and len(again.shown) == len(found.shown) == 4
+    for own, other in zip(found.frames, again.frames, strict=True):
+        for one, two in zip(own, other, strict=True):
+            assert (one.id, one.scene, one.pixels, one.metrics.keys()) == (
+                two.id,
+                two.scene,
+                two.pixels,
+                two.metrics.keys(),
+            )
+            for name, values in one.metrics.items():
+                assert values == pytest.approx(dict(two.metrics[name]), abs=0, nan_ok=True)
+    assert page(again) == page(found)
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "said"),
+    [
+        ("per_image.csv", lambda text: text.replace(b"mean map", b"middle"), "lacks a row of mean map"),
+        ("per_image.csv", lambda text: text + text.splitlines()[1] + b"\n", "more frames than its evaluation"),
+        ("per_image.csv", lambda text: b"\n".join(text.splitlines()[:-1]), "lacks a row of"),
+        ("per_image.csv", lambda text: text.replace(b"0.", b"zero", 1), "something else than numbers"),
+        ("per_image.csv", lambda text: b"id,model\n", "no table of frames"),
+        ("pictures.npz", lambda text: text[: len(text) // 2], "pictures"),
+        ("pictures.npz", lambda text: b"PK", "is not the pictures of an evaluation"),
+    ],
+)
+def test_files_that_do_not_belong_to_an_evaluation_are_refused(
+    tmp_path: Path, file: str, damage: Callable[[bytes], bytes], said: str
+) -> None:
+    evaluate(Painted(), Dataset.whole(Walls()), pictures=1).save(tmp_path)
+    (tmp_path / file).write_bytes(damage((tmp_path / file).read_bytes()))
+    with pytest.raises(DataError, match=said) as error:
+        Evaluation.load(tmp_path, frames=True)
+    assert file in str(error.value) and "\n" not in str(error.value)
+
+
+def test_pictures_of_another_evaluation_are_refused(tmp_path: Path) -> None:
+    evaluate(Painted(), Dataset.whole(Walls()), pictures=1).save(tmp_path)
+    evaluate(Painted(scale=2.0), Dataset.whole(Walls(scenes=9)), pictures=3).save(tmp_path / "other")
+    (tmp_path / "pictures.npz").write_bytes((tmp_path / "other" / "pictures.npz").read_bytes())
+    with pytest.raises(DataError, match="something else for frame"):
+        Evaluation.load(tmp_path, frames=True)
+    evaluate(Painted(), Dataset.whole(Walls()), pictures=0).save(tmp_path)
+    assert Evaluation.load(tmp_path, frames=True).shown == ()
 
 
 def test_a_file_that_is_no_evaluation_is_one_sentence(tmp_path: Path) -> None:
