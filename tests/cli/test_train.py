@@ -100,7 +100,7 @@ def test_find_lr_and_sweep(data: str, tmp_path: Path, capsys: pytest.CaptureFixt
         (["--recipe", "tiny-unett"], 2, "did you mean 'tiny-unet'"),
         (["--recipe", "tiny-unet", "--set", "optim.lrr=1"], 2, "did you mean 'lr'"),
         (["--recipe", "tiny-unet", "--set", "train.steps=many"], 2, "should be a whole number"),
-        (["--recipe", "tiny-unet", "--fraction", "1.5"], 2, "train.fraction should be above 0"),
+        (["--recipe", "tiny-unet", "--fraction", "1.5"], 2, "train.fraction should be a number <= 1.0"),
         (["--recipe", "tiny-unet", "--fraction", "0.5", "--fraction-by", "room"], 2, "one of scene, frame"),
     ],
 )

@@ -19,7 +19,8 @@ from fathom.data.tools.survey import survey
 from fathom.data.transforms import fit
 from fathom.errors import DataError, UsageError
 from fathom.features import feature
-from fathom.training.frames.augment import AugmentConfig, augment
+from fathom.training.frames.augment import augment
+from fathom.training.recipe import AugmentSection
 from tests.data.files import counts, picture
 
 H, W = 12, 16
@@ -141,8 +142,8 @@ def test_a_border_is_cut_from_the_target_at_its_own_resolution_and_fitting_leave
 
 def test_a_flip_drops_the_target_whose_meaning_under_a_flip_nobody_knows(tmp_path: Path) -> None:
     sample = load(folder(tmp_path, "{}.npy", npy(MAP[0])))[0]
-    assert augment(sample, torch.Generator().manual_seed(0), AugmentConfig(flip=1.0)).target is None
-    assert augment(sample, torch.Generator().manual_seed(0), AugmentConfig(flip=0.0)).target is not None
+    assert augment(sample, torch.Generator().manual_seed(0), AugmentSection(flip=1.0)).target is None
+    assert augment(sample, torch.Generator().manual_seed(0), AugmentSection(flip=0.0)).target is not None
 
 
 def test_a_pack_keeps_the_target_and_its_unit(tmp_path: Path) -> None:

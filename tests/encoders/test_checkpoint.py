@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from fathom.encoders.checkpoint import CheckpointEncoder, hidden_layers
 from fathom.errors import CheckpointError, UsageError
 from fathom.models import Autoencoder, Network, build
 from fathom.models.saved import load_model, write_checkpoint
-from fathom.training.recipe import load_recipe, to_plain
+from fathom.training.recipe import load_recipe
 
 IMAGES = torch.rand(2, 3, 32, 48, generator=torch.Generator().manual_seed(0))
 SMALL = {
@@ -36,7 +37,7 @@ def saved(folder: Path, name: str, *settings: str) -> Path:
     config = {
         "schema_version": 1,
         "model": name,
-        "model_config": to_plain(recipe.model.config),
+        "model_config": asdict(recipe.model.config),
         "recipe": recipe.table(),
         "target": network.predicts,
         "input_size": list(recipe.data.size),

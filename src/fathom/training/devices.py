@@ -6,11 +6,11 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import torch
+from msgspec.structs import replace
 
 from fathom.devices import fast_bf16, keep_freed_memory, rank, world_size
 from fathom.errors import FathomError, UsageError

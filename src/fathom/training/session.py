@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,7 @@ from fathom.models.saved import SCHEMA_VERSION, Trained, load_model, load_weight
 from fathom.progress import note
 from fathom.sample import Batch, Grid
 from fathom.training.devices import make_fabric
-from fathom.training.frames.augment import AugmentConfig, augment
+from fathom.training.frames.augment import augment
 from fathom.training.frames.feed import Augment, Frames, Portion, feed, keep_in_memory
 from fathom.training.frames.holdout import Parts, divide
 from fathom.training.frames.order import Order, shards_of
@@ -35,7 +35,7 @@ from fathom.training.loop import Loop, lies_channels_last
 from fathom.training.optim.average import Average
 from fathom.training.optim.optimiser import make_optimiser
 from fathom.training.optim.schedule import Schedule
-from fathom.training.recipe import Recipe, to_plain
+from fathom.training.recipe import AugmentSection, Recipe
 from fathom.training.run.journal import Journal
 from fathom.training.run.resume import prepare_run, same_data
 from fathom.training.run.state import State
@@ -277,7 +277,7 @@ class Session:
         return {
             "schema_version": SCHEMA_VERSION,
             "model": recipe.model.name,
-            "model_config": to_plain(recipe.model.config),
+            "model_config": asdict(recipe.model.config),
             "recipe": recipe.table(),
             "target": network.predicts,
             "input_size": list(recipe.data.size),
@@ -307,7 +307,7 @@ def build_network(recipe: Recipe) -> Network:
 
 def make_augment(recipe: Recipe) -> Augment | None:
     """The recipe's augmentation, or None where it asks for none."""
-    if recipe.augment == AugmentConfig(flip=0) and train_size(recipe) == recipe.data.size:
+    if recipe.augment == AugmentSection(flip=0) and train_size(recipe) == recipe.data.size:
         return None
     size = recipe.data.size if train_size(recipe) != recipe.data.size else None
     return partial(augment, config=recipe.augment, size=size)

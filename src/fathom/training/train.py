@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from fathom.data.dataset import Dataset
 from fathom.devices import rank, resolve_device
@@ -96,7 +97,7 @@ def _with_first(recipe: Recipe, data: Dataset, run: Path, resume: bool, device: 
             f"Recipe '{recipe.name}' is built upon '{inner.name}', which is built upon '{inner.first.recipe}' itself; "
             "train that one first and name its run as first.checkpoint."
         )
-    validation = replace(inner.validation, scenes=recipe.validation.scenes, frames=recipe.validation.frames)
+    held_out = {key: getattr(recipe.validation, key) for key in ("scenes", "frames", "seed")}
     inner = replace(
         inner,
         data=recipe.data,
@@ -107,7 +108,7 @@ def _with_first(recipe: Recipe, data: Dataset, run: Path, resume: bool, device: 
             fraction_by=recipe.train.fraction_by,
             seed=recipe.train.seed,
         ),
-        validation=validation,
+        validation=replace(inner.validation, **held_out),
         model=replace(inner.model, config=recipe.model.config.gradient()),
     )
     folder = run / "first"

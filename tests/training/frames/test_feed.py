@@ -9,15 +9,16 @@ import pytest
 import torch
 
 from fathom.sample import Batch, Sample
-from fathom.training.frames.augment import AugmentConfig, augment
+from fathom.training.frames.augment import augment
 from fathom.training.frames.feed import Frames, Portion, feed, keep_in_memory
+from fathom.training.recipe import AugmentSection
 from tests.training import painted
 
 SIZE = (painted.H, painted.W)
 
 
 def collect(frames: Frames, steps: range, **options: object) -> list[Batch]:
-    change = partial(augment, config=AugmentConfig(flip=0.5, brightness=0.3))
+    change = partial(augment, config=AugmentSection(flip=0.5, brightness=0.3))
     fed = feed(frames, Portion(5), steps, seed=1, augment=change, **options)  # type: ignore[arg-type]
     return [batch for parts in fed for batch in parts]
 

@@ -12,10 +12,10 @@ from fathom.errors import CheckpointError, UsageError
 from fathom.models import MODELS
 from fathom.models.saved import load_model
 from fathom.sample import Batch, Intrinsics, Sample
-from fathom.training.frames.augment import AugmentConfig, augment
+from fathom.training.frames.augment import augment
 from fathom.training.losses import objective
 from fathom.training.optim.optimiser import make_optimiser, rate_factor
-from fathom.training.recipe import LossSection, OptimSection, from_table
+from fathom.training.recipe import AugmentSection, LossSection, OptimSection, from_table
 from fathom.training.train import train
 from tests.training import painted
 
@@ -78,7 +78,7 @@ def test_frames_kept_larger_come_out_at_the_size_with_their_camera() -> None:
     sample = Sample(
         torch.rand(3, 48, 72), torch.rand(1, 48, 72) + 1, torch.ones(1, 48, 72, dtype=torch.bool), "s", "i", camera
     )
-    seen = augment(sample, torch.Generator().manual_seed(0), AugmentConfig(flip=0, zoom=1.0), (32, 48))
+    seen = augment(sample, torch.Generator().manual_seed(0), AugmentSection(flip=0, zoom=1.0), (32, 48))
     assert seen.image.shape == (3, 32, 48) and seen.depth.shape == seen.valid.shape == (1, 32, 48)
     assert seen.intrinsics == Intrinsics(40.0, 40.0, 24.0, 16.0)
     assert set(seen.depth.flatten().tolist()) <= set(sample.depth.flatten().tolist())

@@ -43,6 +43,7 @@ def test_the_loss_terms_of_a_recipe_are_those_that_exist() -> None:
         ("train.steps=7", lambda r: r.train.steps, 7),
         ("memory.checkpoint=true", lambda r: r.memory.checkpoint, True),
         ("data.size=32x48", lambda r: r.data.size, (32, 48)),
+        ('optim.freeze=["down"]', lambda r: r.optim.freeze, ("down",)),
         ("data.size=[32, 48]", lambda r: r.data.size, (32, 48)),
         ("model.widths=[32, 64]", lambda r: r.model.config.widths, (32, 64)),
         ("model.output=log", lambda r: r.model.config.output, "log"),
@@ -66,10 +67,20 @@ def test_a_setting_changes_its_key_and_nothing_else(setting: str, get: object, v
         ("optim.lr=fast", "optim.lr should be a number, not 'fast'"),
         ("optim.lr=true", "optim.lr should be a number, not True"),
         ("train.steps=1.5", "train.steps should be a whole number, not 1.5"),
-        ("train.steps=0", "train.steps should be at least 1"),
+        ("train.steps=0", "train.steps should be a whole number >= 1, not 0"),
+        ("train.steps=nan", "train.steps should be a finite number"),
+        ("optim.lr=inf", "optim.lr should be a finite number"),
+        ("train.seed=99999999999999999999", "train.seed should be a finite number of at most 18 digits"),
+        ("optim.rates={encoder = -1}", r"optim\.rates should be a number >= 0\.0, not \{'encoder': -1\}"),
+        ("optim.betas=[0.9, 1.0]", r"optim\.betas should be a number < 1\.0, not 1\.0"),
+        ("loss.l1=1", r"loss has no key 'l1' \(did you mean 'mae'\?\)"),
+        ("optim.learning_rate=1", r"optim has no key 'learning_rate' \(did you mean 'lr'\?\)"),
+        ("data.size=64", r"data\.size should be a list, not 64 \(height x width: did you mean 64x64\?\)"),
+        ("data.size=64*64", r"data\.size should be a list, not '64\*64'"),
+        ("data=3", "is not a setting"),
         ("memory.checkpoint=1", "memory.checkpoint should be true or false, not 1"),
         ("optim.name=adm", r"should be one of adamw, adam, sgd, not 'adm' \(did you mean 'adam'\?\)"),
-        ("data.size=[1, 2, 3]", "data.size should be a list of 2"),
+        ("data.size=[1, 2, 3]", "data.size should be a list of length 2"),
         ("data.size=3", "data.size should be a list"),
         ("model.widhts=[8]", r"model has no key 'widhts' \(did you mean 'widths'\?\)"),
         ("model.widths=8", "model.widths should be a list"),
@@ -144,6 +155,9 @@ def test_recipes_that_inherit_from_each_other_are_refused(tmp_path: Path) -> Non
         load_recipe(tmp_path / "a.toml")
 
 
-def test_a_setting_without_its_section_names_the_section() -> None:
-    with pytest.raises(UsageError, match=r"did you mean 'optim\.lr'"):
-        load_recipe("tiny-unet", ["lr=1e-3"])
+@pytest.mark.parametrize(
+    ("setting", "meant"), [("lr=1e-3", "'optim.lr'"), ("seed=1", "'train.seed' or 'validation.seed'")]
+)
+def test_a_setting_without_its_section_names_the_section(setting: str, meant: str) -> None:
+    with pytest.raises(UsageError, match=f"did you mean {meant}"):
+        load_recipe("tiny-unet", [setting])

@@ -8,16 +8,16 @@ becomes the same whatever the workers and batches, and whatever ran before a res
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from typing import Literal, TypeVar, get_args
+from dataclasses import replace
+from typing import Literal, TypeVar
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from fathom.errors import UsageError
 from fathom.sample import Grid, Intrinsics, Sample
+from fathom.training.recipe import AugmentSection
 
 Box = tuple[int, int, int, int]
 """Top, left, height, width, in pixels of the image."""
@@ -26,43 +26,7 @@ Keep = Literal["depth", "focal"]
 MaybeTensor = TypeVar("MaybeTensor", Tensor, Tensor | None)
 
 
-@dataclass(frozen=True)
-class AugmentConfig:
-    """What to draw, and how far.
-
-    Attributes:
-        flip: probability of a left-right flip.
-        zoom: largest magnification: a window of 1 to 1/zoom of the frame is cropped and brought back to full
-            size.
-        keep: what a zoom keeps: ``"depth"`` keeps the metres and scales the focal length, as a longer lens
-            would see the scene; ``"focal"`` keeps the focal length and divides the depth by the
-            magnification, as a nearer camera would. A network that is told no focal length can learn from the
-            second only.
-        brightness, contrast, saturation: the factor is drawn from [1 - value, 1 + value].
-        hue: the turn of the colours is drawn from [-value, value], in whole turns.
-        gamma: the exponent is drawn from [1/(1 + value), 1 + value], evenly in its logarithm.
-    """
-
-    flip: float = 0.5
-    zoom: float = 1.0
-    keep: Keep = "depth"
-    brightness: float = 0.0
-    contrast: float = 0.0
-    saturation: float = 0.0
-    hue: float = 0.0
-    gamma: float = 0.0
-
-    def __post_init__(self) -> None:
-        bounds = {"flip": (0, 1), "zoom": (1, 8), "hue": (0, 0.5), "gamma": (0, 8)}
-        bounds |= dict.fromkeys(("brightness", "contrast", "saturation"), (0, 1))
-        for name, (low, high) in bounds.items():
-            if not low <= getattr(self, name) <= high:
-                raise UsageError(f"augment.{name} must lie in [{low}, {high}], not {getattr(self, name)}.")
-        if self.keep not in get_args(Keep):
-            raise UsageError(f"augment.keep must be one of {', '.join(get_args(Keep))}, not '{self.keep}'.")
-
-
-def augment(sample: Sample, generator: torch.Generator, config: AugmentConfig, size: Grid | None = None) -> Sample:
+def augment(sample: Sample, generator: torch.Generator, config: AugmentSection, size: Grid | None = None) -> Sample:
     """`sample` flipped, zoomed and recoloured as drawn, at `size` or its own; the image becomes float32 in [0, 1]."""
     # All numbers are drawn whatever the configuration: switching one step on leaves the others as they were.
     draw = torch.rand(9, generator=generator, dtype=torch.float64).tolist()
