@@ -6,7 +6,8 @@ little HTML, so every name is escaped here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -62,6 +63,12 @@ def number(value: float, digits: str = ".3g") -> str:
     """Three digits unless told otherwise, with a true minus."""
     text = format(value, digits)
     return (text.lstrip("-") if float(text) == 0 else text).replace("-", "−")
+
+
+def decimals(values: Iterable[float]) -> str:
+    """The format that gives every number of a chart the same decimals: three digits of the smallest that is not 0."""
+    least = min((abs(value) for value in values if value and math.isfinite(value)), default=1.0)
+    return f".{min(max(0, 2 - math.floor(math.log10(least))), 6)}f"
 
 
 def with_interval(value: float, interval: tuple[float, float] | None, digits: str = ".3g") -> str:

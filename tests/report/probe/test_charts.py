@@ -174,3 +174,19 @@ def test_label_curves_tell_baselines_apart() -> None:
     figure = charts.label_chart(replace(made, label_curves=(*made.label_curves, *others)), curve.feature)
     marks = [trace["marker"]["symbol"] for trace in figure["data"] if trace["name"] in ("patch", "pixels", "constant")]
     assert len(marks) >= 3 and len(set(marks)) == len(marks)
+
+
+def test_numbers_of_a_chart_have_the_same_decimals_and_keep_their_zeros() -> None:
+    assert [plotly.decimals(values) for values in ([1.8, 0.944], [2.0, 1.0], [250.0], [0.0], [])] == [
+        ".3f", ".2f", ".0f", ".2f", ".2f",
+    ]  # fmt: skip
+    figure = charts.losses_chart(evidence(), "depth")
+    numbers = [note["text"].partition(" ")[0] for note in figure["layout"]["annotations"] if note["x"] == 1]
+    assert numbers[0] == "1.700" and {len(text) for text in numbers} == {5}
+
+
+def test_only_what_a_run_is_about_has_bars_in_the_label_chart() -> None:
+    figure = charts.label_chart(evidence(everything=True), "depth")
+    assert figure is not None
+    shown = {trace["name"]: trace["error_y"]["visible"] for trace in figure["data"]}
+    assert shown["position"] is False and shown["net"] is True

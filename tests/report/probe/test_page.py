@@ -20,13 +20,14 @@ from fathom.data.camera import assumed
 from fathom.media.colour import DEPTH_MAP, UNKNOWN
 from fathom.media.pointcloud import unproject
 from fathom.probing.evidence.evidence import Evidence
+from fathom.probing.evidence.power import detectable_gain
 from fathom.probing.evidence.records import Estimate, Information, ProtocolRecord
 from fathom.report.probe.cloud import MOST_POINTS, assumption, cloud
 from fathom.report.probe.page import page
-from fathom.report.probe.predictors import display_names
-from fathom.report.probe.wording import conclusions, headline
+from fathom.report.probe.predictors import columns, display_names
+from fathom.report.probe.wording import conclusions, headline, power, warnings
 from fathom.report.thumbnails import LEVELS, album
-from tests.report.material import CUES, CURVES, NET, cue, evidence, pictures
+from tests.report.material import CUES, CURVES, NET, cue, evidence, pictures, row
 
 NAN = float("nan")
 EVIL = '</script><img src=x onerror="alert(1)">&\'"<b>'
@@ -177,8 +178,18 @@ def test_the_headline_is_one_sentence_whatever_the_verdicts() -> None:
     names = display_names(made)
     assert headline(made, names) == f"Depth is implicit in {names[NET]}; normals is implicit in {names[NET]}."
     one = replace(made, verdicts=made.verdicts[:1])
-    assert headline(one, names).startswith(f"A linear probe reads depth from {names[NET]}: on 24 unseen scenes")
+    assert headline(one, names).startswith(f"Depth is implicit in {names[NET]}: a linear probe")
     assert NET not in headline(one, names)
+    gains = tuple(
+        replace(gain, p_margin=0.001 if gain.baseline == "pixels" else 0.5, weight=0.3)
+        for gain in made.verdicts[0].gains
+    )
+    absent = replace(made.verdicts[0], verdict="absent", baseline="position", gains=gains)
+    said = headline(replace(made, verdicts=(absent,)), names)
+    assert said == f"No linear gain over pixels: depth is absent in {names[NET]}."  # the baseline that decided
+    for kind in ("inconclusive", "too few scenes", "withheld"):
+        said = headline(replace(made, verdicts=(replace(absent, verdict=kind),)), names)
+        assert said.endswith(".") and names[NET] in said and "{" not in said
     both = [
         replace(made.verdicts[0], verdict=kind, encoder=name) for kind, name in (("absent", "a"), ("implicit", "b"))
     ]
@@ -190,6 +201,48 @@ def test_the_headline_is_one_sentence_whatever_the_verdicts() -> None:
     assert "no verdict" in headline(replace(made, verdicts=()), names)
     baselines = replace(made, verdicts=(), rows=tuple(item for item in made.rows if item.role == "baseline"))
     assert "add an encoder" in headline(baselines, names)
+
+
+def test_what_a_reader_must_know_first_stands_in_warnings() -> None:
+    made = evidence()
+    assert [text.partition(":")[0] for text in warnings(made)] == ["24 test scenes are few"]
+    many = tuple(f"room {index}" for index in range(60))
+    assert warnings(replace(made, test_scenes=many)) == []
+    alone = replace(made.data, test=replace(made.data.test, frames=24, scenes=24))
+    assert "counts as a scene of its own" in warnings(replace(made, data=alone))[0]
+    clipped = "3.0 % of the predictions of depth from net lie outside the range of the training targets and are clipped to it."
+    noted = replace(made, notes=(clipped, "No label curve of net."))
+    assert warnings(noted)[1:] == [clipped]
+    html = page(noted)
+    assert html.index(clipped) < html.index("Loss of each predictor") and html.count(clipped) == 1
+    assert html.count("No label curve of net.") == 1
+
+
+def test_the_page_says_what_gain_a_run_of_this_size_finds() -> None:
+    made = evidence()
+    gain = detectable_gain(made.verdicts[0])
+    assert gain is not None and f"a true gain of {100 * gain:.0f} %" in page(made)
+    assert power(replace(made.verdicts[0], gains=()), {}) == ""
+
+
+def test_every_encoder_is_identified_by_its_weights_and_code() -> None:
+    made = evidence()
+    made.encoders = tuple(replace(item, weights="ab" * 32, code="cd" * 32) for item in made.encoders)
+    html = page(made)
+    assert html.count("ab" * 32) == html.count("cd" * 32) == 2  # the encoder and the upper bound, not their controls
+
+
+def test_every_encoder_is_pictured_beside_its_untrained_copy() -> None:
+    nets = [f"net{index}" for index in range(6)]
+    made = evidence(drawn=False)
+    rows = [row(name, 1 + 0.01 * index, role="encoder", layer="x", abs_rel=0.1) for index, name in enumerate(nets)]
+    rows += [row(f"random:{name}", 1.5, role="random", layer="x", of=name, seed=0) for name in nets]
+    rows += [row(name, 0.5) for name in ("position", "pixels")]
+    made.rows = tuple(rows)
+    made.pictures = pictures(1, [item.encoder for item in rows])
+    assert set(columns(made)) == {*nets, *(f"random:{name}" for name in nets)}
+    made.rows = tuple(item for item in rows if item.encoder in ("net0", "random:net0", "position", "pixels"))
+    assert columns(made) == ["random:net0", "position", "pixels", "net0"]  # then the best of the others; encoders last
 
 
 def test_what_may_be_concluded_follows_the_verdicts() -> None:

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
-from fathom.report.plotly import LINES, Dot, Figure, axis, bars, dots, layout, number, with_interval
-from fathom.report.probe.predictors import ROLES, display_names, predictor, predictors, seeds_together
+from fathom.report.plotly import LINES, Dot, Figure, axis, bars, decimals, dots, layout, number, with_interval
+from fathom.report.probe.predictors import MAIN, ROLES, display_names, predictor, predictors, seeds_together
 
 if TYPE_CHECKING:
     from fathom.probing.evidence.evidence import Evidence
@@ -47,6 +47,9 @@ SHAPES = (
 )
 """Marks of several baselines in one chart, which share a colour."""
 
+DASHES = ("dot", "dash", "longdash", "dashdot", "longdashdot")
+"""Lines of several baselines in one chart."""
+
 ASIDE = {"random": -0.1, "permuted": 0.1}
 """How far controls stand next to their layer, so that intervals do not cover each other."""
 
@@ -62,9 +65,10 @@ def unit(feature: str) -> str:
 def losses_chart(evidence: Evidence, feature: str) -> Figure:
     """Test loss of baselines, controls, encoders and upper bound with 95 % intervals, the worst at the top."""
     found = predictors(evidence, feature)
-    rows = [Dot(item.name, item.mse, item.interval, item.role, item.losses) for item in found]
     losses = [item.mse for item in found if item.mse > 0]
     log = bool(losses) and max(losses) > LOG_FROM * min(losses)
+    form = ".3g" if log else decimals(losses)
+    rows = [Dot(item.name, item.mse, item.interval, item.role, item.losses, form) for item in found]
     if log:
         rows = [row for row in rows if row.value > 0]
     kinds = {role: (legend, COLOURS[role], MARKS[role]) for role, legend in ROLES.items()}
@@ -74,13 +78,14 @@ def losses_chart(evidence: Evidence, feature: str) -> Figure:
 def gains_chart(verdict: VerdictRecord, names: Mapping[str, str]) -> Figure | None:
     """Gain of one encoder over each baseline, paired by scene; the least at the top."""
     rows = []
+    form = decimals([verdict.baseline_mse, verdict.encoder_mse])
     for gain in verdict.gains:
         if gain.estimate is None:
             continue
         label = names.get(gain.baseline, gain.baseline) + (f" ×{gain.seeds}" if gain.seeds > 1 else "")
         interval = _bounds(gain)
         clear = interval is not None and interval[0] > 0
-        rows.append(Dot(label, gain.estimate, interval, "clear" if clear else "open"))
+        rows.append(Dot(label, gain.estimate, interval, "clear" if clear else "open", digits=form))
     if not rows:
         return None
     margin = f"{100 * verdict.margin:g} % of the loss of {names.get(verdict.baseline, verdict.baseline)}"
@@ -239,6 +244,7 @@ def label_chart(evidence: Evidence, feature: str) -> Figure | None:
     baselines = [curve.encoder for curve in curves if curve.role == "baseline"]
     traces: list[Figure] = []
     fresh = 0
+    form = decimals(value for curve in curves for value in curve.mse if value is not None)
     for curve in curves:
         spec, role = curve.encoder, curve.role
         colour = COLOURS[role]
@@ -258,13 +264,15 @@ def label_chart(evidence: Evidence, feature: str) -> Figure | None:
                 "name": escape(names.get(spec, spec)),
                 "x": scenes,
                 "y": values,
-                "error_y": bars(values, intervals) | {"color": colour, "thickness": 1, "width": 3},
-                "line": {"color": colour, "width": 2 if role == "encoder" else 1,
-                         "dash": "solid" if role in ("encoder", "upper_bound") else "dot"},
+                # The bars of all baselines at one place would hide each other; theirs are in the text under the pointer.
+                "error_y": bars(values, intervals if role in MAIN else [None] * len(values))
+                | {"color": colour, "thickness": 1, "width": 3, "visible": role in MAIN},
+                "line": {"color": colour, "width": 2 if role in MAIN else 1.3,
+                         "dash": DASHES[baselines.index(spec) % len(DASHES)] if spec in baselines else "solid"},
                 "marker": {"color": colour, "size": 7,
                            "symbol": SHAPES[baselines.index(spec) % len(SHAPES)] if spec in baselines else MARKS[role]},
                 "text": [
-                    f"{escape(names.get(spec, spec))}, {number(count)} scenes<br>{with_interval(value, bounds)}"
+                    f"{escape(names.get(spec, spec))}, {number(count)} scenes<br>{with_interval(value, bounds, form)}"
                     for count, value, bounds in zip(scenes, values, intervals, strict=True)
                 ],
                 "hoverinfo": "text",

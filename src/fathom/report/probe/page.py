@@ -18,13 +18,13 @@ from fathom.report.probe.cloud import assumption, cloud
 from fathom.report.probe.predictors import columns, display_names
 from fathom.report.probe.tables import (
     circumstances,
+    encoders_table,
     information_table,
-    long_names,
     ranking_tables,
     rows_table,
     verdicts_table,
 )
-from fathom.report.probe.wording import conclusions, headline, sentence
+from fathom.report.probe.wording import conclusions, headline, power, sentence, warnings
 from fathom.report.thumbnails import Album, album, gradient
 
 CHARTS: dict[str, Callable[[Evidence], Figure | None]] = {}
@@ -68,11 +68,13 @@ def page(evidence: Evidence) -> str:
     clouds = cloud(evidence.pictures, shown, names) if shown else None
     drawn = album(evidence.pictures, shown) if evidence.pictures else None
     may, may_not = conclusions(evidence)
+    warned = warnings(evidence)
     context = {
         "names": names,
         "several": len(evidence.features) > 1,
         "headline": headline(evidence, names),
-        "notes": evidence.notes,
+        "warnings": warned,
+        "notes": [text for text in evidence.notes if text not in warned],
         "verdicts": _verdicts(evidence, names),
         "grid": evidence.grid,
         "scenes": len(evidence.test_scenes),
@@ -133,7 +135,7 @@ def page(evidence: Evidence) -> str:
         "numbers": [(name, rows_table(evidence, name, names)) for name in evidence.features],
         "facts": circumstances(evidence),
         "command": evidence.command,
-        "encoders": long_names(evidence, names),
+        "encoders": encoders_table(evidence, names),
     }
     return render(
         "probe.html",
@@ -146,10 +148,11 @@ def page(evidence: Evidence) -> str:
 
 
 def _verdicts(evidence: Evidence, names: dict[str, str]) -> list[dict[str, str]]:
-    """Each verdict in a box of its own, where there are several; a single one is the headline."""
-    if len(evidence.verdicts) < 2:
-        return []
-    return [{"kind": item.verdict, "sentence": sentence(item, names)} for item in evidence.verdicts]
+    """Each verdict in a box of its own, with what a run of this size can find."""
+    return [
+        {"kind": item.verdict, "sentence": sentence(item, names), "power": power(item, names)}
+        for item in evidence.verdicts
+    ]
 
 
 def _cue_sentences(evidence: Evidence, names: dict[str, str]) -> list[tuple[str, str]]:

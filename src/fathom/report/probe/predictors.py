@@ -29,7 +29,7 @@ ROLES = {
 MAIN = ("encoder", "head", "upper_bound")
 """Roles that a run is about; the others are what they are compared with."""
 MOST_COLUMNS = 8
-"""Predictions in the picture: the encoders first, then their controls, then the baselines from the best down."""
+"""Predictions in the picture, unless the encoders and their untrained copies alone are more; the rest are the best of the others."""
 
 SEEDED = ("random", "permuted")
 """Roles of which an encoder may have several, differently seeded."""
@@ -138,7 +138,7 @@ def display_names(evidence: Evidence, most: int = MOST_LETTERS) -> dict[str, str
 
 
 def columns(evidence: Evidence) -> list[str]:
-    """Which predictions are drawn: baselines first, then each encoder after its controls; every encoder's controls are in."""
+    """Which predictions are drawn, baselines and controls first and the rest after, each from worst to best."""
     drawn = set(evidence.pictures[0].predictions)
     # Pictures are of the first depth feature, the one with metrics at full resolution.
     feature = next((row.feature for row in evidence.rows if row.abs_rel is not None), evidence.features[0])
@@ -148,6 +148,9 @@ def columns(evidence: Evidence) -> list[str]:
         if row.chosen and row.feature == feature and name in drawn:
             chosen.setdefault(name, row)
     ranked = sorted(chosen, key=lambda name: chosen[name].test_mse)
-    kept = [name for name in ranked if chosen[name].role not in ("baseline", "random", "permuted")][:MOST_COLUMNS]
-    kept += [name for name in ranked if name not in kept and name != "constant"][: MOST_COLUMNS - len(kept)]
+    main = [name for name in ranked if chosen[name].role in MAIN]
+    # An encoder's picture says nothing without that of its untrained copy; a permuted copy comes where there is room.
+    untrained = [name for name in ranked if chosen[name].role == "random"]
+    rest = [name for name in ranked if name not in (*main, *untrained, "constant")]
+    kept = [*main, *untrained, *rest][: max(MOST_COLUMNS, len(main) + len(untrained))]
     return sorted(kept, key=lambda name: (chosen[name].role in MAIN, -chosen[name].test_mse))

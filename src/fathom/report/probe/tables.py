@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from fathom.probing.evidence.records import Estimate
+from fathom.report.plotly import decimals, number, with_interval
 
 if TYPE_CHECKING:
     from fathom.probing.evidence.evidence import Evidence
@@ -55,8 +56,9 @@ def table(heads: Sequence[str], lines: Sequence[tuple[str, Sequence[str | Cell]]
 def rows_table(evidence: Evidence, feature: str, names: Names) -> Table:
     """Every encoder at every layer, the worst first; chosen layers have a star."""
     rows = sorted((row for row in evidence.rows if row.feature == feature), key=lambda row: -row.test_mse)
+    form = decimals(row.test_mse for row in rows)
     lines: list[tuple[str, list[str | Cell]]] = [
-        (row.role, [_named(row.encoder, names), _layer(row), *(cell(row) for _, cell in _CELLS)]) for row in rows
+        (row.role, [_named(row.encoder, names), _layer(row), *(cell(row, form) for _, cell in _CELLS)]) for row in rows
     ]
     heads = ["encoder", "layer", *(head for head, _ in _CELLS)]
     words = "* layer chosen by cross-validation over training scenes. MSE is on the probe's grid; 'of pixels' is its ratio to the MSE of pixels."
@@ -93,8 +95,9 @@ def verdicts_table(evidence: Evidence, names: Names) -> Table:
 
 def ranking_tables(ranking: Ranking, names: Names) -> tuple[Table, Table]:
     """The places, and every pair."""
+    form = decimals(item.mse for item in ranking.places)
     places: list[tuple[str, list[str | Cell]]] = [
-        (item.role, [str(place), _named(item.encoder, names), item.layer, _number(item.mse), letters])
+        (item.role, [str(place), _named(item.encoder, names), item.layer, _number(item.mse, form), letters])
         for place, (item, letters) in enumerate(zip(ranking.places, ranking.letters, strict=True), 1)
     ]
     pairs: list[tuple[str, list[str | Cell]]] = [
@@ -159,9 +162,18 @@ def circumstances(evidence: Evidence) -> list[tuple[str, str]]:
     return facts
 
 
-def long_names(evidence: Evidence, names: Names) -> list[tuple[str, str]]:
-    """(name on the page, SPEC in full) of every participant whose name is shortened."""
-    return [(names[spec], spec) for spec in dict.fromkeys(row.encoder for row in evidence.rows) if names[spec] != spec]
+def encoders_table(evidence: Evidence, names: Names) -> list[tuple[str, list[str]]]:
+    """Of every encoder its name on the page, and in full its SPEC, layers, and what identifies its weights and code."""
+    listed = []
+    for item in evidence.encoders:
+        if item.role not in ("encoder", "upper_bound"):
+            continue
+        facts = [item.spec or item.encoder, f"layers {', '.join(item.layers)}"]
+        known = (("weights SHA-256", item.weights), ("code SHA-256", item.code), ("revision", item.revision),
+                 ("licence", item.licence))  # fmt: skip
+        facts += [f"{what} {value}" for what, value in known if value]
+        listed.append((names.get(item.encoder, item.encoder), facts))
+    return listed
 
 
 def _layer(row: Row) -> str:
@@ -173,32 +185,32 @@ def _named(spec: str, names: Names) -> Cell:
     return Cell(name, spec if name != spec else "")
 
 
-def _number(value: float | None, form: str = ".4g") -> str:
-    return "" if value is None else format(value, form)
+def _number(value: float | None, form: str) -> str:
+    return "" if value is None else number(value, form)
 
 
-_CELLS: tuple[tuple[str, Callable[[Row], str]], ...] = (
-    ("role", lambda row: "" if row.role == "encoder" else row.role),
-    ("seed", lambda row: "" if row.seed is None else str(row.seed)),
-    ("MSE", lambda row: _number(row.test_mse)),
-    ("95 % interval", lambda row: f"{row.interval[0]:.4g} to {row.interval[1]:.4g}" if row.interval else ""),
-    ("RMSE", lambda row: _number(row.test_rmse)),
-    ("of pixels", lambda row: _number(row.ratio_to_pixels, ".4g")),
-    ("R²", lambda row: _number(row.r2, ".3f")),
-    ("AbsRel", lambda row: _number(row.abs_rel, ".3f")),
-    ("δ1", lambda row: _number(row.delta1, ".3f")),
-    ("full RMSE", lambda row: _number(row.rmse, ".3f")),
-    ("accuracy", lambda row: _number(row.accuracy, ".3f")),
-    ("mIoU", lambda row: _number(row.miou, ".3f")),
-    ("mean °", lambda row: _number(row.angle_mean, ".2f")),
-    ("median °", lambda row: _number(row.angle_median, ".2f")),
-    ("< 11.25°", lambda row: _number(row.angle_11, ".3f")),
-    ("< 22.5°", lambda row: _number(row.angle_22, ".3f")),
-    ("< 30°", lambda row: _number(row.angle_30, ".3f")),
-    ("R², control", lambda row: _number(row.control_r2, ".3f")),
-    ("CV MSE", lambda row: _number(row.cv_mse)),
-    ("channels", lambda row: str(row.channels)),
-    ("λ", lambda row: f"{row.penalty:.0e}" if row.channels and row.penalty else ""),
+_CELLS: tuple[tuple[str, Callable[[Row, str], str]], ...] = (
+    ("role", lambda row, form: "" if row.role == "encoder" else row.role),
+    ("seed", lambda row, form: "" if row.seed is None else str(row.seed)),
+    ("MSE", lambda row, form: _number(row.test_mse, form)),
+    ("95 % interval", lambda row, form: " to ".join(_number(end, form) for end in row.interval or ())),
+    ("RMSE", lambda row, form: _number(row.test_rmse, form)),
+    ("of pixels", lambda row, form: _number(row.ratio_to_pixels, ".3f")),
+    ("R²", lambda row, form: _number(row.r2, ".3f")),
+    ("AbsRel", lambda row, form: _number(row.abs_rel, ".3f")),
+    ("δ1", lambda row, form: _number(row.delta1, ".3f")),
+    ("full RMSE", lambda row, form: _number(row.rmse, ".3f")),
+    ("accuracy", lambda row, form: _number(row.accuracy, ".3f")),
+    ("mIoU", lambda row, form: _number(row.miou, ".3f")),
+    ("mean °", lambda row, form: _number(row.angle_mean, ".2f")),
+    ("median °", lambda row, form: _number(row.angle_median, ".2f")),
+    ("< 11.25°", lambda row, form: _number(row.angle_11, ".3f")),
+    ("< 22.5°", lambda row, form: _number(row.angle_22, ".3f")),
+    ("< 30°", lambda row, form: _number(row.angle_30, ".3f")),
+    ("R², control", lambda row, form: _number(row.control_r2, ".3f")),
+    ("CV MSE", lambda row, form: _number(row.cv_mse, form)),
+    ("channels", lambda row, form: str(row.channels)),
+    ("λ", lambda row, form: f"{row.penalty:.0e}" if row.channels and row.penalty else ""),
 )
 """(head, what of a row) in the order of columns."""
 
@@ -213,14 +225,14 @@ def _percent(found: Estimate | None) -> str:
 
 
 def _hundredths(value: float) -> str:
-    return f"{100 * value:.1f}" if abs(value) < 100 else f"{100 * value:.2g}"
+    return number(100 * value, ".1f" if abs(value) < 100 else ".2g")
 
 
 def _interval(found: Estimate | None) -> str:
     if found is None or found.estimate is None:
         return ""
-    words = f"{found.estimate:.3f}"
-    return words if found.low is None or found.high is None else f"{words} ({found.low:.3f} to {found.high:.3f})"
+    ends = None if found.low is None or found.high is None else (found.low, found.high)
+    return with_interval(found.estimate, ends, ".3f")
 
 
 def _p(value: float | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from fathom.probing.evidence.power import POWER, detectable_gain
 from fathom.probing.evidence.verdict import LEAST_SCENES
 
 if TYPE_CHECKING:
@@ -18,7 +19,25 @@ KINDS = {
     "too few scenes": "undecided for {}, with too few scenes",
     "withheld": "withheld for {}, since the test scenes may not be unseen",
 }
-"""Verdict -> how a sentence about a feature goes on."""
+"""Verdict -> how a sentence about a feature continues."""
+
+FINDINGS = {
+    "implicit": "{feature} is implicit in {encoder}: a linear probe on it beats every baseline and its untrained copies",
+    "absent": "No linear gain over {baseline}: {feature} is absent in {encoder}",
+    "inconclusive": "Inconclusive: {scenes} test scenes do not decide whether {encoder} carries {feature}",
+    "too few scenes": "No verdict: {scenes} test scenes are too few to say whether {encoder} carries {feature}",
+    "withheld": "No verdict on {feature} in {encoder}: the test scenes may not be unseen",
+}
+"""Verdict -> the headline of a run with one verdict."""
+
+FEW_SCENES = 25
+"""Test scenes below which the rule has little power (docs/method.md)."""
+
+SERIOUS = (
+    "too few for a verdict", "clipped to it", "near-duplicate", "controls 0", "No control with", "no evidence of implicit",
+    "was trained on the images", "could not be read",
+)  # fmt: skip
+"""Words of the run's notes that a reader must see before any number."""
 
 
 def headline(evidence: Evidence, names: Mapping[str, str]) -> str:
@@ -29,7 +48,7 @@ def headline(evidence: Evidence, names: Mapping[str, str]) -> str:
             return "This run measured baselines and controls only; add an encoder with --encoder to get a verdict."
         return "This run holds losses and intervals, but no verdict."
     if len(verdicts) == 1:
-        return sentence(verdicts[0], names)
+        return _sentence(_finding(verdicts[0], names))
     parts = []
     for feature in dict.fromkeys(verdict.feature for verdict in verdicts):
         found = [verdict for verdict in verdicts if verdict.feature == feature]
@@ -39,15 +58,62 @@ def headline(evidence: Evidence, names: Mapping[str, str]) -> str:
             if who:
                 words.append(form.format(_listed(who)))
         parts.append(f"{feature} is {', '.join(words)}")
-    text = "; ".join(parts)
+    return _sentence("; ".join(parts))
+
+
+def _finding(verdict: VerdictRecord, names: Mapping[str, str]) -> str:
+    """What one verdict found. 'Absent' names the baseline that the test was decided by, as its sentence does."""
+    baseline = verdict.baseline
+    if verdict.verdict == "absent":
+        tested = [gain for gain in verdict.gains if gain.p_margin is not None and gain.weight]
+        if tested:
+            baseline = min(tested, key=lambda gain: (gain.p_margin or 0) / (gain.weight or 1)).baseline
+    return FINDINGS[verdict.verdict].format(
+        feature=verdict.feature,
+        encoder=names.get(verdict.encoder, verdict.encoder),
+        baseline=names.get(baseline, baseline),
+        scenes=verdict.scenes,
+    )
+
+
+def _sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}."
+
+
+def warnings(evidence: Evidence) -> list[str]:
+    """What a reader must know before any number: frames taken for scenes, few scenes, and the serious ones of the run's notes."""
+    test, scenes = evidence.data.test, len(evidence.test_scenes)
+    found = []
+    if test.frames == test.scenes > 1:
+        found.append(
+            f"Every test frame counts as a scene of its own ({test.frames} of each). If frames of one room are among them, intervals are "
+            "too narrow and no verdict holds: say which frames belong together (a 'scene' column in index.csv, or DATA?scene=REGEX)."
+        )
+    if LEAST_SCENES <= scenes < FEW_SCENES:
+        found.append(
+            f"{scenes} test scenes are few: below {FEW_SCENES} the rule finds only large gains, and its intervals are wide."
+        )
+    return found + [text for text in evidence.notes if any(mark in text for mark in SERIOUS)]
+
+
+def power(verdict: VerdictRecord, names: Mapping[str, str]) -> str:
+    """What gain a run with as many test scenes would find; empty where that is not known."""
+    gain = detectable_gain(verdict)
+    if gain is None or verdict.verdict == "withheld":
+        return ""
+    baseline = names.get(verdict.baseline, verdict.baseline)
+    much = f"{100 * gain:.0f} %" if gain < 1 else "all"
+    return (
+        f"Power: with {verdict.scenes} test scenes that vary as these do, a true gain of {much} of the loss of {baseline} would be found "
+        f"in {round(10 * POWER)} of 10 runs; smaller gains would often be missed."
+    )
 
 
 def sentence(verdict: VerdictRecord, names: Mapping[str, str]) -> str:
     """A verdict's own sentence, with encoders and baselines by the names that the charts use."""
     text = verdict.sentence
     for spec in sorted(names, key=len, reverse=True):
-        if len(spec) > len(names[spec]):
+        if ":" in spec and spec != names[spec]:
             text = text.replace(spec, names[spec])
     return text
 
