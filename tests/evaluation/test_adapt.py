@@ -25,6 +25,7 @@ from fathom.evaluation.adapt import (
     group_pixels,
     grouped,
 )
+from fathom.files.atomic import write_json
 from fathom.models import build
 from tests.evaluation.captures import Painter, capture
 
@@ -131,6 +132,9 @@ def test_features_are_what_the_last_layer_reads() -> None:
 
 def test_a_folder_that_holds_no_adaptation_is_refused(tmp_path: Path) -> None:
     (tmp_path / "adapt.json").write_text('{"schema_version": 1}')
+    with pytest.raises(CheckpointError, match="does not carry its checksum"):
+        open_depth_model(str(tmp_path))
+    write_json(tmp_path / "adapt.json", {"schema_version": 1}, checksum=True)
     with pytest.raises(CheckpointError, match="does not hold an adaptation"):
         open_depth_model(str(tmp_path))
 

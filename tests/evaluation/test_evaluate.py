@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +23,7 @@ from fathom.evaluation.by_depth import ErrorByDepth
 from fathom.evaluation.evaluate import evaluate
 from fathom.evaluation.held_out import choose_frames
 from fathom.evaluation.result import Evaluation
+from fathom.files.atomic import write_json
 from fathom.metrics.depth import METRICS
 from fathom.metrics.protocols import PROTOCOLS, Protocol
 from fathom.models.saved import Trained
@@ -428,6 +430,14 @@ def test_frames_and_pictures_read_back_as_they_were(tmp_path: Path) -> None:
     assert page(again) == page(found)
 
 
+def resealed(folder: Path, file: str) -> None:
+    """Let `evaluation.json` name the checksum that `file` has now."""
+    record = json.loads((folder / "evaluation.json").read_bytes())
+    del record["checksum"]
+    record["sha256"][file] = hashlib.sha256((folder / file).read_bytes()).hexdigest()
+    write_json(folder / "evaluation.json", record, checksum=True)
+
+
 @pytest.mark.parametrize(
     ("file", "damage", "said"),
     [
@@ -445,6 +455,9 @@ def test_files_that_do_not_belong_to_an_evaluation_are_refused(
 ) -> None:
     evaluate(Painted(), Dataset.whole(Walls()), pictures=1).save(tmp_path)
     (tmp_path / file).write_bytes(damage((tmp_path / file).read_bytes()))
+    with pytest.raises(DataError, match=f"{file}: is damaged or belongs to another evaluation"):
+        Evaluation.load(tmp_path, frames=True)
+    resealed(tmp_path, file)
     with pytest.raises(DataError, match=said) as error:
         Evaluation.load(tmp_path, frames=True)
     assert file in str(error.value) and "\n" not in str(error.value)
@@ -454,6 +467,7 @@ def test_pictures_of_another_evaluation_are_refused(tmp_path: Path) -> None:
     evaluate(Painted(), Dataset.whole(Walls()), pictures=1).save(tmp_path)
     evaluate(Painted(scale=2.0), Dataset.whole(Walls(scenes=9)), pictures=3).save(tmp_path / "other")
     (tmp_path / "pictures.npz").write_bytes((tmp_path / "other" / "pictures.npz").read_bytes())
+    resealed(tmp_path, "pictures.npz")
     with pytest.raises(DataError, match="something else for frame"):
         Evaluation.load(tmp_path, frames=True)
     evaluate(Painted(), Dataset.whole(Walls()), pictures=0).save(tmp_path)

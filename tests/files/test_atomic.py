@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fathom.errors import DataError
-from fathom.files.atomic import atomic_path, write_json
+from fathom.files.atomic import atomic_path, write_json, write_text
 from fathom.files.inputs import read_json
 
 
@@ -92,3 +92,8 @@ def test_a_sealed_file_says_when_a_byte_of_it_changed(tmp_path: Path) -> None:
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
         with pytest.raises(DataError, match=r"checksum|is not what it should be"):
             read_json(path, dict, checksum=True)
+
+
+def test_text_with_a_name_that_is_not_utf8_is_written_with_escapes(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.html", f"{os.fsdecode(bytes([99, 0xE9]))} é")
+    assert (tmp_path / "a.html").read_text(encoding="utf-8") == "c\\udce9 é"

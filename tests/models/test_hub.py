@@ -10,7 +10,7 @@ import torch
 
 from fathom.errors import CheckpointError
 from fathom.models.hub import HubModel, from_pretrained, push_to_hub, save_pretrained, write_half
-from fathom.models.saved import Trained
+from fathom.models.saved import Trained, load_model
 from fathom.training.recipe import from_table
 from fathom.training.train import train
 from tests.training import painted
@@ -128,3 +128,5 @@ def test_the_card_tells_the_coverage_of_the_intervals(trained: Trained, tmp_path
     card = (save_pretrained(replace(trained, path=copy), tmp_path / "out") / "README.md").read_text()
     assert "| 0.9 | 0.910 (0.880 - 0.940) | 0.70 |" in card
     assert (tmp_path / "out" / "calibration.json").is_file()
+    (tmp_path / "out" / "calibration.json").write_text("of other scenes")  # as calibrating again writes it
+    assert load_model(tmp_path / "out").model_name == trained.model_name

@@ -157,6 +157,12 @@ def main(arguments: list[str]) -> int:
         _say(f"error: The memory does not suffice ({error}); use smaller sizes or batches." if str(error) else
              "error: The memory does not suffice; use smaller sizes or batches.")  # fmt: skip
         return 1
+    except RuntimeError as error:
+        # PyTorch raises it wherever the main process is when a reading process ends.
+        if not str(error).startswith("DataLoader worker (pid"):
+            raise
+        _say("error: A process that reads data was killed, by hand or for lack of memory; use fewer --workers.")
+        return 1
     except Exception as error:
         # The argument parser's own errors carry their exit code and know how to show themselves.
         show = getattr(error, "show", None)

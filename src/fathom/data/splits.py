@@ -13,7 +13,7 @@ from fathom.data.dataset import Dataset, need_scenes
 from fathom.data.scenes import balanced_folds
 from fathom.errors import DataError, UsageError
 from fathom.files.atomic import write_text
-from fathom.files.inputs import read_json
+from fathom.files.inputs import read_json, seal
 
 
 def three_way(dataset: Dataset, val: float, test: float, seed: int) -> tuple[Dataset, Dataset, Dataset]:
@@ -57,7 +57,7 @@ def save_split(path: str | Path, parts: Mapping[str, Dataset], seed: int | None 
         },
     }
     # ASCII alone: names of files need not be UTF-8, and JSON's escapes carry what is not.
-    write_text(path, json.dumps(record, indent=2) + "\n")
+    write_text(path, seal(json.dumps(record, indent=2) + "\n"))
 
 
 class _Part(msgspec.Struct):
@@ -76,9 +76,9 @@ def load_split(path: str | Path, dataset: Dataset) -> dict[str, Dataset]:
     """The parts that `save_split` wrote, taken from `dataset`.
 
     A frame that is not there, a frame that is listed twice and a scene that is in two parts are `DataError`s: each would change
-    scores, or let a test see what was trained on.
+    scores, or let a test see what was trained on. A file made by hand need not carry the checksum that `save_split` writes.
     """
-    fix = "make one with 'fathom data split'"
+    fix = "make one with 'fathom data split', or remove its checksum where you changed it yourself"
     split = read_json(path, _Split, what="a split that fathom wrote", fix=fix, limit="index-bytes")
     position = {id_: index for index, id_ in enumerate(dataset.ids)}
     part_of: dict[str, str] = {}

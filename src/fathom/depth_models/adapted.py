@@ -149,7 +149,7 @@ def predict_with_features(
 
 def open_adapted(folder: Path, name: str, input_size: Grid | None = None) -> Adapted:
     """The adapted model of a folder that `fathom adapt` wrote."""
-    table = read_json(folder / FILE)
+    table = read_json(folder / FILE, checksum=True)
     try:
         if table["schema_version"] != SCHEMA_VERSION:
             raise ValueError(f"schema_version {table['schema_version']}")

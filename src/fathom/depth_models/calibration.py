@@ -72,7 +72,7 @@ class Calibration:
 
     def save(self, path: Path) -> Path:
         """Write it as JSON."""
-        write_json(path, {"schema_version": SCHEMA_VERSION, **asdict(self)})
+        write_json(path, {"schema_version": SCHEMA_VERSION, **asdict(self)}, checksum=True)
         return path
 
 
@@ -122,7 +122,7 @@ def calibration_of(model: DepthModel) -> Calibration:
 
 def read_calibration(path: Path) -> Calibration:
     """A calibration file; `CheckpointError` where it is none."""
-    values = read_json(path)
+    values = read_json(path, checksum=True)
     if values.pop("schema_version", None) != SCHEMA_VERSION:
         raise CheckpointError(path, "is not a calibration of this version of Fathom", "run fathom calibrate again")
     try:

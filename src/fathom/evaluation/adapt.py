@@ -33,6 +33,7 @@ from fathom.depth_models.model import DepthModel, Kind
 from fathom.depth_models.opening import Openable, open_depth_model
 from fathom.errors import DataError, UsageError
 from fathom.files.atomic import write_json
+from fathom.files.lock import output_lock
 from fathom.metrics.conformal import coverage_of_left_out, highest_level, scene_quantiles
 from fathom.progress import track
 from fathom.sample import Sample
@@ -130,8 +131,11 @@ def adapt(
         "data": frames.source.location,
         **found.table(),
     }
-    write_json(folder / FILE, table)
-    found.calibration.save(folder / CALIBRATION)
+    with output_lock(folder, "an adaptation"):
+        # Until the last file stands the folder is no adapted model: never a correction with the intervals of another.
+        (folder / FILE).unlink(missing_ok=True)
+        found.calibration.save(folder / CALIBRATION)
+        write_json(folder / FILE, table, checksum=True)
     return found
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from fathom.errors import DataError
 from fathom.evaluation.by_depth import Band
 from fathom.evaluation.frames import (
+    FIX,
     PER_IMAGE,
     PICTURES,
     FrameScores,
@@ -20,7 +22,7 @@ from fathom.evaluation.frames import (
     write_frames,
 )
 from fathom.files.atomic import write_json
-from fathom.files.inputs import read_json
+from fathom.files.inputs import read_bytes, read_json
 from fathom.metrics.alignment import Kind
 from fathom.metrics.groups import ALL
 from fathom.metrics.protocols import Protocol
@@ -211,21 +213,27 @@ class Evaluation:
         return (results[0] if model is None else self.record.tables[data].result(model)).scores[metric]
 
     def save(self, out: str | Path) -> list[Path]:
-        """Write ``evaluation.json``, ``per_image.csv`` and, where frames are shown, ``pictures.npz`` into the folder `out`."""
+        """Write ``evaluation.json``, ``per_image.csv`` and, where frames are shown, ``pictures.npz`` into the folder `out`.
+
+        The first, written last, holds the checksums of the others.
+        """
         folder = Path(out)
         names = [(table.data.location, [result.name for result in table.results]) for table in self.record.tables]
-        write_json(folder / FILE, self.to_json())
-        written = [folder / FILE, write_frames(folder / PER_IMAGE, names, self.frames)]
+        written = [write_frames(folder / PER_IMAGE, names, self.frames)]
         if self.shown:
-            return [*written, save_pictures(folder / PICTURES, self.shown)]
-        (folder / PICTURES).unlink(missing_ok=True)  # of an evaluation that was here before
-        return written
+            written.append(save_pictures(folder / PICTURES, self.shown))
+        else:
+            (folder / PICTURES).unlink(missing_ok=True)  # of an evaluation that was here before
+        files = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in written}
+        write_json(folder / FILE, {**self.to_json(), "sha256": files}, checksum=True)
+        return [folder / FILE, *written]
 
-    def to_json(self) -> object:
+    def to_json(self) -> dict[str, Any]:
         """`evaluation.json`, as JSON values."""
         import msgspec
 
-        return _printable(msgspec.to_builtins(self.record))
+        found: dict[str, Any] = _printable(msgspec.to_builtins(self.record))
+        return found
 
     @staticmethod
     def load(path: str | Path, *, frames: bool = False) -> Evaluation:
@@ -241,16 +249,29 @@ class Evaluation:
         file = Path(path)
         file = file / FILE if file.is_dir() else file
         fix = "name the folder of a 'fathom evaluate' run"
-        record = read_json(file, Record, what="an evaluation that fathom wrote", fix=fix)
+        record = read_json(file, Record, what="an evaluation that fathom wrote", fix=fix, checksum=True)
         if record.schema_version != SCHEMA_VERSION:
             raise DataError(file, f"has schema version {record.schema_version}, not {SCHEMA_VERSION}", "evaluate again")
         if not frames:
             return Evaluation(record)
         names = [[result.name for result in table.results] for table in record.tables]
         measured = [table.frames + len(table.without_truth) for table in record.tables]
+        beside = read_json(file, dict[str, Any], what="an evaluation that fathom wrote", fix=fix).get("sha256", {})
+        for name in (PER_IMAGE, PICTURES):
+            _verify(file.with_name(name), beside.get(name) if isinstance(beside, dict) else None)
         scores = read_frames(file.with_name(PER_IMAGE), names, measured)
         pictures = file.with_name(PICTURES)
         return Evaluation(record, scores, load_pictures(pictures, scores) if pictures.exists() else ())
+
+
+def _verify(path: Path, expected: str | None) -> None:
+    """Refuse a file beside ``evaluation.json`` that is not the one it was written with."""
+    found = hashlib.sha256(read_bytes(path, "index-bytes")).hexdigest() if path.exists() else None
+    if found != expected:
+        problem = (
+            "is missing" if found is None else "is damaged or belongs to another evaluation (its checksum differs)"
+        )
+        raise DataError(path, problem, FIX)
 
 
 def is_evaluation(path: str | Path) -> bool:
@@ -265,7 +286,7 @@ def ranked(frames: Sequence[FrameScores], name: str) -> list[FrameScores]:
     return sorted(scored, key=lambda frame: frame.metrics[name][RANKED_BY])
 
 
-def _printable(value: object) -> object:
+def _printable(value: Any) -> Any:
     """Text that JSON can hold, whatever bytes a file's name is made of."""
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode()

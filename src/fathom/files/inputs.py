@@ -92,7 +92,8 @@ def read_json(
         what: the file is, for messages: ``"a split that fathom wrote"``.
         fix: what to do where it is not.
         version: that its ``schema_version`` must be, where it has one.
-        checksum: the file must carry its checksum, as `fathom.files.atomic.write_json` writes it, and fit it.
+        checksum: the file must carry its checksum, as `fathom.files.atomic.write_json` writes it. One that it carries must
+            always fit.
         limit: name of the limit of its size.
         error: the class to raise.
     """
@@ -102,7 +103,7 @@ def read_json(
     if version is not None and isinstance(value, dict) and found != version:
         problem = f"has schema_version {_brief(found)}, and this Fathom reads {version}"
         raise error(path, problem, fix if found is None else "use the version that wrote it")
-    if checksum:
+    if checksum or _SEALED.match(data):
         _verify(data, path, fix, error)
         value.pop(CHECKSUM, None)
     return convert(value, path, kind, what=what, fix=fix, error=error)

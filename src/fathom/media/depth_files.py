@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,10 @@ def save_png16(metres: NDArray[np.floating], path: str | Path) -> Path:
 
 def save_npy(values: NDArray[np.floating], path: str | Path) -> Path:
     """Write a map as it is: ``(H, W)`` float32 NPY, NaN where unknown."""
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.save(file, values.astype(np.float32), allow_pickle=False)
+    content = BytesIO()  # written to a file, NumPy passes over a disk that is full
+    np.save(content, values.astype(np.float32), allow_pickle=False)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content.getbuffer())
     return Path(path)
 
 

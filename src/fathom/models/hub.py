@@ -15,10 +15,10 @@ from typing import Any, cast
 
 from huggingface_hub import ModelHubMixin, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-from safetensors.torch import save_file
 
 from fathom.errors import CheckpointError
-from fathom.files.atomic import atomic_path, write_json, write_text
+from fathom.files.atomic import write_json, write_text
+from fathom.files.tensors import write_tensors
 from fathom.models.saved import CONFIG, MANIFEST, MODEL, Trained, load_model, read_json, read_tensors, write_manifest
 
 CALIBRATION = "calibration.json"
@@ -41,11 +41,10 @@ class HubModel(ModelHubMixin):
         else:
             shutil.copyfile(self.trained.path / MODEL, save_directory / MODEL)
         write_json(save_directory / CONFIG, {**self.trained.info, **self.about})
-        names = [MODEL, CONFIG]
+        # Not in the manifest: it carries its own checksum, and `fathom calibrate` may replace it.
         if (self.trained.path / CALIBRATION).is_file():
             shutil.copyfile(self.trained.path / CALIBRATION, save_directory / CALIBRATION)
-            names.append(CALIBRATION)
-        write_manifest(save_directory, names, int(self.trained.info.get("step", 0)))
+        write_manifest(save_directory, [MODEL, CONFIG], int(self.trained.info.get("step", 0)))
         write_text(save_directory / "README.md", card(replace(self.trained, info={**self.trained.info, **self.about})))
 
     @classmethod
@@ -69,7 +68,7 @@ class HubModel(ModelHubMixin):
             force_download=force_download,
             local_files_only=local_files_only,
             token=token,
-            allow_patterns=[MODEL, CONFIG, MANIFEST],
+            allow_patterns=[MODEL, CONFIG, MANIFEST, CALIBRATION],
         )
         return cls(load_model(folder))
 
@@ -95,8 +94,7 @@ def write_half(source: Path, target: Path) -> None:
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             raise CheckpointError(source, f"holds values beyond float16 in '{name}'", "save it in float32")
-    with atomic_path(target) as temporary:
-        save_file(tensors, temporary)
+    write_tensors(target, tensors)
 
 
 def from_pretrained(name: str | Path, **options: Any) -> Trained:

@@ -25,6 +25,7 @@ from fathom.errors import CheckpointError, UsageError
 from fathom.files.atomic import json_text, write_json
 from fathom.files.inputs import convert, exists, inside, plain_name, regular_file
 from fathom.files.inputs import read_json as read
+from fathom.files.tensors import utf8_name
 from fathom.models.shipped import shipped, shipped_folder
 from fathom.sample import Grid
 
@@ -277,14 +278,15 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if not exists(path):
         raise CheckpointError(path, "is missing", "name a folder that holds it")
     try:
-        return load_file(regular_file(path, CheckpointError))
+        with utf8_name(regular_file(path, CheckpointError)) as name:
+            return load_file(name)
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(path, "is no whole safetensors file (cut short?)", "use another copy") from error
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; raises `CheckpointError` where the file is missing or holds something else."""
-    return _read(path, dict, "a JSON object")
+def read_json(path: Path, *, checksum: bool = False) -> dict[str, Any]:
+    """A JSON object; raises `CheckpointError` where the file is missing, holds something else or not what was written."""
+    return _read(path, dict, "a JSON object", checksum=checksum)
 
 
 def read_summary(run: Path) -> dict[str, Any]:

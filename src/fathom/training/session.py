@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.func import functional_call
 
 from fathom.data.dataset import Dataset
 from fathom.errors import CheckpointError, DataError, UsageError
 from fathom.features.mean_map import MeanMap
-from fathom.files.atomic import atomic_path, write_json, write_text
+from fathom.files.atomic import write_json, write_text
+from fathom.files.tensors import write_tensors
 from fathom.models import build
 from fathom.models import saved as checkpoints
 from fathom.models.network import Network
@@ -264,11 +264,8 @@ class Session:
         prediction = self._predict(batch).float().cpu()
         target, valid = target_of(self.network, batch.image, batch.depth, batch.valid)
         tensors = {"image": batch.image, "target": target, "valid": valid.byte(), "prediction": prediction}
-        with atomic_path(self.run / EXAMPLES) as temporary:
-            save_file(
-                {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()},
-                temporary,
-            )
+        contiguous = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
+        write_tensors(self.run / EXAMPLES, contiguous)
         return list(batch.ids)
 
     def _config(self) -> dict[str, Any]:

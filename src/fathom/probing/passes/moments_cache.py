@@ -21,14 +21,13 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from fathom.data.dataset import Dataset
 from fathom.data.tools.leaks import CELLS, LeakWatch
 from fathom.encoders.base import Encoder
 from fathom.features.mean_map import MeanMap
-from fathom.files.atomic import atomic_path
+from fathom.files.tensors import utf8_name, write_tensors
 from fathom.probing.linear.moments import Moments
 from fathom.probing.participants import Participant
 from fathom.probing.plan import Blocks
@@ -36,7 +35,7 @@ from fathom.probing.settings import ProbeSettings
 from fathom.probing.targets import TargetGroup
 from fathom.progress import note
 
-FORMAT = 3
+FORMAT = 4
 """Raised when what is stored changes; older files are then not found."""
 
 MOMENTS = ("n", "x", "y", "xx", "xy", "yy", "low", "high", "shift_x", "shift_y")
@@ -183,8 +182,7 @@ def _target(group: TargetGroup) -> dict[str, Any]:
 
 def _write(path: Path, tensors: Mapping[str, Tensor]) -> None:
     kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with atomic_path(path) as temporary:
-        save_file(kept, temporary, metadata={"crc32": json.dumps({name: _crc(item) for name, item in kept.items()})})
+    write_tensors(path, kept, {"crc32": json.dumps({name: _sum(item) for name, item in kept.items()})})
 
 
 def _read(path: Path, names: Sequence[str]) -> dict[str, Tensor] | None:
@@ -192,10 +190,10 @@ def _read(path: Path, names: Sequence[str]) -> dict[str, Tensor] | None:
     if not path.is_file():
         return None
     try:
-        with safe_open(path, framework="pt") as file:  # type: ignore[no-untyped-call]
+        with utf8_name(path) as known, safe_open(known, framework="pt") as file:  # type: ignore[no-untyped-call]
             sums = json.loads(file.metadata()["crc32"])
             tensors = {name: file.get_tensor(name) for name in names}
-        if any(_crc(tensor) != sums[name] for name, tensor in tensors.items()):
+        if any(_sum(tensor) != sums[name] for name, tensor in tensors.items()):
             raise ValueError("a checksum does not fit")
         return tensors
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
@@ -205,3 +203,8 @@ def _read(path: Path, names: Sequence[str]) -> dict[str, Tensor] | None:
 
 def _crc(tensor: Tensor) -> int:
     return zlib.crc32(torch.as_tensor(tensor).contiguous().numpy().tobytes())
+
+
+def _sum(tensor: Tensor) -> str:
+    """Checksum of a tensor with its type and shape, which stand in the header of the file."""
+    return f"{_crc(tensor)} {tensor.dtype} {list(tensor.shape)}"
