@@ -67,8 +67,13 @@ def number(value: float, digits: str = ".3g") -> str:
 
 def decimals(values: Iterable[float]) -> str:
     """The format that gives every number of a chart the same decimals: three digits of the smallest that is not 0."""
+    return f".{decimal_places(values)}f"
+
+
+def decimal_places(values: Iterable[float]) -> int:
+    """As many as show three digits of the smallest value that is not 0, at most six."""
     least = min((abs(value) for value in values if value and math.isfinite(value)), default=1.0)
-    return f".{min(max(0, 2 - math.floor(math.log10(least))), 6)}f"
+    return min(max(0, 2 - math.floor(math.log10(least))), 6)
 
 
 def with_interval(value: float, interval: tuple[float, float] | None, digits: str = ".3g") -> str:

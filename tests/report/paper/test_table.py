@@ -107,3 +107,18 @@ def test_the_command_writes_them_beside_the_page(tmp_path: Path, capsys: pytest.
     assert {"table.csv", "table.tex", "methods.txt", "losses-depth.svg"} <= {path.name for path in tmp_path.iterdir()}
     assert main(["report", str(tmp_path), "--figures", "gif"]) == 2
     assert "there is no format 'gif'" in capsys.readouterr().err
+
+
+def test_a_trained_head_has_a_line_and_no_verdict_of_its_own() -> None:
+    run = evidence()
+    table = paper_table(run, "depth")
+    lines = {line.role: line for line in table.lines}
+    assert len(lines["head"].rows) == len(lines["encoder"].rows) == 1
+    assert table.verdict(lines["encoder"]) == run.verdicts[0].verdict and table.verdict(lines["head"]) == ""
+
+
+def test_methods_name_every_baseline_and_read_as_sentences() -> None:
+    run = evidence(everything=True)
+    text = methods(run)
+    assert "constant, pixels and position" in text and "\n- " not in text
+    assert all(part.rstrip().endswith(".") for part in text.strip().split("\n\n"))

@@ -18,10 +18,21 @@ if TYPE_CHECKING:
 
 FORMATS = ("svg", "pdf", "png")
 
-COLOURS = {"encoder": "#0b5fa5", "head": "#0b5fa5", "upper_bound": "#2e7d32"}
-"""By role; everything else is grey."""
+ROLES = {
+    "baseline": ("baseline", "0.5", "o"),
+    "random": ("untrained or permuted copy", "#b36b00", "^"),
+    "permuted": ("untrained or permuted copy", "#b36b00", "^"),
+    "encoder": ("encoder", "#0b5fa5", "D"),
+    "head": ("non-linear head", "#0b5fa5", "*"),
+    "upper_bound": ("upper bound", "#2e7d32", "s"),
+}
+"""Role -> what the legend says, colour and mark; marks tell roles apart without colour."""
+
+HUES = ("#0b5fa5", "#c0392b", "#2e7d32", "#8e44ad", "#b36b00", "#16788a")
+"""Of several encoders' lines."""
 
 STYLES = ("-", "--", ":", "-.")
+MARKS = "osv^PX*Dd<>"
 """Lines are told apart without colour too."""
 
 WIDTH = 5.5
@@ -47,17 +58,19 @@ def losses_figure(table: PaperTable) -> Figure:
     from matplotlib.figure import Figure
 
     lines = sorted(table.lines, key=lambda line: -line.mse)
-    figure = Figure(figsize=(WIDTH, 0.6 + 0.22 * len(lines)), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 0.8 + 0.22 * len(lines)), layout="constrained")
     axes = figure.subplots()
     for place, line in enumerate(lines):
-        colour = COLOURS.get(line.role, "0.5")
+        words, colour, mark = ROLES[line.role]
         if line.span is not None:
             axes.plot(line.span, (place, place), color=colour, linewidth=1.2)
-        axes.plot([line.mse], [place], "o", color=colour, markersize=4)
+        axes.plot([line.mse], [place], mark, color=colour, markersize=4, label=words)
     axes.set_yticks(range(len(lines)), [line.name.replace("$", r"\$") for line in lines], fontsize=8)
     axes.invert_yaxis()
     axes.set_xlabel(f"test MSE of {table.feature}" + (f", {table.unit}²" if table.unit else ""), fontsize=8)
     axes.tick_params(axis="x", labelsize=8)
+    once = dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
+    figure.legend(once.values(), once.keys(), loc="outside lower center", ncols=len(once), fontsize=7, frameon=False)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     return figure
@@ -68,25 +81,30 @@ def labels_figure(curves: Sequence[LabelCurveRecord], table: PaperTable) -> Figu
     from matplotlib.figure import Figure
 
     names = short_names([curve.encoder for curve in curves], 32)
-    figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
     axes = figure.subplots()
+    encoders = [curve.encoder for curve in curves if curve.role == "encoder"]
     for place, curve in enumerate(curves):
         points = [(scenes, mse) for scenes, mse in zip(curve.scenes, curve.mse, strict=True) if mse is not None]
-        colour = COLOURS.get(curve.role, "0.5")
-        style = STYLES[place % len(STYLES)]
+        main = curve.role == "encoder"
+        colour = HUES[encoders.index(curve.encoder) % len(HUES)] if main else ROLES[curve.role][1]
         axes.plot(
             *zip(*points, strict=True),
-            style,
+            linestyle="-" if main else STYLES[1 + place % (len(STYLES) - 1)],
             color=colour,
-            marker="o",
-            markersize=3,
-            linewidth=1.2,
+            marker=MARKS[place % len(MARKS)],
+            markersize=4,
+            linewidth=1.4 if main else 1.0,
             label=names[curve.encoder].replace("$", r"\$"),
         )
+    axes.set_xscale("log")
+    ticks = sorted({round(scenes) for curve in curves for scenes in curve.scenes})
+    axes.set_xticks(ticks, [str(tick) for tick in ticks])
+    axes.minorticks_off()
     axes.set_xlabel("training scenes", fontsize=8)
     axes.set_ylabel(f"test MSE of {table.feature}" + (f", {table.unit}²" if table.unit else ""), fontsize=8)
     axes.tick_params(labelsize=8)
-    axes.legend(fontsize=7, frameon=False)
+    figure.legend(loc="outside lower center", ncols=3, fontsize=7, frameon=False)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     return figure

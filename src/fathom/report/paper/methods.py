@@ -16,14 +16,14 @@ def methods(evidence: Evidence) -> str:
 def _fit(evidence: Evidence) -> str:
     settings, train, test = evidence.settings, evidence.data.train, evidence.data.test
     features = _listed(evidence.features)
-    baselines = sorted({item.encoder for item in evidence.encoders if item.role == "baseline"})
+    baselines = sorted({row.encoder for row in evidence.rows if row.role == "baseline"})
     controls = {item.seed for item in evidence.encoders if item.role == "random"}
     words = [
         f"We fitted linear probes (ridge regression, solved in closed form) from the feature maps of frozen encoders to {features} "
         f"on {train.frames} frames of {train.scenes} scenes, and measured them on {test.frames} frames of {len(evidence.test_scenes)} "
         "other scenes.",
-        f"Images were resized to {evidence.size[0]}x{evidence.size[1]} pixels; features and targets were brought to a grid of "
-        f"{evidence.grid[0]}x{evidence.grid[1]} cells, targets by averaging over valid pixels.",
+        f"Images were resized to {evidence.size[0]}×{evidence.size[1]} pixels; features and targets were brought to a grid of "
+        f"{evidence.grid[0]}×{evidence.grid[1]} cells, targets by averaging over valid pixels.",
         f"The penalty and the layer were chosen by {settings.folds}-fold cross-validation over training scenes.",
         f"Every encoder was compared with the baselines {_listed(baselines)}" if baselines else "No baseline took part",
     ]
@@ -38,17 +38,17 @@ def _fit(evidence: Evidence) -> str:
 
 def _measure(evidence: Evidence) -> str:
     words = [
-        f"Intervals are 95 % over test scenes ({evidence.interval_method}); differences between encoders are paired by scene.",
+        f"Intervals are 95 % over test scenes: the {evidence.interval_method}. Differences between encoders are paired by scene.",
     ]
     if any(row.abs_rel is not None for row in evidence.rows):
         description = evidence.protocol.description.rstrip(".")
         words.append(
-            f"AbsRel and delta1 are at full resolution under the protocol {evidence.protocol.name} ({description})."
+            f"AbsRel and δ1 are at full resolution under the protocol {evidence.protocol.name} ({description})."
         )
     if evidence.verdicts:
         words.append(
             "A verdict is implicit where the encoder beats every baseline and its own architecture without what it learned, absent "
-            "where a gain is ruled out, and inconclusive otherwise; p-values are corrected by Holm's method over the verdicts of "
+            f"where a gain of {100 * evidence.verdicts[0].margin:g} % or more over a baseline is ruled out, and inconclusive otherwise; p-values are corrected by Holm's method over the verdicts of "
             "the run."
         )
     versions = ", ".join(f"{name} {version}" for name, version in evidence.versions.items())
@@ -57,20 +57,21 @@ def _measure(evidence: Evidence) -> str:
 
 
 def _encoders(evidence: Evidence) -> str:
-    lines = []
+    words = []
     for item in evidence.encoders:
         if item.role != "encoder":
             continue
-        facts = [f"layers {', '.join(item.layers)}"]
-        facts += [f"{item.spec}"] if item.spec and item.spec != item.encoder else []
+        facts = [f"{'layers' if len(item.layers) > 1 else 'layer'} {_listed(item.layers)}"]
+        facts += [item.spec] if item.spec and item.spec != item.encoder else []
         facts += [f"weights SHA-256 {item.weights}"] if item.weights else []
         facts += [f"code SHA-256 {item.code}"] if item.code else []
         facts += [f"revision {item.revision}"] if item.revision else []
         facts += [f"licence {item.licence}"] if item.licence else []
-        lines.append(f"- {item.encoder}: {'; '.join(facts)}.")
-    parts = (("Training", evidence.data.train), ("Test", evidence.data.test))
-    data = [f"- {name} data: {part.location} ({part.kind}), fingerprint {part.fingerprint}." for name, part in parts]
-    return "\n".join([*lines, *data])
+        words.append(f"{item.encoder} ({'; '.join(facts)})")
+    parts = (("the training", evidence.data.train), ("the test", evidence.data.test))
+    data = [f"{name} frames of {part.location} {part.fingerprint}" for name, part in parts]
+    identified = f"Encoders: {_listed(words)}. " if words else ""
+    return f"{identified}Fingerprints of the data: {_listed(data)}."
 
 
 def _listed(items: tuple[str, ...] | list[str]) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fathom.report.plotly import decimal_places
 from fathom.report.probe.predictors import Predictor, predictors
 
 if TYPE_CHECKING:
@@ -90,8 +90,7 @@ def paper_table(evidence: Evidence, feature: str) -> PaperTable:
 
 
 def _columns(rows: Sequence[Row]) -> list[Column]:
-    least = min((row.test_mse for row in rows if row.test_mse > 0), default=1.0)
-    digits = max(0, 2 - math.floor(math.log10(least)))  # three significant digits of the smallest
+    digits = decimal_places(row.test_mse for row in rows)
     return [
         Column("mse", "MSE", lambda row: row.test_mse, digits, larger=False),
         Column("ratio_to_pixels", r"MSE / pixels", lambda row: row.ratio_to_pixels, larger=False),
@@ -112,21 +111,19 @@ def _caption(evidence: Evidence, feature: str, lines: Sequence[Predictor], colum
     train, test = evidence.data.train, evidence.data.test
     unit = f", {rows_unit}²" if (rows_unit := lines[0].rows[0].unit) else ""
     words = [
-        f"Linear probes for {feature}: mean squared error (MSE{unit}) on a grid of {evidence.grid[0]}x{evidence.grid[1]} cells, "
-        f"input {evidence.size[0]}x{evidence.size[1]}, over {test.frames} frames of {len(evidence.test_scenes)} test scenes "
+        f"Linear probes for {feature}: mean squared error (MSE{unit}) on a grid of {evidence.grid[0]}×{evidence.grid[1]} cells, "
+        f"input {evidence.size[0]}×{evidence.size[1]} pixels, over {test.frames} frames of {len(evidence.test_scenes)} test scenes "
         f"that no probe was fitted on ({train.frames} frames of {train.scenes} scenes to fit on).",
         "Layer and penalty are chosen by cross-validation over training scenes.",
-        f"Intervals are 95 % over test scenes ({evidence.interval_method}).",
+        f"Intervals are 95 % over test scenes: the {evidence.interval_method}.",
     ]
     if any(len(line.rows) > 1 for line in lines):
         seeds = max(len(line.rows) for line in lines)
         words.append(f"Random: mean of {seeds} sets of random weights, with their range in place of the interval.")
     if any(column.key == "abs_rel" for column in columns):
-        words.append(f"AbsRel and delta1 are at full resolution, protocol {evidence.protocol.name}.")
+        words.append(f"AbsRel and δ1 are at full resolution, protocol {evidence.protocol.name}.")
     if any(item.feature == feature for item in evidence.verdicts):
-        words.append(
-            "Verdict: the encoder holds the feature implicitly (implicit), does not (absent), or this is inconclusive."
-        )
+        words.append("The verdict says whether the encoder holds the feature implicitly.")
     if sum(line.role == "encoder" for line in lines) > 1:
         words.append("The best encoder of each column is bold.")
     return " ".join(words)
@@ -171,11 +168,11 @@ def _latex(table: PaperTable) -> str:
         before = line.role
         body.append(" & ".join(_latex_cells(table, line) + ([_mark(table.verdict(line))] if verdicts else [])) + r" \\")
     used = [name for name in MARKS if name in table.verdicts.values()]
-    legend = " " + ", ".join(f"{MARKS[name]} {name}" for name in used) + "." if used else ""
+    legend = " Verdicts: " + ", ".join(f"{MARKS[name]} {name}" for name in used) + "." if used else ""
     lines = [
         r"% \usepackage{booktabs}",
         r"\begin{table}",
-        r"\centering",
+        r"\centering\small\setlength{\tabcolsep}{4pt}",
         rf"\caption{{{escaped(table.caption)}{legend}}}",
         rf"\label{{tab:probe-{table.feature.replace('_', '-')}}}",
         rf"\begin{{tabular}}{{ll{'r' * (len(heads) - 2)}{'c' if verdicts else ''}}}",
@@ -191,7 +188,8 @@ def _latex(table: PaperTable) -> str:
 
 
 def _latex_cells(table: PaperTable, line: Predictor) -> list[str]:
-    cells = [escaped(line.name), "--" if line.role == "baseline" else escaped(line.layer)]
+    name = f"{line.name} (upper bound)" if line.role == "upper_bound" else line.name
+    cells = [escaped(name), "--" if line.role == "baseline" else escaped(line.layer)]
     for column in table.columns:
         number = fixed(line.mean(column.value), column.decimals)
         cells.append(rf"\textbf{{{number}}}" if table.best(column) is line else number)
