@@ -70,11 +70,20 @@ class InvertedResidual(nn.Module):
         self.depthwise = SameConv(hidden, hidden, kernel, stride, groups=hidden)
         self.project = SameConv(hidden, outputs, 1)
         self.residual = stride == 1 and inputs == outputs
+        self.drop_path = 0.0
 
     def forward(self, x: Float[Tensor, "B c H W"]) -> Float[Tensor, "B d h w"]:
         y = x if self.expand is None else F.relu6(self.expand(x))
         projected: Tensor = self.project(F.relu6(self.depthwise(y)))
-        return x + projected if self.residual else projected
+        if not self.residual:
+            return projected
+        return x + (stochastic_depth(projected, self.drop_path) if self.training and self.drop_path else projected)
+
+
+def stochastic_depth(branch: Float[Tensor, "B c h w"], rate: float) -> Float[Tensor, "B c h w"]:
+    """The branch of a random `rate` of the images set to 0, and the others' divided by 1 - `rate` (Huang et al. 2016)."""
+    kept = torch.rand(len(branch), 1, 1, 1, device=branch.device) >= rate
+    return branch * (kept / (1 - rate)).to(branch.dtype)
 
 
 class EfficientNetLite(nn.Module):
@@ -86,7 +95,7 @@ class EfficientNetLite(nn.Module):
 
     stride = 32
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, drop_path: float = 0.0) -> None:
         super().__init__()
         width_factor, depth_factor = SCALES[name]
         self.stem = SameConv(3, STEM, 3, 2)
@@ -103,6 +112,9 @@ class EfficientNetLite(nn.Module):
             self.kernels.append([(kernel, stride if j == 0 else 1) for j in range(count)])
             ends.append(outputs)
         self.widths = tuple(ends[i] for i in PYRAMID)
+        blocks_in_order = [block for block in self.modules() if isinstance(block, InvertedResidual)]
+        for i, block in enumerate(blocks_in_order):
+            block.drop_path = drop_path * i / (len(blocks_in_order) - 1)
 
     def forward(self, image: Float[Tensor, "B 3 H W"]) -> list[Tensor]:
         """The five maps, from stride 2 to stride 32, for a size that 32 divides."""

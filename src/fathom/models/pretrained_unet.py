@@ -85,6 +85,8 @@ class PretrainedUNet(Network):
             context: channels of the pyramid pooling's result at stride 32.
             canonical_focal: the canonical focal length in pixels of the network's input; 281 is that of NYU Depth V2 at 256x352.
             typical_depth: metres predicted where the last activation is 0.
+            drop_path: stochastic depth while training: residual branches of the encoder are left out at random, the deepest
+                with this probability, the first with 0, linearly between.
         """
 
         encoder: str = "efficientnet_lite2"
@@ -92,6 +94,7 @@ class PretrainedUNet(Network):
         context: int = 256
         canonical_focal: float = 281.0
         typical_depth: float = 2.5
+        drop_path: float = 0.0
 
         def __post_init__(self) -> None:
             if self.encoder not in SCALES:
@@ -100,6 +103,8 @@ class PretrainedUNet(Network):
                 raise UsageError(
                     "The decoder needs a context and four widths, at strides 16, 8, 4 and 2, of at least 1 channel."
                 )
+            if not 0 <= self.drop_path < 1:
+                raise UsageError(f"drop_path is a probability below 1, not {self.drop_path:g}.")
             if not self.typical_depth > 0:
                 raise UsageError("typical_depth must be above 0.")
             if not self.canonical_focal >= 10:
@@ -117,7 +122,7 @@ class PretrainedUNet(Network):
     def __init__(self, config: Config | None = None) -> None:
         super().__init__()
         self.config = config = config or PretrainedUNet.Config()
-        self.encoder = EfficientNetLite(config.encoder)
+        self.encoder = EfficientNetLite(config.encoder, config.drop_path)
         *skips, deepest = self.encoder.widths
         self.context = PyramidPooling(deepest, config.context // len(POOLS), config.context)
         self.up = nn.ModuleList()

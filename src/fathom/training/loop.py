@@ -70,13 +70,14 @@ def batch_gradient(
     return total, terms
 
 
-def lies_channels_last(recipe: Recipe) -> bool:
-    """Whether images and weights lie channels last: as the recipe says, unless parameters are frozen.
+def lies_channels_last(recipe: Recipe, network: Network) -> bool:
+    """Whether images and weights lie channels last: as the recipe says, unless parameters are frozen before a group normalisation.
 
     PyTorch's group normalisation crashes the process in its backward pass for a channels-last input that needs no gradient
     (seen with 2.13 on CPUs), which is what stands behind a frozen first layer.
     """
-    return recipe.memory.channels_last and not recipe.optim.freeze
+    grouped = any(isinstance(module, torch.nn.GroupNorm) for module in network.modules())
+    return recipe.memory.channels_last and not (recipe.optim.freeze and grouped)
 
 
 @dataclass
@@ -114,7 +115,7 @@ class Loop:
         network: Any = self.state.model
         loss = objective(self.recipe.loss)
         train, left = self.recipe.train, self.recipe.train.steps - self.state.step
-        layout = torch.channels_last if lies_channels_last(self.recipe) else torch.contiguous_format
+        layout = torch.channels_last if lies_channels_last(self.recipe, network) else torch.contiguous_format
         self._clock = time.monotonic()
         for parts in track(batches, f"Training {self.recipe.name}", left):
             self._set_rate()

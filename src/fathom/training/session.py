@@ -337,7 +337,7 @@ def _baseline(network: Network, frames: Frames, positions: Sequence[int], recipe
 
 
 def _new_state(recipe: Recipe, network: Network, fabric: Fabric) -> State:
-    if lies_channels_last(recipe):
+    if lies_channels_last(recipe, network):
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.to(fabric.device)
     # Gradient scaling of fp16 and the fused kernels unscale at different places.

@@ -29,11 +29,13 @@ MaybeTensor = TypeVar("MaybeTensor", Tensor, Tensor | None)
 def augment(sample: Sample, generator: torch.Generator, config: AugmentSection, size: Grid | None = None) -> Sample:
     """`sample` flipped, zoomed and recoloured as drawn, at `size` or its own; the image becomes float32 in [0, 1]."""
     # All numbers are drawn whatever the configuration: switching one step on leaves the others as they were.
-    draw = torch.rand(9, generator=generator, dtype=torch.float64).tolist()
+    draw = torch.rand(15, generator=generator, dtype=torch.float64).tolist()
     if draw[0] < config.flip:
         sample = flip(sample)
     if config.zoom > 1 or size is not None:
         sample = zoom(sample, zoom_box(sample, config.zoom, draw[1:4]), config.keep, size)
+    if config.turn > 0:
+        sample = turn(sample, *(config.turn * (2 * u - 1) for u in draw[9:12]))
     brightness, contrast, saturation = (
         1 + limit * (2 * u - 1)
         for limit, u in zip((config.brightness, config.contrast, config.saturation), draw[4:7], strict=True)
@@ -41,7 +43,8 @@ def augment(sample: Sample, generator: torch.Generator, config: AugmentSection, 
     image = sample.float_image()
     image = adjust_light(image, brightness, contrast, (1 + config.gamma) ** (2 * draw[8] - 1))
     image = adjust_colour(image, saturation, config.hue * (2 * draw[7] - 1))
-    return replace(sample, image=image)
+    sample = replace(sample, image=image)
+    return cut_depth(sample, *draw[13:15]) if draw[12] < config.cut_depth else sample
 
 
 def flip(sample: Sample) -> Sample:
@@ -105,6 +108,78 @@ def _nearer(sample: Sample, scale: float) -> Sample:
     if normals is not None:
         normals = F.normalize(normals * torch.tensor([1.0, 1.0, scale]).view(3, 1, 1), dim=0)
     return replace(sample, depth=sample.depth / scale, intrinsics=camera, normals=normals, pose=None)
+
+
+def turn(sample: Sample, pitch: float, yaw: float, roll: float) -> Sample:
+    """What the camera sees after turning in place by these degrees about its x, y and z axes; for a frame whose camera is known.
+
+    With R the turn, the pixel of the ray r' = (x', y', 1) shows what the ray r = Rᵀ r' showed before, and a point at depth z
+    before is at depth z / r_z now. What was outside of the image is its mirror image, without valid depth.
+    """
+    camera = sample.intrinsics
+    if camera is None:
+        return sample
+    rotation = _rotation(pitch, yaw, roll)
+
+    def moved(map_: MaybeTensor, image: bool = False) -> MaybeTensor:
+        if map_ is None:
+            return map_
+        own = camera.scaled(map_.shape[-2] / sample.image_size[0], map_.shape[-1] / sample.image_size[1])
+        grid, _ = _turned_grid(own, (map_.shape[-2], map_.shape[-1]), rotation)
+        mode, padding = ("bilinear", "reflection") if image else ("nearest", "zeros")
+        values = F.grid_sample(map_[None].float(), grid[None], mode, padding, align_corners=False)[0]
+        return values.to(map_.dtype) if not image else values.clamp(0, 1)
+
+    own = camera.scaled(sample.depth.shape[-2] / sample.image_size[0], sample.depth.shape[-1] / sample.image_size[1])
+    _, along = _turned_grid(own, (sample.depth.shape[-2], sample.depth.shape[-1]), rotation)
+    normals = moved(sample.normals)
+    return replace(
+        sample,
+        image=moved(sample.float_image(), image=True),
+        depth=moved(sample.depth) / along,
+        valid=moved(sample.valid),
+        labels=moved(sample.labels),
+        normals=None if normals is None else torch.einsum("ij,jhw->ihw", rotation.float(), normals),
+        pose=None,
+        target=None,
+    )
+
+
+def _rotation(pitch: float, yaw: float, roll: float) -> Float[Tensor, "3 3"]:
+    """The turn about x, then y, then z, in degrees."""
+    (a, b), (c, d), (e, f) = ((math.cos(math.radians(v)), math.sin(math.radians(v))) for v in (pitch, yaw, roll))
+    about_x = torch.tensor([[1, 0, 0], [0, a, -b], [0, b, a]], dtype=torch.float64)
+    about_y = torch.tensor([[c, 0, d], [0, 1, 0], [-d, 0, c]], dtype=torch.float64)
+    about_z = torch.tensor([[e, -f, 0], [f, e, 0], [0, 0, 1]], dtype=torch.float64)
+    return about_z @ about_y @ about_x
+
+
+def _turned_grid(
+    camera: Intrinsics, size: Grid, rotation: Float[Tensor, "3 3"]
+) -> tuple[Float[Tensor, "h w 2"], Float[Tensor, "h w"]]:
+    """Where each pixel's ray was before the turn, in [-1, 1] of the image, and the third coordinate of that ray."""
+    height, width = size
+    x = ((torch.arange(width, dtype=torch.float64) + 0.5) - camera.cx) / camera.fx
+    y = ((torch.arange(height, dtype=torch.float64) + 0.5) - camera.cy) / camera.fy
+    rays = torch.stack([x.expand(height, -1), y[:, None].expand(-1, width), torch.ones(height, width).double()], -1)
+    before = rays @ rotation  # rows times R are Rᵀ times columns
+    along = before[..., 2].clamp(min=1e-3)
+    u = (before[..., 0] / along * camera.fx + camera.cx) * (2 / width) - 1
+    v = (before[..., 1] / along * camera.fy + camera.cy) * (2 / height) - 1
+    return torch.stack([u, v], -1).float(), along.float()
+
+
+def cut_depth(sample: Sample, start: float, share: float) -> Sample:
+    """The image with a strip, of 3/4 · `share` of its width, of its own depth as grey (10 m is white); holes keep the image."""
+    width = sample.image_size[1]
+    strip = round(width * 0.75 * share)
+    left = int(start * (width - strip + 1))
+    depth, valid = (F.interpolate(x[None].float(), sample.image_size)[0] for x in (sample.depth, sample.valid))
+    image = sample.float_image().clone()
+    own = image[..., left : left + strip]
+    grey = (depth / 10).clamp(0, 1)[..., left : left + strip].expand_as(own)
+    image[..., left : left + strip] = torch.where(valid[..., left : left + strip] > 0.5, grey, own)
+    return replace(sample, image=image)
 
 
 def nearest_index(start: float, length: float, count: int, limit: int) -> Int[Tensor, " count"]:
