@@ -102,6 +102,15 @@ def test_a_camera_of_another_image_size_is_refused() -> None:
             checked(vga, size)
 
 
+@pytest.mark.parametrize("centre", [(320.0, 240.0), (325.6, 253.7), (310.0, 230.0)])
+@pytest.mark.parametrize("factor", [0.5, 2])
+def test_a_camera_of_half_or_twice_the_image_size_contradicts_it(centre: tuple[float, float], factor: float) -> None:
+    camera = Intrinsics(518.9, 519.5, *centre)
+    assert checked(camera, (480, 640)) is camera
+    with pytest.raises(UsageError, match="pixels of this image"):
+        checked(camera.scaled(factor, factor), (480, 640))
+
+
 def test_the_origin_stays_when_the_image_changes() -> None:
     camera = from_fov((480, 640), 90)
     assert camera.origin == "given" and camera.fx == pytest.approx(320)

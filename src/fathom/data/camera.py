@@ -71,10 +71,11 @@ def exif_camera(exif: Exif, size: Grid) -> Intrinsics | None:
 def checked(camera: Intrinsics, size: Grid, what: str = "the image") -> Intrinsics:
     """`camera` itself where it can belong to an image of `size`; `UsageError` where it belongs to another one.
 
-    A principal point outside the middle half of the image is that of a camera for another image size.
+    Principal points of real cameras lie within a twentieth or so of the middle. One outside the middle third is that of a camera for
+    another image size: that for an image half as wide lies near a quarter, that for one twice as wide at the edge.
     """
     height, width = size
-    if not (0.25 <= camera.cx / width <= 0.75 and 0.25 <= camera.cy / height <= 0.75):
+    if not (1 / 3 <= camera.cx / width <= 2 / 3 and 1 / 3 <= camera.cy / height <= 2 / 3):
         raise UsageError(
             f"The camera has its centre at ({camera.cx:g}, {camera.cy:g}), as for an image about {2 * camera.cx:.0f} wide and "
             f"{2 * camera.cy:.0f} high, and {what} is {width} wide and {height} high; give the camera in pixels of this image."

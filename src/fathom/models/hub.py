@@ -13,13 +13,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-from huggingface_hub import ModelHubMixin, snapshot_download
+from huggingface_hub import ModelHubMixin, constants, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from fathom.errors import CheckpointError
 from fathom.files.atomic import write_json, write_text
 from fathom.files.tensors import write_tensors
 from fathom.models.saved import CONFIG, MANIFEST, MODEL, Trained, load_model, read_json, read_tensors, write_manifest
+from fathom.reachable import reachable
 
 CALIBRATION = "calibration.json"
 """What `fathom calibrate` writes beside the weights."""
@@ -66,7 +67,7 @@ class HubModel(ModelHubMixin):
             revision=revision,
             cache_dir=cache_dir,
             force_download=force_download,
-            local_files_only=local_files_only,
+            local_files_only=local_files_only or not reachable(constants.ENDPOINT),
             token=token,
             allow_patterns=[MODEL, CONFIG, MANIFEST, CALIBRATION],
         )

@@ -132,7 +132,7 @@ def test_what_is_pushed_to_the_hub_reads_back(
             return f"https://hub/{repo_id}"
 
     monkeypatch.setattr(huggingface_hub, "HfApi", Api)
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, revision, allow_patterns: hub / name)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, **_: hub / name)
     assert push_probes(out, "me/probes", token="secret") == "https://hub/me/probes"
     assert sorted(file.name for file in (hub / "me/probes").iterdir()) == [
         "README.md",

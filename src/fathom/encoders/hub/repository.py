@@ -12,6 +12,7 @@ from typing import Any
 
 from fathom.errors import CheckpointError, DataError, FathomError, UsageError
 from fathom.files.inputs import expand, read_json
+from fathom.reachable import reachable
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
@@ -45,7 +46,7 @@ def find_folder(kind: str, name: str, revision: str | None = None, wanted: Seque
 
 
 def _snapshot(label: str, repository: str, revision: str | None, wanted: Sequence[str]) -> Path:
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
@@ -56,7 +57,11 @@ def _snapshot(label: str, repository: str, revision: str | None, wanted: Sequenc
     )
 
     try:
-        return Path(snapshot_download(repository, revision=revision, allow_patterns=list(wanted)))
+        offline = not reachable(constants.ENDPOINT)
+        folder = snapshot_download(
+            repository, revision=revision, allow_patterns=list(wanted), local_files_only=offline
+        )
+        return Path(folder)
     except HFValidationError as error:
         raise UsageError(f"'{label}' is neither a folder nor a name of the form org/name.") from error
     except GatedRepoError as error:
