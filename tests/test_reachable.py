@@ -24,8 +24,13 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A network that drops every packet: connecting never ends."""
-    monkeypatch.setattr(socket, "create_connection", lambda *_: threading.Event().wait(30))
+    """A network that drops every packet: connecting ends late and without a connection."""
+
+    def hang(*_: object, **__: object) -> None:
+        threading.Event().wait(3)
+        raise TimeoutError
+
+    monkeypatch.setattr(socket, "create_connection", hang)
     monkeypatch.setattr(module, "SECONDS", 0.2)
 
 
@@ -40,7 +45,7 @@ def test_a_server_that_listens_is_reachable_and_a_closed_port_is_not() -> None:
 def test_a_silent_network_is_given_up_in_time() -> None:
     start = time.monotonic()
     assert not reachable("https://huggingface.co")
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 2
 
 
 def test_a_proxy_decides_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,9 +56,10 @@ def test_a_proxy_decides_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("silent")
 def test_a_hub_name_without_network_fails_fast_in_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     start = time.monotonic()
     with pytest.raises(FathomError, match="nor in the local cache, and the hub cannot be reached"):
         find_folder("hf", "org/name")
     with pytest.raises(CheckpointError, match="check the name and the network"):
         from_pretrained("org/name")
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 2

@@ -113,7 +113,7 @@ def test_outputs_and_sizes_that_do_not_fit_are_explained() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return x.reshape(len(x), 3, 16, 16)[:, 0] * 10
 
-    with pytest.raises(FathomError, match=r"does not run on 1 images of 20x30 .* --size"):
+    with pytest.raises(FathomError, match=r"does not run on images of 20x30 .* --size"):
         fathom.predict(Square(), picture())
     np.testing.assert_allclose(fathom.predict(Square(), picture(), size=(16, 16)).depth, 2, rtol=1e-5)
 

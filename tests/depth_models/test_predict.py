@@ -209,13 +209,13 @@ def test_the_colour_map_shows_every_pixel_and_a_scale_beside_it(size: Grid, tmp_
     depth = np.linspace(1, 5, size[0] * size[1], dtype=np.float32).reshape(size)
     depth[0, 0] = np.nan if depth.size > 1 else 1
     prediction = metric(depth)
-    picture = np.array(Image.open(prediction.save_colour(tmp_path / "c.png", near=1, far=5)).convert("RGB"))
+    picture = np.array(Image.open(prediction.save_colour(tmp_path / "c.png", near=1.0, far=5.0)).convert("RGB"))
     assert np.array_equal(picture[: size[0], : size[1]], colourise(depth, 1, 5))
     beside = picture[:, size[1] :]
     assert beside.shape[1] > 50 and len(np.unique(beside.reshape(-1, 3), axis=0)) > 50
     assert (beside < 60).all(axis=2).any()  # figures
     with pytest.raises(UsageError, match="far must be beyond near"):
-        prediction.save_colour(tmp_path / "e.png", near=3, far=2)
+        prediction.save_colour(tmp_path / "e.png", near=3.0, far=2.0)
     assert not (tmp_path / "e.png").exists()
 
 

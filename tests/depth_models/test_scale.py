@@ -52,12 +52,12 @@ def test_what_lies_beyond_infinity_is_unknown() -> None:
 @pytest.mark.parametrize(
     ("kind", "known", "words"),
     [
-        ("metric", [Known(40, 3, 1)], "outside the image"),
-        ("metric", [Known(-1, 3, 1)], "outside the image"),
-        ("affine-disparity", [Known(5, 7, 1), Known(5, 7, 2)], "same value"),
+        ("metric", [Known(40.0, 3.0, 1.0)], "outside the image"),
+        ("metric", [Known(-1.0, 3.0, 1.0)], "outside the image"),
+        ("affine-disparity", [Known(5.0, 7.0, 1.0), Known(5.0, 7.0, 2.0)], "same value"),
         (
             "affine-disparity",
-            [Known(5, 7, float(1 / TRUTH[7, 5])), Known(30, 20, float(1 / TRUTH[20, 30]))],
+            [Known(5.0, 7.0, float(1 / TRUTH[7, 5])), Known(30.0, 20.0, float(1 / TRUTH[20, 30]))],
             "contradict",
         ),
     ],
@@ -68,7 +68,7 @@ def test_points_that_cannot_be_used_are_explained(kind: Kind, known: list[Known]
 
 
 def test_a_distance_is_written_as_x_y_metres() -> None:
-    assert parse_known("320,240=1.5") == Known(320, 240, 1.5)
+    assert parse_known("320,240=1.5") == Known(320.0, 240.0, 1.5)
     for text in ("320,240", "1=2", "a,b=c", "1,2,3=4"):
         with pytest.raises(UsageError, match="X,Y=METRES"):
             parse_known(text)

@@ -83,7 +83,7 @@ def test_too_high_a_level_names_what_the_scenes_promise() -> None:
     with pytest.raises(UsageError, match=r"the 5 of painted promise at most 0\.83"):
         found.quantile(0.9)
     with pytest.raises(UsageError, match="not a probability"):
-        found.quantile(90)
+        found.quantile(90.0)
 
 
 def test_it_survives_its_file_and_a_foreign_file_is_refused(tmp_path: Path) -> None:

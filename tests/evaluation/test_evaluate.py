@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from fathom.data.dataset import Dataset, Frame
-from fathom.depth_models.model import DepthMaps, DepthModel
+from fathom.depth_models.model import DepthMaps, DepthModel, known_cameras
 from fathom.errors import CheckpointError, DataError, UsageError
 from fathom.evaluation.by_depth import ErrorByDepth
 from fathom.evaluation.evaluate import evaluate
@@ -83,7 +83,7 @@ class Painted(DepthModel):
         if self.hole:
             values[:, :, :2] = torch.nan
         assert size == (H, W)
-        return DepthMaps(values, self.kind, self.unit, tuple(cameras), input_size=(H, W))
+        return DepthMaps(values, self.kind, self.unit, known_cameras(images, cameras), input_size=(H, W))
 
     def to(self, device: object) -> Painted:
         return self

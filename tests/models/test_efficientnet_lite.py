@@ -7,7 +7,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fathom.models.efficientnet_lite import BN_EPSILON, EfficientNetLite, InvertedResidual, SameConv, fold
+from fathom.models.efficientnet_lite import (
+    BN_EPSILON,
+    EfficientNetLite,
+    InvertedResidual,
+    SameConv,
+    fold,
+    stochastic_depth,
+)
 
 
 @pytest.mark.parametrize(
@@ -93,3 +100,23 @@ def test_a_folded_convolution_is_the_convolution_and_its_normalisation() -> None
     fold(folded, tensors, "c", "n")
     image = torch.rand(2, 3, 8, 8)
     torch.testing.assert_close(folded(image), norm(plain(image)), atol=1e-5, rtol=1e-5)
+
+
+def test_stochastic_depth_leaves_branches_out_and_keeps_their_mean() -> None:
+    torch.manual_seed(0)
+    out = stochastic_depth(torch.ones(4000, 1, 1, 1), 0.25)
+    assert out.unique().tolist() == pytest.approx([0, 4 / 3])
+    assert float(out.mean()) == pytest.approx(1, abs=0.03)
+
+
+def test_stochastic_depth_grows_with_the_block_and_acts_in_training_alone() -> None:
+    torch.manual_seed(0)
+    encoder = EfficientNetLite("efficientnet_lite0", drop_path=0.3)
+    rates = [block.drop_path for block in encoder.modules() if isinstance(block, InvertedResidual)]
+    assert rates[0] == 0 and rates[-1] == pytest.approx(0.3) and rates == sorted(rates)
+    image = torch.rand(2, 3, 32, 32)
+    plain = EfficientNetLite("efficientnet_lite0")
+    plain.load_state_dict(encoder.state_dict())
+    expected = plain.eval()(image)[-1]
+    torch.testing.assert_close(encoder.eval()(image)[-1], expected)
+    assert not torch.allclose(encoder.train()(image)[-1], expected)

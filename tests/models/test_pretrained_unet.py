@@ -60,6 +60,7 @@ def test_rays_go_through_the_centres_of_the_cells() -> None:
     [
         ({"encoder": "efficientnet_lite1"}, "no encoder 'efficientnet_lite1'.*did you mean"),
         ({"widths": (8, 8)}, "four widths"),
+        ({"drop_path": 1.0}, "probability below 1"),
         ({"canonical_focal": 0.936}, "in pixels of the network's input"),
     ],
 )

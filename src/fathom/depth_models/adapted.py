@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -79,7 +79,7 @@ class Adapted(DepthModel):
         self.uses_camera, self.estimates_camera = base.uses_camera, base.estimates_camera
         self.takes_prompt = base.takes_prompt
 
-    def to(self, device: str | torch.device) -> Self:
+    def to(self, device: str | torch.device) -> DepthModel:
         """Move the model within."""
         self.base.to(device)
         return self

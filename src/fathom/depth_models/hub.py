@@ -9,19 +9,19 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fathom.data.camera import from_fov
-from fathom.depth_models.model import DepthMaps, DepthModel, Images, Kind, ask_for_kind, known_cameras, parse_kind
-from fathom.depth_models.module import evaluating
+from fathom.depth_models.forward import TorchDepthModel, image_size
+from fathom.depth_models.model import DepthMaps, Images, Kind, ask_for_kind, known_cameras, parse_kind
 from fathom.depth_models.processors import Processor, open_processor
 from fathom.encoders.hub.repository import CONFIG, find_folder, licence_of, read_object
 from fathom.encoders.hub.transformers import load_network, read_config
 from fathom.encoders.spec import Spec
-from fathom.errors import CheckpointError, FathomError, UsageError, nearest
+from fathom.errors import CheckpointError, UsageError, nearest
 from fathom.sample import Grid, Intrinsics
 
 OPTIONS = ("kind", "revision")
@@ -46,7 +46,7 @@ UNUSED = re.compile(r"(^|\.)pooler\.|fusion_stage\.layers\.0\.residual_layer1\."
 """Weights that no forward pass reads and published files leave out: poolers, and the first fusion's branch for a second input."""
 
 
-class HubModel(DepthModel):
+class HubModel(TorchDepthModel):
     """A depth model of transformers with its checkpoint's own processor.
 
     Args:
@@ -75,13 +75,10 @@ class HubModel(DepthModel):
         self.config: Any = getattr(network, "config")  # noqa: B009 (typed as a tensor or a module)
         self.uses_camera = self.config.model_type == "depth_pro"
         self.estimates_camera = self.uses_camera and bool(self.config.use_fov_model)
-        self._device = "cpu"
 
-    def to(self, device: str | torch.device) -> Self:
-        """Move the network."""
-        self.network.to(device)
-        self._device = str(device)
-        return self
+    def modules(self) -> tuple[nn.Module]:
+        """The network."""
+        return (self.network,)
 
     def predict(
         self,
@@ -92,20 +89,12 @@ class HubModel(DepthModel):
         prompts: Sequence[Tensor | None] | None = None,
     ) -> DepthMaps:
         """As calling transformers by hand: processor, network, post-processing."""
-        original = (int(images.shape[-2]), int(images.shape[-1]))
+        original = image_size(images)
         counts = images if images.dtype == torch.uint8 else (images * 255).round().clamp(0, 255).byte()
         inputs = self.processor.prepare(counts.cpu(), self.input_size, self._prompts(prompts, len(images)))
-        seen = (int(inputs["pixel_values"].shape[-2]), int(inputs["pixel_values"].shape[-1]))
-        try:
-            with torch.inference_mode(), evaluating(self.network):
-                outputs = self.network(**{key: value.to(self._device) for key, value in inputs.items()})
-        except torch.OutOfMemoryError as error:
-            raise FathomError(f"Out of memory with {len(images)} images at once: predict fewer at a time.") from error
-        except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
-            line = (str(error).strip().splitlines() or [""])[0].rstrip(".")
-            raise FathomError(
-                f"{self.name} does not run on images of {seen[0]}x{seen[1]} ({line}); give a size that it takes with --size HxW."
-            ) from error
+        seen = image_size(inputs["pixel_values"])
+        with self.running(inputs["pixel_values"], foreign=True):
+            outputs = self.network(**{key: value.to(self.device) for key, value in inputs.items()})
         known = self._cameras(outputs, images, cameras)
         values = self.processor.restore(outputs, original, size or original).cpu()
         return DepthMaps(values, self.kind, self.unit, known, input_size=seen)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, Self, get_args, runtime_checkable
+from typing import Any, Protocol, get_args, runtime_checkable
 
 import torch
 from jaxtyping import Float, UInt8
@@ -88,7 +88,7 @@ class DepthModel(Protocol):
         """
         ...
 
-    def to(self, device: str | torch.device) -> Self:
+    def to(self, device: str | torch.device) -> DepthModel:
         """Move it to a device."""
         ...
 

@@ -7,25 +7,15 @@ preprocess)``. The kind of its values is stated by ``?kind=``, or by the module'
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, Self
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fathom.data.transforms import resize_image
-from fathom.depth_models.model import (
-    DepthMaps,
-    DepthModel,
-    Images,
-    ask_for_kind,
-    float_images,
-    known_cameras,
-    parse_kind,
-)
+from fathom.depth_models.forward import TorchDepthModel, device_of, image_size
+from fathom.depth_models.model import DepthMaps, Images, ask_for_kind, known_cameras, parse_kind
 from fathom.encoders.module import Preprocess, build
 from fathom.encoders.spec import Spec
 from fathom.errors import FathomError, UsageError, nearest
@@ -35,7 +25,7 @@ UNITS = {"m": 1.0, "cm": 0.01, "mm": 0.001}
 """Metres to each unit that a module may give."""
 
 
-class ModuleModel(DepthModel):
+class ModuleModel(TorchDepthModel):
     """Any module from images to a depth map.
 
     Args:
@@ -63,15 +53,11 @@ class ModuleModel(DepthModel):
         self.module, self.name, self.preprocess, self.input_size = module, name, preprocess, input_size
         self.kind = parse_kind(declared, name)
         self.factor = _factor(name, unit or getattr(module, "depth_unit", None), metric=self.kind == "metric")
-        self._device = device_of(module)
+        self.device = device_of(module)
 
-    def to(self, device: str | torch.device) -> Self:
-        """Move the module and its preprocessing."""
-        self.module.to(device)
-        if isinstance(self.preprocess, nn.Module):
-            self.preprocess.to(device)
-        self._device = str(device)
-        return self
+    def modules(self) -> tuple[nn.Module, ...]:
+        """The module, and its preprocessing where that is one."""
+        return (self.module, self.preprocess) if isinstance(self.preprocess, nn.Module) else (self.module,)
 
     def predict(
         self,
@@ -82,23 +68,12 @@ class ModuleModel(DepthModel):
         prompts: Sequence[Tensor | None] | None = None,
     ) -> DepthMaps:
         """The module's map, interpolated bilinearly to the size of the images."""
-        original = (int(images.shape[-2]), int(images.shape[-1]))
+        original = image_size(images)
         known = known_cameras(images, cameras)
         seen = self.input_size or original
-        if self.input_size is not None:
-            images = torch.stack([resize_image(image.cpu(), self.input_size) for image in images])
-        batch = float_images(images).to(self._device)
-        try:
-            with torch.inference_mode(), evaluating(self.module):
-                output = self.module(self.preprocess(batch) if self.preprocess else batch)
-        except torch.OutOfMemoryError as error:
-            raise FathomError(f"Out of memory with {len(images)} images at once: predict fewer at a time.") from error
-        except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
-            line = (str(error).strip().splitlines() or [""])[0].rstrip(".")
-            raise FathomError(
-                f"Depth model '{self.name}' does not run on {len(batch)} images of {batch.shape[-2]}x{batch.shape[-1]} "
-                f"({line}); give the size that it takes with --size HxW."
-            ) from error
+        batch = self.seen(images, seen)
+        with self.running(batch, foreign=True):
+            output = self.module(self.preprocess(batch) if self.preprocess else batch)
         values = self._map(output, len(images)) * self.factor
         wanted = size or original
         if tuple(values.shape[-2:]) != wanted:
@@ -141,21 +116,3 @@ def _factor(name: str, unit: str | None, *, metric: bool) -> float:
     if unit not in UNITS:
         raise UsageError(f"Depth model '{name}': there is no unit '{unit}'{nearest(unit, UNITS)}.")
     return UNITS[unit]
-
-
-def device_of(module: nn.Module) -> str:
-    """Where the module's first parameter or buffer lies; the CPU for a module that has none."""
-    first = next(iter([*module.parameters(), *module.buffers()]), None)
-    return "cpu" if first is None else str(first.device)
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Within it `module` is in evaluation mode; each of its parts has its own mode back at the end."""
-    training = [part for part in module.modules() if part.training]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part in training:
-            part.training = True

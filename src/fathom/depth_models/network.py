@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from fathom.data.transforms import resize_image
-from fathom.depth_models.model import DepthMaps, DepthModel, Images, Kind, float_images, known_cameras
-from fathom.depth_models.module import device_of, evaluating
+from fathom.depth_models.forward import TorchDepthModel, device_of, image_size
+from fathom.depth_models.model import DepthMaps, Images, Kind, known_cameras
 from fathom.depth_models.resampling import to_image_size, working_size
-from fathom.errors import CheckpointError, FathomError
+from fathom.errors import CheckpointError
 from fathom.models.network import Network
 from fathom.models.saved import Trained, load_model
 from fathom.sample import Grid, Intrinsics, camera_row
 
 
-class NetworkModel(DepthModel):
+class NetworkModel(TorchDepthModel):
     """A depth network of Fathom: metres, from an image at the area it was trained at.
 
     Args:
@@ -40,13 +39,11 @@ class NetworkModel(DepthModel):
             self.licence = str(trained.info.get("licence", ""))
             self.train_scenes = trained.train_scenes
         self.uses_camera = network.takes_camera
-        self._device = device_of(network)
+        self.device = device_of(network)
 
-    def to(self, device: str | torch.device) -> Self:
-        """Move the network."""
-        self.network.to(device)
-        self._device = str(device)
-        return self
+    def modules(self) -> tuple[Network]:
+        """The network."""
+        return (self.network,)
 
     def working(self, size: Grid) -> Grid:
         """The (height, width) at which the network sees an image of `size`."""
@@ -63,19 +60,15 @@ class NetworkModel(DepthModel):
         prompts: Sequence[Tensor | None] | None = None,
     ) -> DepthMaps:
         """Metres along the optical axis; NaN at a border that a network without padding leaves out."""
-        original = (int(images.shape[-2]), int(images.shape[-1]))
+        original = image_size(images)
         working = self.working(original)
         known = known_cameras(images, cameras)
-        seen = float_images(torch.stack([resize_image(image.cpu(), working) for image in images]))
-        inputs = [seen.to(self._device)]
+        inputs = [self.seen(images, working)]
         if self.network.takes_camera:
             scale = working[0] / original[0], working[1] / original[1]
-            inputs.append(torch.stack([camera_row(camera.scaled(*scale)) for camera in known]).to(self._device))
-        try:
-            with torch.inference_mode(), evaluating(self.network):
-                output: Tensor = self.network(*inputs)[:, 0].float().cpu()
-        except torch.OutOfMemoryError as error:
-            raise FathomError(f"Out of memory with {len(images)} images at once: predict fewer at a time.") from error
+            inputs.append(torch.stack([camera_row(camera.scaled(*scale)) for camera in known]).to(self.device))
+        with self.running(inputs[0]):
+            output: Tensor = self.network(*inputs)[:, 0].float().cpu()
         values = to_image_size(
             output,
             working=working,

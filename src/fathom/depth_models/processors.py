@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from fathom.sample import Grid
 Sizes = Sequence[Grid]
 
 
+@runtime_checkable
 class Processor(Protocol):
     """Pixels to a network's inputs, and its outputs to maps."""
 

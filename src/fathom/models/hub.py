@@ -67,7 +67,7 @@ class HubModel(ModelHubMixin):
             revision=revision,
             cache_dir=cache_dir,
             force_download=force_download,
-            local_files_only=local_files_only or not reachable(constants.ENDPOINT),
+            local_files_only=local_files_only,
             token=token,
             allow_patterns=[MODEL, CONFIG, MANIFEST, CALIBRATION],
         )
@@ -100,6 +100,8 @@ def write_half(source: Path, target: Path) -> None:
 
 def from_pretrained(name: str | Path, **options: Any) -> Trained:
     """The trained network of a local model folder or a Hub repository; options as for the Hub's mixin."""
+    if not Path(name).is_dir() and not constants.HF_HUB_OFFLINE and not reachable(constants.ENDPOINT):
+        options["local_files_only"] = True
     try:
         return HubModel.from_pretrained(str(name), **options).trained
     except UNREACHABLE as error:  # OSError: the network, or not in the cache

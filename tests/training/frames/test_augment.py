@@ -18,8 +18,10 @@ from fathom.training.frames.augment import (
     adjust_colour,
     adjust_light,
     augment,
+    cut_depth,
     flip,
     luma,
+    turn,
     zoom,
     zoom_box,
 )
@@ -234,3 +236,67 @@ def test_colour_changes_follow_their_definitions() -> None:
 def test_settings_out_of_range_are_refused_by_name(setting: str, value: float) -> None:
     with pytest.raises(UsageError, match=rf"augment\.{setting} should be"):
         from_table(painted.recipe(augment={setting: value}))
+
+
+@pytest.mark.parametrize("depth_size", [None, (12, 16)])
+def test_a_turned_camera_sees_the_same_plane_turned(depth_size: tuple[int, int] | None) -> None:
+    sample = plane(depth_size=depth_size)
+    turned = turn(sample, 8.0, -6.0, 5.0)
+    assert turned.normals is not None and turned.pose is None
+    assert turned.valid.float().mean() > 0.5 and not turned.valid.all()
+    seen = turned.valid[0]
+    normal = turned.normals[:, seen]
+    # One plane: every point has the distance 3 along the turned normal, which is a unit and another one than before.
+    assert torch.allclose(normal, normal[:, :1].expand_as(normal), atol=1e-6)
+    assert (normal[:, 0] - NORMAL).abs().max() > 0.05
+    # Depth is moved by nearest neighbour: up to half a pixel of the plane's slope.
+    distance = (points(turned)[:, seen] * normal).sum(0)
+    torch.testing.assert_close(distance, torch.full_like(distance, -3.0), atol=0.08, rtol=0)
+    assert (distance + 3).mean().abs() < 0.01
+
+
+def test_a_roll_of_a_quarter_about_the_centre_of_a_square_image_is_rot90() -> None:
+    sample = plane((24, 24))
+    sample = replace(sample, intrinsics=Intrinsics(30.0, 30.0, 12.0, 12.0))
+    turned = turn(sample, 0.0, 0.0, 90.0)
+    torch.testing.assert_close(turned.image, sample.image.rot90(-1, (1, 2)), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(turned.depth[turned.valid], sample.depth.rot90(-1, (1, 2))[turned.valid])
+
+
+def test_a_yaw_moves_the_image_by_the_tangent_of_the_angle() -> None:
+    sample = plane()
+    camera = sample.intrinsics
+    assert camera is not None
+    turned = turn(sample, 0.0, math.degrees(math.atan(4 / camera.fx)), 0.0)
+    # The pixel at the principal point shows what was 4 columns to the left; channel 0 is 100 times smaller than the column.
+    assert turned.image[0, 13, 15] * 100 == pytest.approx(float(sample.image[0, 13, 15]) * 100 - 4, abs=0.05)
+
+
+def test_a_frame_without_a_camera_is_not_turned() -> None:
+    sample = replace(plane(), intrinsics=None)
+    assert same(turn(sample, 5.0, 5.0, 5.0), sample)
+
+
+def test_cut_depth_shows_the_depth_in_one_strip_and_leaves_the_truth() -> None:
+    sample = plane()
+    valid = sample.valid.clone()
+    valid[0, 5, :] = False
+    sample = replace(sample, valid=valid)
+    cut = cut_depth(sample, 0.5, 2 / 3)
+    assert same(cut, sample, but=("image",))
+    changed = (cut.image != sample.image).any(0)
+    columns = changed.any(0).nonzero().flatten()
+    assert columns.tolist() == list(range(8, 24))  # 2/3 of 3/4 of 32, in the middle
+    assert not changed[5].any()
+    inside = changed[:, 8:24]
+    grey = (sample.depth[0, :, 8:24] / 10).clamp(0, 1)
+    torch.testing.assert_close(cut.image[1, :, 8:24][inside], grey[inside])
+
+
+def test_new_steps_leave_the_draws_of_the_others_as_they_were() -> None:
+    sample = plane()
+    plain = augment(sample, seeded(3), EVERYTHING)
+    with_depth = augment(sample, seeded(3), structs.replace(EVERYTHING, cut_depth=1.0))
+    assert torch.equal(plain.depth, with_depth.depth) and not torch.equal(plain.image, with_depth.image)
+    turned = augment(sample, seeded(3), structs.replace(EVERYTHING, turn=5.0))
+    assert turned.intrinsics == plain.intrinsics and not torch.equal(turned.depth, plain.depth)

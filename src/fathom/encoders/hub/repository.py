@@ -57,10 +57,8 @@ def _snapshot(label: str, repository: str, revision: str | None, wanted: Sequenc
     )
 
     try:
-        offline = not reachable(constants.ENDPOINT)
-        folder = snapshot_download(
-            repository, revision=revision, allow_patterns=list(wanted), local_files_only=offline
-        )
+        offline = constants.HF_HUB_OFFLINE or not reachable(constants.ENDPOINT)
+        folder = snapshot_download(repository, revision=revision, allow_patterns=list(wanted), local_files_only=offline)
         return Path(folder)
     except HFValidationError as error:
         raise UsageError(f"'{label}' is neither a folder nor a name of the form org/name.") from error

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fathom.data.transforms import resize_image
-from fathom.depth_models.model import DepthMaps, DepthModel, Images, Kind, float_images, known_cameras
+from fathom.depth_models.forward import TorchDepthModel, image_size
+from fathom.depth_models.model import DepthMaps, DepthModel, Images, Kind, known_cameras
 from fathom.encoders import Encoder, open_encoder
 from fathom.encoders.hub.repository import CARD, find_folder
 from fathom.encoders.spec import Spec
-from fathom.errors import FathomError, UsageError, nearest
+from fathom.errors import UsageError, nearest
 from fathom.features.feature import ToDepth
 from fathom.features.registry import FEATURES
 from fathom.probing.saved.probes import RECORD, TENSORS, SavedProbe, SavedProbes, load_probes
@@ -30,7 +30,7 @@ AFFINE = {"relative_depth"}
 """Features that are depth up to a factor and a shift of each frame."""
 
 
-class ProbeModel(DepthModel):
+class ProbeModel(TorchDepthModel):
     """A linear probe of depth.
 
     Args:
@@ -44,13 +44,15 @@ class ProbeModel(DepthModel):
         self.name, self.run, self.probe, self.encoder = name, run, probe, encoder
         self.kind, self._to_depth = _meaning(probe.feature)
         self.train_scenes = run.train_scenes
-        self._device = "cpu"
 
-    def to(self, device: str | torch.device) -> ProbeModel:
+    def to(self, device: str | torch.device) -> DepthModel:
         """Move the encoder."""
         self.encoder.to(device)
-        self._device = str(device)
-        return self
+        return super().to(device)
+
+    def modules(self) -> tuple[()]:
+        """None of its own: an encoder is frozen and moves itself."""
+        return ()
 
     def predict(
         self,
@@ -61,18 +63,12 @@ class ProbeModel(DepthModel):
         prompts: Sequence[Tensor | None] | None = None,
     ) -> DepthMaps:
         """Depth on the probe's grid, enlarged bilinearly, as the run scored it."""
-        original = (int(images.shape[-2]), int(images.shape[-1]))
         known = known_cameras(images, cameras)
-        seen = float_images(torch.stack([resize_image(image.cpu(), self.run.size) for image in images])).to(
-            self._device
-        )
-        try:
-            with torch.inference_mode():
-                values = self.probe.predict(self.encoder.encode(seen), self.run.grid)[:, 0]
-        except torch.OutOfMemoryError as error:
-            raise FathomError(f"Out of memory with {len(images)} images at once: predict fewer at a time.") from error
+        seen = self.seen(images, self.run.size)
+        with self.running(seen):
+            values = self.probe.predict(self.encoder.encode(seen), self.run.grid)[:, 0]
         depth = self._to_depth(values).float().cpu()
-        depth = F.interpolate(depth[:, None], size or original, mode="bilinear", align_corners=False)[:, 0]
+        depth = F.interpolate(depth[:, None], size or image_size(images), mode="bilinear", align_corners=False)[:, 0]
         return DepthMaps(depth, self.kind, self.unit, known, input_size=self.run.size)
 
     def facts(self) -> Mapping[str, Any]:

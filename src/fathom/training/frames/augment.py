@@ -116,27 +116,27 @@ def turn(sample: Sample, pitch: float, yaw: float, roll: float) -> Sample:
     With R the turn, the pixel of the ray r' = (x', y', 1) shows what the ray r = Rᵀ r' showed before, and a point at depth z
     before is at depth z / r_z now. What was outside of the image is its mirror image, without valid depth.
     """
-    camera = sample.intrinsics
-    if camera is None:
+    if sample.intrinsics is None:
         return sample
-    rotation = _rotation(pitch, yaw, roll)
+    rotation, camera = _rotation(pitch, yaw, roll), sample.intrinsics
+    height, width = sample.image_size
 
-    def moved(map_: MaybeTensor, image: bool = False) -> MaybeTensor:
+    def grid(map_: Tensor) -> tuple[Float[Tensor, "h w 2"], Float[Tensor, "h w"]]:
+        h, w = map_.shape[-2:]
+        return _turned_grid(camera.scaled(h / height, w / width), (h, w), rotation)
+
+    def moved(map_: MaybeTensor) -> MaybeTensor:
         if map_ is None:
             return map_
-        own = camera.scaled(map_.shape[-2] / sample.image_size[0], map_.shape[-1] / sample.image_size[1])
-        grid, _ = _turned_grid(own, (map_.shape[-2], map_.shape[-1]), rotation)
-        mode, padding = ("bilinear", "reflection") if image else ("nearest", "zeros")
-        values = F.grid_sample(map_[None].float(), grid[None], mode, padding, align_corners=False)[0]
-        return values.to(map_.dtype) if not image else values.clamp(0, 1)
+        taken = F.grid_sample(map_[None].float(), grid(map_)[0][None], "nearest", "zeros", align_corners=False)[0]
+        return taken.to(map_.dtype)
 
-    own = camera.scaled(sample.depth.shape[-2] / sample.image_size[0], sample.depth.shape[-1] / sample.image_size[1])
-    _, along = _turned_grid(own, (sample.depth.shape[-2], sample.depth.shape[-1]), rotation)
-    normals = moved(sample.normals)
+    image, normals = sample.float_image(), moved(sample.normals)
+    image = F.grid_sample(image[None], grid(image)[0][None], "bilinear", "reflection", align_corners=False)[0]
     return replace(
         sample,
-        image=moved(sample.float_image(), image=True),
-        depth=moved(sample.depth) / along,
+        image=image.clamp(0, 1),
+        depth=moved(sample.depth) / grid(sample.depth)[1],
         valid=moved(sample.valid),
         labels=moved(sample.labels),
         normals=None if normals is None else torch.einsum("ij,jhw->ihw", rotation.float(), normals),

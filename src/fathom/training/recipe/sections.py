@@ -165,6 +165,18 @@ class AugmentSection(Section, frozen=True):
     gamma: Annotated[
         float, key("exponent drawn from [1/(1 + value), 1 + value], evenly in its logarithm", ge=0, le=8)
     ] = 0.0
+    turn: Annotated[
+        float,
+        key("degrees that the camera is turned by, at most, about each of its axes, where it is known", ge=0, le=30),
+    ] = 0.0
+    cut_depth: Annotated[
+        float,
+        key(
+            "probability of a vertical strip, up to 3/4 of the width, that shows the depth (vertical CutDepth)",
+            ge=0,
+            le=1,
+        ),
+    ] = 0.0
 
 
 class ValidationSection(Section, frozen=True):
