@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fathom.statistics import LEAST_SCENES, holm, linearised, loss_interval, mean_over_seeds, scene_interval
+from fathom.statistics import (
+    LEAST_SCENES,
+    holm,
+    linearised,
+    loss_interval,
+    mean_over_seeds,
+    scene_interval,
+)
 
 
 def worlds(scenes: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

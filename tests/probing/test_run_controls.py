@@ -22,7 +22,7 @@ from fathom.errors import FathomError, UsageError
 from fathom.models.saved import Trained
 from fathom.probing.evidence.cases import cases
 from fathom.probing.evidence.evidence import Evidence
-from fathom.probing.evidence.verdict import STRICT, weigh
+from fathom.probing.evidence.findings import LEVEL, weigh
 from fathom.probing.probe import probe
 from fathom.training.recipe import load_recipe
 from fathom.training.session import build_network
@@ -95,7 +95,7 @@ def test_each_encoder_meets_its_own_architecture_without_what_it_learned(found: 
 def test_what_was_planted_is_called_implicit(found: Evidence) -> None:
     verdict = next(item for item in found.verdicts if item.feature == "depth")
     # Alone it is implicit; with luminance, which pixels know too, Holm's correction doubles its p-value.
-    assert verdict.p_implicit_alone <= STRICT, verdict.sentence
+    assert verdict.p_implicit_alone <= LEVEL, verdict.sentence
     assert verdict.p_implicit == pytest.approx(2 * verdict.p_implicit_alone)
     assert {gain.baseline for gain in verdict.gains} >= {
         "pixels",

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fathom.probing.evidence.cases import cases, verdict_record
+from fathom.probing.evidence.cases import Control, cases
 from fathom.probing.evidence.evidence import Evidence
 from fathom.probing.evidence.pictures import Picture
 from fathom.probing.evidence.records import (
@@ -25,7 +25,7 @@ from fathom.probing.evidence.records import (
     ProtocolRecord,
     Row,
 )
-from fathom.probing.evidence.verdict import Control, verdicts
+from fathom.probing.evidence.verdict import verdicts
 from fathom.probing.settings import ProbeSettings
 from fathom.sample import Intrinsics
 
@@ -127,7 +127,7 @@ def evidence(*, verdict: bool = True, drawn: bool = True, everything: bool = Fal
         targets=tuple(FeatureRecord(name, 1, "m", name, None) for name in ("depth", "normals")),
         test_scenes=SCENES,
         rows=found,
-        verdicts=tuple(verdict_record(item) for item in decided),
+        verdicts=tuple(decided),
     )
     if everything:
         made.cues, made.cue_sentences = CUES, {NET: "The probe relies on place."}

@@ -64,6 +64,7 @@ def _compare_evaluations(runs: Sequence[Path], against: str | None, json: Path |
 def _compare_probes(runs: Sequence[Path], against: str | None, json: Path | None) -> None:
     from fathom.files.atomic import write_json
     from fathom.probing.evidence.compare import compare as run
+    from fathom.probing.evidence.comparison_table import comparison_tables
     from fathom.probing.evidence.evidence import Evidence
     from fathom.progress import console
 
@@ -71,7 +72,7 @@ def _compare_probes(runs: Sequence[Path], against: str | None, json: Path | None
     found = run([Evidence.load(path) for path in runs], names, against=against)
     if json is not None:
         write_json(json, found.to_json())
-    _show(console(WIDTH), names, found.tables(), found.notes, json)
+    _show(console(WIDTH), names, comparison_tables(found), found.notes, json)
 
 
 def _show(

@@ -139,7 +139,7 @@ def probe(
     verdicts.
     """
     from fathom.devices import resolve_device
-    from fathom.probing.evidence.compare import why_different
+    from fathom.probing.evidence.differences import why_different
     from fathom.probing.evidence.evidence import FILE, Evidence
     from fathom.probing.evidence.ranking import rank
     from fathom.probing.probe import plan

@@ -24,13 +24,14 @@ from fathom.errors import FathomError, UsageError, nearest
 from fathom.features import FEATURES, Feature, feature
 from fathom.metrics.protocols import PROTOCOLS, choose_protocol
 from fathom.probing.cues.measurement import choose_alterations, measure_cues
-from fathom.probing.evidence.cases import cases, verdict_record
+from fathom.probing.evidence.cases import cases
 from fathom.probing.evidence.evidence import Evidence
+from fathom.probing.evidence.findings import LEAST_SCENES
 from fathom.probing.evidence.information import measure_information
 from fathom.probing.evidence.label_curve import few_labels, label_curves
 from fathom.probing.evidence.records import Data, DataPart, EncoderRecord, FeatureRecord, ProtocolRecord
 from fathom.probing.evidence.rows import clip_notes, controls, evidence_rows
-from fathom.probing.evidence.verdict import LEAST_SCENES, verdicts
+from fathom.probing.evidence.verdict import verdicts
 from fathom.probing.fit import fit_probes
 from fathom.probing.heads.heads import check_head
 from fathom.probing.participants import Participant, check_fair, open_participants
@@ -139,7 +140,7 @@ def probe(
     rows = evidence_rows(candidates, depth, cells)
     notes += clip_notes(rows, {one.name for group in run.groups for one in group.features if one.classes})
     withheld = unseen(run.train, run.test, leaks.leaks(), notes)
-    decided = tuple(verdict_record(item) for item in verdicts(cases(rows, controls(candidates)), withheld=withheld))
+    decided = tuple(verdicts(cases(rows, controls(candidates)), withheld=withheld))
     references = {(item.encoder, item.feature): item.baseline for item in decided}
     evidence = Evidence(
         command=command,

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fathom.probing.evidence.cases import cases
+from fathom.probing.evidence.cases import Control, cases
 from fathom.probing.evidence.records import Row
-from fathom.probing.evidence.verdict import Control, verdicts
+from fathom.probing.evidence.verdict import verdicts
 
 
 def row(encoder: str, role: str, mse: float, *, chosen: bool = True, feature: str = "depth", **extra: object) -> Row:
@@ -113,6 +113,6 @@ def test_without_untrained_copies_nothing_is_implicit() -> None:
     rows += [wide(row("random:net", "random", 1.40 + 0.01 * seed, of="net", seed=seed)) for seed in range(5)]
     (met,) = verdicts(cases(rows, control))
     (alone,) = verdicts(cases([given for given in rows if given.role != "random"], control))
-    assert met.kind == "implicit"
-    assert alone.kind == "inconclusive" and alone.findings.p_implicit == 1
+    assert met.verdict == "implicit"
+    assert alone.verdict == "inconclusive" and alone.p_implicit == 1
     assert "no untrained copy of it took part (--controls)" in alone.sentence

@@ -10,9 +10,12 @@ import pytest
 from scipy import stats
 
 from fathom.errors import UsageError
-from fathom.probing.evidence.compare import LEVEL, Comparison, Pair, compare, differences
+from fathom.probing.evidence.compare import Comparison, compare
+from fathom.probing.evidence.differences import differences
 from fathom.probing.evidence.evidence import Evidence
-from fathom.statistics import holm
+from fathom.probing.evidence.findings import LEVEL
+from fathom.probing.evidence.pairs import Pair
+from fathom.statistics import holm, tail_share
 from tests.report.material import NET, SCENES, evidence
 
 
@@ -43,9 +46,9 @@ def test_a_known_difference_is_found_exactly() -> None:
     found = compare([run(), run(net=0.25)], ["a", "b"])
     assert found.references["depth"].encoder == NET and found.references["depth"].run == 1
     one = pair(found, NET, 2)
-    # The same in every scene: paired, hard rooms cancel and nothing is left to chance.
-    assert (one.difference.estimate, one.difference.low, one.difference.high) == pytest.approx((0.25, 0.25, 0.25))
-    assert one.relative == pytest.approx(0.25 / 0.9)
+    assert one.difference == pytest.approx(0.25)
+    assert one.relative.estimate == pytest.approx(0.25 / 0.9)
+    assert one.relative.low < 0.25 / 0.9 < one.relative.high
     assert one.finding == "more loss"
     assert pair(compare([run(net=0.25), run()], ["a", "b"]), NET, 2).finding == "less loss"
 
@@ -56,15 +59,18 @@ def test_the_difference_is_the_paired_one_by_an_independent_computation() -> Non
     made = run()
     net, upper_bound = made.row(NET), made.row("checkpoint:runs/upper bound")
     cells = np.asarray(net.cells)
-    gap = np.asarray(upper_bound.errors) - np.asarray(net.errors)
-    ratio = gap.sum() / cells.sum()
-    assert one.difference.estimate == pytest.approx(ratio)
-    # Delete-one-scene jackknife and Student's t: the interval holds at least that, and far less than two unpaired ones.
-    without = (gap.sum() - gap) / (cells.sum() - cells)
-    se = np.sqrt((len(gap) - 1) / len(gap) * ((without - without.mean()) ** 2).sum())
-    half = stats.t.ppf(0.975, len(gap) - 1) * se
-    assert one.difference.low <= ratio - 0.98 * half and one.difference.high >= ratio + 0.98 * half
-    assert one.difference.high - one.difference.low < 4 * half
+    theirs, ours = np.asarray(upper_bound.errors), np.asarray(net.errors)
+    assert one.difference == pytest.approx((theirs.sum() - ours.sum()) / cells.sum())
+    # Delete-one-scene jackknife of the log ratio and Student's t: the interval holds at least that, and not much more.
+    value = np.log(theirs.sum() / ours.sum())
+    without = np.log((theirs.sum() - theirs) / (ours.sum() - ours))
+    scenes = len(ours)
+    se = np.sqrt((scenes - 1) / scenes * ((without - value) ** 2).sum())
+    half = stats.t.ppf(1 - 0.025 * tail_share(scenes), scenes - 1) * se
+    low, high = np.log1p([one.relative.low, one.relative.high])
+    assert np.expm1(value) == pytest.approx(one.relative.estimate)
+    assert low <= value - 0.98 * half and high >= value + 0.98 * half
+    assert high - low < 4 * half
 
 
 def test_the_same_run_twice_has_no_difference() -> None:
@@ -78,7 +84,7 @@ def test_the_same_run_twice_has_no_difference() -> None:
         "upper_bound",
     }
     for item in pairs:
-        assert (item.difference.estimate, item.difference.low, item.difference.high) == (0, 0, 0)
+        assert (item.difference, item.relative.low, item.relative.high) == (0, 0, 0)
         assert (item.finding, item.p, item.p_holm) == ("the same", None, None)
 
 
@@ -179,19 +185,22 @@ def test_with_few_scenes_nothing_is_tested() -> None:
     ]
     found = compare(few, ["a", "b"])
     assert pair(found, NET, 2).p is None and pair(found, NET, 2).finding == ""
-    assert any("9 test scenes are too few" in note for note in found.notes)
+    assert any("there are 9 test scenes" in note for note in found.notes)
 
 
 def test_seeds_of_a_control_stand_together_and_widen_the_interval() -> None:
     one = pair(compare([run()], ["a"]), f"random:{NET}", 1)
     assert len(one.measurement.seeds) == 3
-    assert one.difference.estimate == pytest.approx(1.22 - 0.9)
+    assert one.difference == pytest.approx(1.22 - 0.9)
     made = run()
     single = replace(made, rows=tuple(r for r in made.rows if r.role != "random" or "seed=1" in r.encoder))
     alone = pair(compare([single], ["a"]), f"random:{NET}&seed=1", 1)
-    spread = stats.t.ppf(0.975, 2) * np.std([1.2, 1.22, 1.24], ddof=1) * np.sqrt(1 + 1 / 3)
-    low = one.difference.estimate - one.difference.low
-    assert low > spread and low > 1.5 * (alone.difference.estimate - alone.difference.low)
+    spread = stats.t.ppf(0.975, 2) * np.std(np.log([1.2, 1.22, 1.24]), ddof=1) * np.sqrt(1 + 1 / 3)
+
+    def below(found: Pair) -> float:
+        return float(np.log1p(found.relative.estimate) - np.log1p(found.relative.low))
+
+    assert below(one) == pytest.approx(np.hypot(below(alone), spread), rel=0.05)
 
 
 def test_the_reference_can_be_named_and_is_never_chosen_by_test_loss() -> None:

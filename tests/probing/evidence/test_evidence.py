@@ -85,7 +85,7 @@ def bad_settings(record: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (older, "has schema_version 1, and this Fathom reads 2"),
+        (older, "has schema_version 1, and this Fathom reads 3"),
         (unversioned, "has schema_version None"),
         (wrong_type, r"is not evidence of a probe run \(Expected `float`, got `str` - at `\$\.rows\[1\]\.test_mse`\)"),
         (lost_key, r"missing required field `fingerprint` - at `\$\.data\.test`"),

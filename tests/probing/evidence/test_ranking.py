@@ -54,7 +54,7 @@ def test_encoders_that_differ_by_chance_share_a_group_and_a_worse_one_has_its_ow
     assert {item.encoder for item in found.places[:2]} == {NET, "twin"} and found.places[2].encoder == "worse"
     assert found.letters == ("a", "a", "b") and len(found.pairs) == 3
     worst = next(pair for pair in found.pairs if pair.measurement.encoder == "worse" and pair.against.encoder == NET)
-    assert worst.difference.estimate > 0.79 and worst.p_holm is not None and worst.p_holm < 0.01
+    assert worst.difference > 0.79 and worst.p_holm is not None and worst.p_holm < 0.01
     text = str([str(cell) for column in found.table().columns for cell in column.cells])
     assert "worse" in text and "< 0.001" in text
 

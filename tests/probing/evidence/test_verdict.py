@@ -9,24 +9,18 @@ import pytest
 from scipy import stats
 
 from fathom.errors import FathomError
-from fathom.probing.evidence.cases import verdict_record
-from fathom.probing.evidence.verdict import (
-    FEW,
+from fathom.probing.evidence.cases import Baseline, Case, Control
+from fathom.probing.evidence.findings import (
     LEAST_SCENES,
     LEVEL,
     MARGIN,
-    STRICT,
-    Baseline,
-    Case,
-    Control,
-    decide,
     reference_baseline,
     reference_weights,
     selectivity_ratio,
-    verdicts,
     weigh,
     weigh_all,
 )
+from fathom.probing.evidence.verdict import decide, verdicts
 from fathom.statistics import scene_intervals
 
 
@@ -65,7 +59,7 @@ def case(
 
 
 def one(given: Case, **options: float) -> str:
-    return verdicts([given], resamples=1000, **options)[0].kind
+    return verdicts([given], resamples=1000, **options)[0].verdict
 
 
 def test_each_kind_has_its_world() -> None:
@@ -83,7 +77,7 @@ def test_every_baseline_must_be_beaten_even_one_that_training_thought_weak() -> 
     beaten = replace(good, baselines=(*good.baselines, strong))
     assert reference_baseline(beaten) == 1
     result = verdicts([beaten], resamples=1000)[0]
-    assert result.kind == "inconclusive"
+    assert result.verdict == "inconclusive"
     assert "patch does as well or better" in result.sentence
 
 
@@ -99,7 +93,7 @@ def test_reference_is_chosen_by_cross_validation_not_by_test_loss() -> None:
 
 def test_an_encoder_that_does_as_well_on_the_control_task_is_not_implicit() -> None:
     result = verdicts([case(0.3, selective=False)], resamples=1000)[0]
-    assert result.kind == "inconclusive"
+    assert result.verdict == "inconclusive"
     assert "targets of other rooms" in result.sentence
     assert one(replace(case(0.3), control=None)) == "inconclusive"
 
@@ -138,10 +132,9 @@ def test_an_encoder_within_the_spread_of_random_seeds_is_one_more_draw() -> None
     assert variance == pytest.approx(losses.var(ddof=1) * 1.2)
     assert df == 4
     result = verdicts([replace(given, baselines=(*given.baselines, baseline))], resamples=1000)[0]
-    assert result.kind == "inconclusive"
+    assert result.verdict == "inconclusive"
     assert "one more draw of random:net" in result.sentence
-    record = verdict_record(result)
-    assert record.seeds_limit and record.seeds_needed is None
+    assert result.seeds_limit and result.seeds_needed is None
     narrow = replace(baseline, errors=tuple(given.errors * level for level in (1.20, 1.21, 1.22, 1.23, 1.24)))
     assert one(replace(given, baselines=(*given.baselines, narrow))) == "implicit"
 
@@ -151,18 +144,39 @@ def test_against_identical_scenes_the_draw_is_a_t_test_with_the_prediction_varia
     levels = np.array([1.0, 1.1, 0.9, 1.05, 0.95])
     seeds = Baseline("random", tuple(cells * level for level in levels), 1.0)
     gain = weigh(Case("net", "depth", cells, 0.8 * cells, (seeds,)), resamples=200).gains[0]
-    t = (levels.mean() - 0.8) / (levels.std(ddof=1) * np.sqrt(1.2))
-    assert gain.interval.p_above == pytest.approx(stats.t.sf(t, 4))
+    t = (np.log(levels.mean()) - np.log(0.8)) / (np.log(levels).std(ddof=1) * np.sqrt(1.2))
+    assert gain.p_above == pytest.approx(stats.t.sf(t, 4))
 
 
 def test_share_of_the_gap_and_of_the_loss() -> None:
     found = weigh(case(0.3), resamples=1000)
-    assert found.share is not None
-    assert found.share.low < 0.5 < found.share.high
-    assert found.relative.low < 0.3 < found.relative.high
-    assert found.reference.baseline == "position"
-    assert weigh(case(0.3, upper_bound=None), resamples=1000).share is None
-    assert weigh(case(0.3, upper_bound=1.5), resamples=1000).share is None
+    assert found.gap_closed is not None
+    assert found.gap_closed.low < 0.5 < found.gap_closed.high
+    assert found.relative_gain.low < 0.3 < found.relative_gain.high
+    assert found.baseline == "position"
+    assert weigh(case(0.3, upper_bound=None), resamples=1000).gap_closed is None
+    assert weigh(case(0.3, upper_bound=1.5), resamples=1000).gap_closed is None
+
+
+def test_a_gain_is_the_fraction_of_its_baseline_and_never_above_one() -> None:
+    given = case(0.3, scenes=12)
+    wild = tuple(given.errors * level for level in (1.0, 30.0, 2.0))
+    copies = Baseline("random:net", wild, 1.0, given.baselines[1].control)
+    found = weigh(replace(given, baselines=(*given.baselines, copies)), resamples=500)
+    for gain in found.gains:
+        loss = next(item for item in (*given.baselines, copies) if item.name == gain.baseline).mean.sum()
+        assert gain.estimate == pytest.approx(1 - given.errors.sum() / loss)
+        assert gain.low < gain.estimate < gain.high < 1
+    perfect = weigh(replace(given, errors=np.zeros(12)), resamples=500)
+    assert {(gain.estimate, gain.low, gain.high, gain.p_above) for gain in perfect.gains} == {(1, 1, 1, 0)}
+
+
+@pytest.mark.parametrize("scenes", [10, 30, 60])
+def test_a_gain_and_its_interval_never_disagree(scenes: int) -> None:
+    for seed in range(20):
+        for gain in weigh(case(0.05, scenes, seed=seed), resamples=4000).gains:
+            assert (gain.low > 0) == (gain.p_above < 0.025) or gain.p_above == pytest.approx(0.025, rel=0.2)
+            assert (gain.high < MARGIN) == (gain.p_margin < 0.025) or gain.p_margin == pytest.approx(0.025, rel=0.2)
 
 
 def test_absent_needs_the_gain_to_be_below_the_margin() -> None:
@@ -173,7 +187,7 @@ def test_absent_needs_the_gain_to_be_below_the_margin() -> None:
 
 def test_a_real_but_small_gain_is_implicit_and_said_to_be_small() -> None:
     result = verdicts([case(0.03, scenes=300)], resamples=1000)[0]
-    assert result.kind == "implicit"
+    assert result.verdict == "implicit"
     assert result.p_absent <= LEVEL
     assert f"under {100 * MARGIN:g} %" in result.sentence
 
@@ -185,20 +199,24 @@ def test_holm_makes_company_costly() -> None:
     assert one(alone, level=LEVEL) == "implicit"
     company = [alone] + [case(0.0, scenes=30, seed=seed) for seed in range(10, 11 + int(LEVEL / p))]
     decided = verdicts(company, resamples=2000, level=LEVEL)
-    assert decided[0].kind != "implicit"
+    assert decided[0].verdict != "implicit"
     assert decided[0].p_implicit == pytest.approx(min(1.0, p * len(company)))
 
 
 def test_the_rule_on_corrected_values() -> None:
     found = weigh(case(0.3), resamples=500)
-    assert decide(found, LEVEL, 1.0).kind == "implicit"
-    assert decide(found, LEVEL + 0.001, LEVEL).kind == "absent"
-    assert decide(found, LEVEL + 0.001, LEVEL + 0.001).kind == "inconclusive"
-    assert decide(found, 0.02, 1.0, level=0.01).kind == "inconclusive"
+
+    def kind(p_implicit: float, p_absent: float, **options: float) -> str:
+        return decide(replace(found, p_implicit=p_implicit, p_absent=p_absent), **options).verdict
+
+    assert kind(LEVEL, 1.0) == "implicit"
+    assert kind(LEVEL + 0.001, LEVEL) == "absent"
+    assert kind(LEVEL + 0.001, LEVEL + 0.001) == "inconclusive"
+    assert kind(0.02, 1.0, level=0.01) == "inconclusive"
 
 
 def test_records_have_the_weakest_gain_first() -> None:
-    record = verdict_record(verdicts([case(0.3)], resamples=500)[0])
+    record = verdicts([case(0.3)], resamples=500)[0]
     assert record.verdict == "implicit"
     assert [gain.baseline for gain in record.gains] == ["position", "constant"]
     assert record.gap_closed is not None and record.gap_closed.low < record.gap_closed.estimate < record.gap_closed.high
@@ -221,7 +239,7 @@ def test_scenes_without_a_valid_cell_do_not_count_towards_the_least() -> None:
         upper_bound=None,
     )
     result = verdicts([fewer], resamples=500)[0]
-    assert result.kind == "too few scenes"
+    assert result.verdict == "too few scenes"
     assert f"{LEAST_SCENES - 1} test scenes" in result.sentence
 
 
@@ -308,15 +326,15 @@ def test_an_encoder_that_is_its_own_random_copy_is_noticed() -> None:
         "random:net", (1.01 * other, given.errors * (1 + 1e-6), 0.99 * other), 1.1, given.baselines[1].control
     )
     result = verdicts([replace(given, baselines=(*given.baselines, copies))], resamples=500)[0]
-    assert result.kind != "implicit"
+    assert result.verdict != "implicit"
     assert "exactly those of random:net" in result.sentence
-    assert verdict_record(result).same_as == "random:net"
+    assert result.same_as == "random:net"
     assert one(given) == "implicit"
 
 
 def test_a_withheld_verdict_says_why_and_keeps_the_numbers() -> None:
     result = verdicts([case(0.3)], resamples=500, withheld="Frames were taken for scenes.")[0]
-    assert (result.kind, result.sentence) == ("withheld", "Frames were taken for scenes.")
+    assert (result.verdict, result.sentence) == ("withheld", "Frames were taken for scenes.")
     assert result.p_implicit < LEVEL
 
 
@@ -328,8 +346,7 @@ def test_cases_are_weighed_alike_alone_and_together() -> None:
         assert together.p_absent == pytest.approx(found.p_absent, rel=1e-9)
 
 
-def test_implicit_is_stricter_on_few_scenes() -> None:
-    few, many = (weigh(case(0.3, scenes=scenes), resamples=300) for scenes in (FEW - 1, FEW))
-    assert decide(few, STRICT, 1.0).kind == decide(many, LEVEL, 1.0).kind == "implicit"
-    assert decide(few, 1.5 * STRICT, 1.0).kind == "inconclusive"
-    assert decide(few, 1.0, LEVEL).kind == "absent"
+def test_sentences_count_in_english() -> None:
+    empty = replace(case(0.3), cells=np.r_[1.0, np.zeros(59)])
+    assert "1 test scene is too few" in verdicts([empty], resamples=50)[0].sentence
+    assert "9 test scenes are too few" in verdicts([case(0.3, scenes=9)], resamples=50)[0].sentence

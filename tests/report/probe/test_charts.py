@@ -118,7 +118,7 @@ def test_the_heat_map_has_layers_across_and_features_down() -> None:
 
 def test_gains_are_split_by_whether_their_interval_is_above_nothing() -> None:
     def gain(baseline: str, seeds: int, estimate: float | None, low: float | None, high: float | None) -> GainRecord:
-        return GainRecord(baseline, seeds, estimate, low, high, None, None, None)
+        return GainRecord(baseline, seeds, estimate, low, high, None, 0.5, 0.5, None, 0.5, 0.5)
 
     gains = (
         gain("position", 1, 0.1, -0.1, 0.3),
@@ -128,9 +128,9 @@ def test_gains_are_split_by_whether_their_interval_is_above_nothing() -> None:
     verdict = replace(evidence().verdicts[0], baseline="position", baseline_mse=2.0, margin=0.05, gains=gains)
     figure = charts.gains_chart(verdict, {})
     assert figure is not None
-    assert by_name(figure, "interval holds 0 or lies below")["x"] == [0.1]
-    assert by_name(figure, "95 % interval above 0")["x"] == [0.5]
-    assert [shape["x0"] for shape in figure["layout"]["shapes"]] == [0, pytest.approx(0.1)]
+    assert by_name(figure, "interval holds 0 or lies below")["x"] == [10]
+    assert by_name(figure, "95 % interval above 0")["x"] == [50]
+    assert [shape["x0"] for shape in figure["layout"]["shapes"]] == [0, pytest.approx(5)]
     assert charts.gains_chart(replace(verdict, gains=()), {}) is None
 
 

@@ -1,13 +1,101 @@
-"""From the rows of a run to the cases that are decided, and from the decisions to the records of the evidence."""
+"""What is decided: an encoder and a feature, with everything it is compared with, from the rows of a run."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from fathom.probing.evidence.records import Estimate, GainRecord, Row, VerdictRecord, finite
-from fathom.probing.evidence.verdict import Baseline, Case, Control, Gain, Verdict
+from fathom.probing.evidence.records import Row
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What the encoder must beat.
+
+    Attributes:
+        name: its SPEC.
+        errors: Σ of squared errors in each test scene, one array ``(S,)`` a seed; a baseline without seeds has one.
+        cv_mse: cross-validated loss on the training scenes (mean over seeds), or None where it was not taken.
+        control: errors on the control task in each test scene, ``(S,)`` (mean over seeds), or None where there was none.
+    """
+
+    name: str
+    errors: tuple[Array, ...]
+    cv_mse: float | None = None
+    control: Array | None = None
+
+    @property
+    def mean(self) -> Array:
+        """Errors by scene, averaged over seeds."""
+        return np.asarray(np.stack(self.errors).astype(np.float64).mean(axis=0))
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether this is the encoder's own architecture without what it learned."""
+        return self.name.startswith(("random:", "permuted:"))
+
+    @property
+    def losses(self) -> Array:
+        """Σ of squared errors of each seed."""
+        return np.array([np.sum(item, dtype=np.float64) for item in self.errors])
+
+    def draw_variance(self, cells: Array) -> tuple[float, int]:
+        """Variance of one further seed's loss against the mean of these, s²(1 + 1/k), and its degrees of freedom."""
+        return draw_variance(self.losses / np.sum(cells))
+
+    def log_draw_variance(self) -> tuple[float, int]:
+        """The same of the logarithm of the loss; none where a loss is 0."""
+        return draw_variance(np.log(self.losses)) if (self.losses > 0).all() else (0.0, 0)
+
+
+def draw_variance(values: Array) -> tuple[float, int]:
+    """s²(1 + 1/k) of k values and its degrees of freedom; none of fewer than two."""
+    seeds = len(values)
+    return (float(values.var(ddof=1) * (1 + 1 / seeds)), seeds - 1) if seeds > 1 else (0.0, 0)
+
+
+@dataclass(frozen=True)
+class Control:
+    """The control task on the test scenes, each ``(S,)``: what selectivity is computed from.
+
+    Attributes:
+        errors: Σ of squared errors of the encoder's probe of the control target.
+        around: Σ(y − training mean)² of the true feature. control_around: the same of the control target.
+    """
+
+    errors: Array
+    around: Array
+    control_around: Array
+
+
+@dataclass(frozen=True)
+class Case:
+    """All that the verdict on one encoder and one feature depends on.
+
+    Attributes:
+        encoder, feature: names.
+        cells: valid cells in each test scene, ``(S,)``.
+        errors: the encoder's, at the layer that cross-validation chose, ``(S,)``.
+        baselines: everything it is compared with, random and permuted weights included.
+        control: the control task, or None where there was none; then nothing can be `implicit`.
+        upper_bound: errors of a supervised network, ``(S,)``, if one was named.
+        untrained: whether copies of the encoder with random weights took part; without them nothing can be `implicit`.
+    """
+
+    encoder: str
+    feature: str
+    cells: Array
+    errors: Array
+    baselines: tuple[Baseline, ...]
+    control: Control | None = None
+    upper_bound: Array | None = None
+    untrained: bool = True
+
 
 ControlOf = Callable[[Row], Control | None]
 """The control task of a row on the test scenes, or None where it had none."""
@@ -56,49 +144,4 @@ def _baseline(group: Sequence[Row], control_of: ControlOf) -> Baseline:
         errors=tuple(np.asarray(peer.errors, dtype=np.float64) for peer in group),
         cv_mse=float(np.mean(cv)) if len(cv) == len(group) else None,
         control=np.mean(np.stack(controls), axis=0) if len(controls) == len(group) else None,
-    )
-
-
-def verdict_record(verdict: Verdict) -> VerdictRecord:
-    """A verdict as the evidence has it."""
-    found = verdict.findings
-    return VerdictRecord(
-        encoder=found.encoder,
-        feature=found.feature,
-        verdict=verdict.kind,
-        sentence=verdict.sentence,
-        scenes=found.scenes,
-        baseline=found.reference.baseline,
-        baseline_mse=found.baseline_loss,
-        encoder_mse=found.encoder_loss,
-        gap_closed=None if found.share is None else Estimate.of(found.share),
-        relative_gain=Estimate.of(found.relative),
-        selectivity=None if found.selectivity is None else Estimate.of(found.selectivity),
-        p_selectivity=finite(found.p_selectivity),
-        p_implicit=verdict.p_implicit,
-        p_absent=verdict.p_absent,
-        margin=found.margin,
-        gains=tuple(_gain(gain) for gain in sorted(found.gains, key=lambda gain: gain.interval.estimate)),
-        p_implicit_alone=found.p_implicit,
-        p_absent_alone=found.p_absent,
-        seeds_limit=found.seeds_needed is not None,
-        seeds_needed=None if finite(found.seeds_needed) is None else int(found.seeds_needed or 0),
-        same_as=found.same_as,
-    )
-
-
-def _gain(gain: Gain) -> GainRecord:
-    found = gain.interval
-    return GainRecord(
-        baseline=gain.baseline,
-        seeds=gain.seeds,
-        estimate=finite(found.estimate),
-        low=finite(found.low),
-        high=finite(found.high),
-        se=finite(found.se),
-        p_above=finite(found.p_above),
-        p_below=finite(found.p_below),
-        p_selectivity=finite(gain.p_selectivity),
-        p_margin=finite(gain.p_margin),
-        weight=gain.weight,
     )

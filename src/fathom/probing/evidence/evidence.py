@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.table import Table
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Raised when a key of ``evidence.json`` changes its meaning or goes; new keys do not raise it."""
 
 FILE = "evidence.json"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from fathom.probing.evidence.verdict import FEW, LEVEL, STRICT
+from fathom.probing.evidence.findings import LEVEL
+from fathom.statistics import tail_share
 
 if TYPE_CHECKING:
     from fathom.probing.evidence.records import VerdictRecord
@@ -17,17 +18,18 @@ POWER = 0.8
 def detectable_gain(verdict: VerdictRecord) -> float | None:
     """The least true gain over the reference baseline, as a fraction of its loss, that `POWER` of such runs would find.
 
-    A gain G is found where its one-sided t-test at level α rejects "no gain"; with n scenes and standard error s that takes about
+    A gain is found where the one-sided t-test of the contrast C = ln L_j − ln L rejects "no gain"; with n scenes and standard error s
+    that takes about
 
-        G = (t_{1−α, n−1} + t_{POWER, n−1}) · s
+        C = (t_{1−α κ(n), n−1} + t_{POWER, n−1}) · s,    a fraction 1 − e^−C of the loss
 
-    with the level that `implicit` uses for n scenes. None with too few scenes, or where the standard error is not known.
+    with κ(n) of `fathom.statistics.tail_share`. None with too few scenes, or where the standard error is not known.
     """
     from scipy.stats import t
 
     gain = next((item for item in verdict.gains if item.baseline == verdict.baseline), None)
-    if gain is None or gain.se is None or verdict.scenes < 2 or verdict.baseline_mse <= 0:
+    if gain is None or gain.se is None or gain.estimate is None or gain.estimate >= 1 or verdict.scenes < 2:
         return None
-    level = STRICT if verdict.scenes < FEW else LEVEL
-    found = float(t.ppf(1 - level, verdict.scenes - 1) + t.ppf(POWER, verdict.scenes - 1))
-    return found * gain.se / verdict.baseline_mse if math.isfinite(gain.se) else None
+    level, df = LEVEL * tail_share(verdict.scenes), verdict.scenes - 1
+    found = float(t.ppf(1 - level, df) + t.ppf(POWER, df)) * gain.se / (1 - gain.estimate)
+    return -math.expm1(-found) if math.isfinite(found) else None

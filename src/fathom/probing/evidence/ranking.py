@@ -1,6 +1,6 @@
 """A ranking of the encoders of a run: their losses, every paired difference, and which of them share a group.
 
-The difference of two encoders is taken on the same test scenes, as in `fathom.probing.evidence.compare`, and tested for every pair,
+The difference of two encoders is taken on the same test scenes, as in `fathom.probing.evidence.pairs`, and tested for every pair,
 after Holm over all pairs of the feature. Two encoders share a letter where their difference is not significant. Groups are found by
 insertion and absorption (Piepho 2004): from one group of all, each significant pair splits the groups that hold both.
 """
@@ -16,9 +16,10 @@ from rich.table import Table
 from rich.text import Text
 
 from fathom.encoders.spec import short_names
-from fathom.probing.evidence.compare import Measurement, Pair, measurements_of, pair_of
+from fathom.probing.evidence.comparison_table import DIFFERENCE_HEADS, difference_cells
 from fathom.probing.evidence.evidence import Evidence
-from fathom.probing.evidence.verdict import LEVEL
+from fathom.probing.evidence.findings import LEVEL
+from fathom.probing.evidence.pairs import Measurement, Pair, measurements_of, pair_of
 from fathom.statistics import holm
 
 
@@ -43,26 +44,24 @@ class Ranking:
         names = short_names({item.encoder for item in self.places}, 32)
         to_best = {pair.measurement.name: pair for pair in self.pairs if pair.against is self.places[0]}
         table = Table(title=Text(f"{self.feature}: ranking by test loss"), title_justify="left")
-        for head in ("place", "encoder", "layer", "MSE", "above the best", "95 % interval", "p (Holm)", "group"):
+        for head in ("place", "encoder", "layer", "MSE", "above the best", *DIFFERENCE_HEADS[1:], "group"):
             table.add_column(
                 head, justify="left" if head in ("encoder", "layer", "group") else "right", overflow="fold"
             )
         for place, (item, letters) in enumerate(zip(self.places, self.letters, strict=True), 1):
             pair = to_best.get(item.name)
-            cells = [str(place), names[item.encoder], item.layer, f"{item.mse:.4g}", *_difference(pair), letters]
+            cells = [
+                str(place),
+                names[item.encoder],
+                item.layer,
+                f"{item.mse:.4g}",
+                *(difference_cells(pair) if pair else [""] * len(DIFFERENCE_HEADS)),
+                letters,
+            ]
             table.add_row(*(Text(cell) for cell in cells))
         table.caption = Text("Encoders that share a letter do not differ significantly on these scenes.")
         table.caption_justify = "left"
         return table
-
-
-def _difference(pair: Pair | None) -> tuple[str, str, str]:
-    if pair is None:
-        return "", "", ""
-    low, high = pair.difference.low, pair.difference.high
-    interval = f"{low:+.4g} to {high:+.4g}" if low == low and high == high else "too few scenes"
-    p = "" if pair.p_holm is None else "< 0.001" if pair.p_holm < 0.001 else f"{pair.p_holm:.3f}"
-    return f"{pair.difference.estimate:+.4g}", interval, p
 
 
 def rank(evidence: Evidence, feature: str) -> Ranking | None:

@@ -9,6 +9,9 @@ from typing import Literal
 
 from fathom.statistics import Interval
 
+Kind = Literal["implicit", "inconclusive", "absent", "too few scenes", "withheld", ""]
+"""Of a verdict; empty before it is decided."""
+
 Group = Literal["colour", "light", "texture", "shape", "position"]
 """The cue that an alteration of the test images takes away."""
 
@@ -323,12 +326,12 @@ class Cue:
 
 @dataclass(frozen=True)
 class GainRecord:
-    """Loss of a baseline less loss of the encoder on the same test scenes.
+    """The fraction of a baseline's loss that the encoder removes on the same test scenes, 1 − L/L_j.
 
     Attributes:
         baseline: its name. seeds: how many it has.
         estimate, low, high: the gain and its 95 % interval. se: its standard error.
-        p_above: one-sided p of "no gain". p_below: of "a gain".
+        p_above: one-sided p of "no gain". p_below: of "a gain". 1 with too few scenes.
         p_selectivity: of "no selectivity against this baseline". p_margin: of "the gain is the margin or more". weight: of this
             baseline in `absent`.
     """
@@ -339,11 +342,11 @@ class GainRecord:
     low: float | None
     high: float | None
     se: float | None
-    p_above: float | None
-    p_below: float | None
-    p_selectivity: float | None = None
-    p_margin: float | None = None
-    weight: float | None = None
+    p_above: float
+    p_below: float
+    p_selectivity: float | None
+    p_margin: float
+    weight: float
 
 
 @dataclass(frozen=True)
@@ -351,7 +354,8 @@ class VerdictRecord:
     """The verdict on one encoder and feature, the sentence that explains it, and what it rests on.
 
     Attributes:
-        verdict: ``implicit``, ``inconclusive``, ``absent``, ``too few scenes`` or ``withheld``. sentence: the same in words.
+        verdict: ``implicit``, ``inconclusive``, ``absent``, ``too few scenes`` or ``withheld``; empty before it is decided.
+        sentence: the same in words.
         scenes: test scenes with a valid cell.
         baseline: the reference baseline, which the fractions refer to. baseline_mse, encoder_mse: the two losses.
         gap_closed: fraction of the gap from that baseline to the upper bound that the encoder closes; None without an upper bound
@@ -363,12 +367,13 @@ class VerdictRecord:
         seeds_limit: whether the random seeds, not the scenes, stand in the way of `implicit`. seeds_needed: how many would do, if
             any number would.
         same_as: the random or permuted copy whose errors are the encoder's own.
+        untrained: whether copies of the encoder with random weights took part; without them nothing is `implicit`.
         gains: over each baseline, the least first.
     """
 
     encoder: str
     feature: str
-    verdict: str
+    verdict: Kind
     sentence: str
     scenes: int
     baseline: str
@@ -387,3 +392,4 @@ class VerdictRecord:
     seeds_limit: bool = False
     seeds_needed: int | None = None
     same_as: str | None = None
+    untrained: bool = True

@@ -76,25 +76,24 @@ def losses_chart(evidence: Evidence, feature: str) -> Figure:
 
 
 def gains_chart(verdict: VerdictRecord, names: Mapping[str, str]) -> Figure | None:
-    """Gain of one encoder over each baseline, paired by scene; the least at the top."""
+    """Fraction of each baseline's loss that one encoder removes, paired by scene; the least at the top."""
     rows = []
-    form = decimals([verdict.baseline_mse, verdict.encoder_mse])
     for gain in verdict.gains:
         if gain.estimate is None:
             continue
         label = names.get(gain.baseline, gain.baseline) + (f" ×{gain.seeds}" if gain.seeds > 1 else "")
         interval = _bounds(gain)
         clear = interval is not None and interval[0] > 0
-        rows.append(Dot(label, gain.estimate, interval, "clear" if clear else "open", digits=form))
+        percent = None if interval is None else (100 * interval[0], 100 * interval[1])
+        rows.append(Dot(label, 100 * gain.estimate, percent, "clear" if clear else "open", digits=".1f"))
     if not rows:
         return None
-    margin = f"{100 * verdict.margin:g} % of the loss of {names.get(verdict.baseline, verdict.baseline)}"
-    lines = [(0.0, "0, no gain"), (verdict.margin * verdict.baseline_mse, margin)]
+    lines = [(0.0, "0, no gain"), (100 * verdict.margin, f"margin, {100 * verdict.margin:g} %")]
     kinds = {
         "clear": ("95 % interval above 0", COLOURS["encoder"], "diamond"),
         "open": ("interval holds 0 or lies below", COLOURS["baseline"], "diamond-open"),
     }
-    return dots(rows, f"loss of the baseline − loss of the encoder, {unit(verdict.feature)}", kinds, lines=lines)
+    return dots(rows, "fraction of the baseline's loss that the encoder removes, %", kinds, lines=lines)
 
 
 def layer_charts(evidence: Evidence, feature: str) -> list[tuple[str, Figure]]:

@@ -106,13 +106,14 @@ def ranking_tables(ranking: Ranking, names: Names) -> tuple[Table, Table]:
             [
                 _named(pair.against.encoder, names),
                 _named(pair.measurement.encoder, names),
-                _interval(Estimate.of(pair.difference)),
+                f"{pair.difference:+.4g}",
+                _percent(Estimate.of(pair.relative)),
                 _p(pair.p_holm),
             ],
         )
         for pair in ranking.pairs
     ]
-    heads = ("better", "worse", "loss of the worse − loss of the better", "p (Holm)")
+    heads = ("better", "worse", "loss of the worse − loss of the better", "in % of the better", "p (Holm)")
     return table(("place", "encoder", "layer", "MSE", "group"), places), table(heads, pairs)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from fathom.probing.evidence.findings import LEAST_SCENES
 from fathom.probing.evidence.power import POWER, detectable_gain
-from fathom.probing.evidence.verdict import LEAST_SCENES
 
 if TYPE_CHECKING:
     from fathom.probing.evidence.evidence import Evidence
@@ -65,9 +65,9 @@ def _finding(verdict: VerdictRecord, names: Mapping[str, str]) -> str:
     """What one verdict found. 'Absent' names the baseline that the test was decided by, as its sentence does."""
     baseline = verdict.baseline
     if verdict.verdict == "absent":
-        tested = [gain for gain in verdict.gains if gain.p_margin is not None and gain.weight]
+        tested = [gain for gain in verdict.gains if gain.weight]
         if tested:
-            baseline = min(tested, key=lambda gain: (gain.p_margin or 0) / (gain.weight or 1)).baseline
+            baseline = min(tested, key=lambda gain: gain.p_margin / gain.weight).baseline
     return FINDINGS[verdict.verdict].format(
         feature=verdict.feature,
         encoder=names.get(verdict.encoder, verdict.encoder),
@@ -102,9 +102,8 @@ def power(verdict: VerdictRecord, names: Mapping[str, str]) -> str:
     if gain is None or verdict.verdict == "withheld":
         return ""
     baseline = names.get(verdict.baseline, verdict.baseline)
-    much = f"{100 * gain:.0f} %" if gain < 1 else "all"
     return (
-        f"Power: with {verdict.scenes} test scenes that vary as these do, a true gain of {much} of the loss of {baseline} would be found "
+        f"Power: with {verdict.scenes} test scenes that vary as these do, a true gain of {100 * gain:.0f} % of the loss of {baseline} would be found "
         f"in {round(10 * POWER)} of 10 runs; smaller gains would often be missed."
     )
 
