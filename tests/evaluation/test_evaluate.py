@@ -20,6 +20,7 @@ from fathom.data.dataset import Dataset, Frame
 from fathom.depth_models.model import DepthMaps, DepthModel, known_cameras
 from fathom.errors import CheckpointError, DataError, UsageError
 from fathom.evaluation.by_depth import ErrorByDepth
+from fathom.evaluation.compare import compare
 from fathom.evaluation.evaluate import evaluate
 from fathom.evaluation.held_out import choose_frames
 from fathom.evaluation.result import Evaluation
@@ -87,6 +88,17 @@ class Painted(DepthModel):
 
     def to(self, device: object) -> Painted:
         return self
+
+
+class Prompted(Painted):
+    """Gives back the depth that it is prompted with, twice as far."""
+
+    takes_prompt = True
+
+    def predict(self, images, cameras=None, *, size=None, prompts=None) -> DepthMaps:  # type: ignore[no-untyped-def]
+        self.seen += [image.float().mean(0) for image in images]
+        assert len(prompts) == len(images) and all(bool((prompt > 0).any()) for prompt in prompts)
+        return DepthMaps(2 * torch.stack(list(prompts)), "metric", "m", tuple(cameras), input_size=(H, W))
 
 
 def trained(name: str = "tiny-plain_cnn", *settings: str, scenes: Sequence[str] = (), **info: Any) -> Trained:
@@ -405,6 +417,24 @@ def test_the_saved_files_hold_the_numbers_and_read_back(tmp_path: Path) -> None:
     assert record["tables"][0]["results"][0]["scores"]["rmse"]["mean"] == found.score("rmse").mean
     bands = record["tables"][0]["results"][0]["by_depth"]
     assert sum(band["pixels"] for band in bands) == record["tables"][0]["pixels"]
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_a_model_that_takes_a_prompt_gets_the_depth_and_is_marked(flip: bool) -> None:
+    data = Dataset.whole(Walls(empty=[3]))
+    model = Prompted(name="lidar")
+    found = evaluate([model, Painted(name="eyes")], data, protocol="native", flip=flip, pictures=1)
+    table = found.record.tables[0]
+    result = table.result("lidar")
+    assert result.prompted and not table.result("eyes").prompted
+    assert result.scores["abs_rel"].mean == pytest.approx(
+        1.0, abs=1e-6
+    )  # the prompt was that frame's, mirrored with it
+    assert len(model.seen) == (13 + 2) * (1 + flip)  # every frame with depth, and two shown
+    assert {(d.first, d.second) for d in table.differences} == {("eyes", "mean map")}
+    assert any("lidar was given each frame's depth as its prompt" in note for note in table.notes)
+    said = compare([found], ["run"], against="eyes").notes
+    assert "lidar was given the measured depth as its prompt: not paired with eyes." in said
 
 
 def test_frames_and_pictures_read_back_as_they_were(tmp_path: Path) -> None:

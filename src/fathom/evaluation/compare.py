@@ -9,7 +9,7 @@ import numpy as np
 
 from fathom.errors import UsageError, nearest
 from fathom.evaluation.result import Difference, Evaluation, Result, Score, Table
-from fathom.evaluation.scoring import ROUNDING, corrected, paired
+from fathom.evaluation.scoring import ROUNDING, corrected, pairable, paired
 from fathom.statistics import METHOD
 
 SCHEMA_VERSION = 1
@@ -118,7 +118,14 @@ def _compared(tables: Sequence[Table], against: str | None) -> tuple[ComparedTab
         for result in others
         if result.alignment != reference.alignment
     ]
-    found = [d for result in others if result.alignment == reference.alignment for d in paired(result, reference)]
+    notes += [
+        f"{result.name if result.prompted else reference.name} was given the measured depth as its prompt: not paired with "
+        f"{reference.name if result.prompted else result.name}."
+        for result in others
+        if result.prompted != reference.prompted
+    ]
+    alike = [result for result in others if pairable(result, reference)]
+    found = [difference for result in alike for difference in paired(result, reference)]
     lines = tuple(Line(run, result.name, result.alignment, result.scores) for run, result in named)
     table = ComparedTable(
         first.data.location,

@@ -281,6 +281,7 @@ class _Run:
             by_depth=one.by_depth.bands(),
             best=tuple(order[:10]),
             worst=tuple(order[::-1][:10]),
+            prompted=one.prompted,
         )
 
     def _notes(self, sentence: str, table: Table) -> Iterator[str]:
@@ -290,6 +291,11 @@ class _Run:
         for result in table.results:
             if result.role == "model" and result.alignment != "none":
                 yield f"{result.name} gives {result.kind}: {result.alignment} fitted to the truth of each frame; its errors are not those of metres."
+            if result.prompted:
+                yield (
+                    f"{result.name} was given each frame's depth as its prompt, the very depth that it is measured against: its "
+                    "errors say how closely it keeps to that, and are paired with those of no other model."
+                )
             if result.missing:
                 yield (
                     f"{result.name}: {result.missing:.1%} of the predicted pixels are not finite, such as a border that the "

@@ -45,6 +45,11 @@ class Participant:
     def role(self) -> Role:
         return "baseline" if self.model is None else "model"
 
+    @property
+    def prompted(self) -> bool:
+        """Whether it is given the frame's depth, such as a phone's LiDAR, beside the image."""
+        return self.model is not None and self.model.takes_prompt
+
     def values(
         self, samples: Sequence[Sample], baselines: Baselines | None, flip: bool
     ) -> list[Float[Tensor, "h w"] | None]:
@@ -52,11 +57,16 @@ class Participant:
         if self.model is None:
             maps = [baselines.maps(sample.scene) if baselines else None for sample in samples]
             return [None if found is None else found[self.baseline] for found in maps]
-        values = self._predicted(samples)
+        if self.prompted:  # a frame without depth gives no prompt, and nothing to measure either
+            known = [sample for sample in samples if bool(sample.valid.any())]
+        else:
+            known = list(samples)
+        values = self._predicted(known)
         if flip:
-            mirrored = self._predicted([_mirrored(sample) for sample in samples])
+            mirrored = self._predicted([_mirrored(sample) for sample in known])
             values = [(a + b.flip(-1)) / 2 for a, b in zip(values, mirrored, strict=True)]
-        return [self._whole(value) for value in values]
+        found = {id(sample): self._whole(value) for sample, value in zip(known, values, strict=True)}
+        return [found.get(id(sample)) for sample in samples]
 
     def _predicted(self, samples: Sequence[Sample]) -> list[Float[Tensor, "h w"]]:
         """The model's values; frames of one size are predicted together."""
@@ -70,7 +80,9 @@ class Participant:
                 end += 1
             group = samples[start:end]
             images = torch.stack([sample.image for sample in group])
-            maps = self.model.predict(images, [sample.intrinsics for sample in group], size=first.depth_size)
+            prompts = [torch.where(one.valid, one.depth, 0.0)[0] for one in group] if self.prompted else None
+            cameras = [sample.intrinsics for sample in group]
+            maps = self.model.predict(images, cameras, size=first.depth_size, prompts=prompts)
             found += list(maps.values)
             if self.model.uses_camera:
                 self.cameras |= dict.fromkeys(camera.origin for camera in maps.cameras)
@@ -125,5 +137,7 @@ def _mirrored(sample: Sample) -> Sample:
     return replace(
         sample,
         image=sample.image.flip(-1),
+        depth=sample.depth.flip(-1),
+        valid=sample.valid.flip(-1),
         intrinsics=None if camera is None else camera.flipped(sample.image_size[1]),
     )

@@ -70,6 +70,7 @@ class Result:
         by_scene: by metric, what differences are made of.
         by_depth: errors against true depth, near to far.
         best, worst: ids of up to ten frames each, the extreme one first, by `RANKED_BY`.
+        prompted: whether it was given the depth that it is measured against, as models that take a LiDAR's depth are.
     """
 
     name: str
@@ -89,6 +90,7 @@ class Result:
     by_depth: tuple[Band, ...]
     best: tuple[str, ...]
     worst: tuple[str, ...]
+    prompted: bool = False
 
 
 @dataclass(frozen=True)

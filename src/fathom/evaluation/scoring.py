@@ -68,15 +68,17 @@ def pooled_rmse(frames: Sequence[FrameScores], name: str, scenes: Sequence[str])
 
 
 def differences(results: Sequence[Result]) -> tuple[Difference, ...]:
-    """Paired differences of every two models, and of each model from the mean map, where both have one alignment.
-
-    An alignment fits the truth, so a result with one is never compared with a result without.
-    """
+    """Paired differences of every two models, and of each model from the mean map, as far as they are `pairable`."""
     models = [result for result in results if result.role == "model"]
     maps = [result for result in results if result.name.startswith("mean map")]
     pairs = [(a, b) for number, b in enumerate(models) for a in models[number + 1 :]]
     pairs += [(model, other) for model in models for other in maps]
-    return corrected([found for a, b in pairs if a.alignment == b.alignment for found in paired(a, b)])
+    return corrected([found for a, b in pairs if pairable(a, b) for found in paired(a, b)])
+
+
+def pairable(first: Result, second: Result) -> bool:
+    """Whether both know as much of the truth: an alignment fits it, and a prompt shows it."""
+    return (first.alignment, first.prompted) == (second.alignment, second.prompted)
 
 
 def paired(first: Result, second: Result) -> Iterable[Difference]:

@@ -76,3 +76,10 @@ def test_names_lose_their_folders_where_that_is_clear() -> None:
         "mean map": "mean map",
     }
     assert short_names(["runs/a/best", "runs/b/best"]) == {"runs/a/best": "a/best", "runs/b/best": "b/best"}
+    for names, short in (
+        (["module:my/x.py:net?weights=/w/a.safetensors", "probe:runs/p"], ["x.py:net", "probe:p"]),
+        (["module:x.py:net?w=w/1", "module:x.py:net?w=w/2"], ["x.py:net?w=w/1", "x.py:net?w=w/2"]),
+        (["runs/p", "probe:runs/p", "runs/p (2)"], ["p", "probe:p", "p (2)"]),
+        (["hf:a/net", "hf:a/net/"], ["hf:a/net", "hf:a/net/"]),
+    ):
+        assert short_names(names) == dict(zip(names, short, strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -85,12 +86,23 @@ def _paired_table(title: str, differences: Sequence[Difference]) -> RichTable:
 
 
 def short_names(names: Sequence[str]) -> dict[str, str]:
-    """The last parts of each path among `names`, as many as tell them all apart."""
-    parts = {name: name.rstrip("/").split("/") for name in names}
-    for depth in range(1, max(map(len, parts.values())) + 1):
-        tails = {name: "/".join(own[-depth:]) for name, own in parts.items()}
-        if len(set(tails.values())) == len(tails):
-            return tails
+    """Names that fit a chart and still differ: without their kind (but for ``probe:``), their options, and folders above.
+
+    As many folders are kept, and then the options, as it takes to tell all names apart.
+    """
+    split = {name: re.fullmatch(r"(probe:)?(?:[a-z]+:)?([^?]*)(.*)", name, re.DOTALL) for name in names}
+    forms = {
+        name: (found[1] or "", found[2].rstrip("/").split("/"), found[3]) for name, found in split.items() if found
+    }
+    most = max((len(parts) for _, parts, _ in forms.values()), default=0)
+    for with_options in (False, True):
+        for depth in range(1, most + 1):
+            tails = {
+                name: kind + "/".join(parts[-depth:]) + (options if with_options else "")
+                for name, (kind, parts, options) in forms.items()
+            }
+            if len(set(tails.values())) == len(names) and all(tails.values()):
+                return tails
     return {name: name for name in names}
 
 
