@@ -17,17 +17,28 @@ from fathom.data.tools.planes import describe_rays, ray_exponents
 from fathom.data.tools.survey import spread
 from fathom.sample import Sample
 
-MOVED = 0.025
-"""Of the width."""
+MOVED = (0.025, 0.05)
+"""Of the longer side."""
+WAYS = {"right": (1, 0), "left": (-1, 0), "down": (0, 1), "up": (0, -1), "right and down": (1, 1)}
 
 
 def mirrored(sample: Sample) -> Sample:
     return replace(sample, depth=sample.depth.flip(-1), valid=sample.valid.flip(-1))
 
 
-def moved(sample: Sample) -> Sample:
-    by = round(MOVED * sample.depth_size[1])
-    return replace(sample, depth=sample.depth.roll(by, -1), valid=sample.valid.roll(by, -1))
+def moved(part: float, right: int, down: int) -> Callable[[Sample], Sample]:
+    """Depth moved by a part of the longer side; what it leaves is unknown."""
+
+    def change(sample: Sample) -> Sample:
+        height, width = sample.depth_size
+        dx, dy = (round(part * max(height, width)) * way for way in (right, down))
+        target = slice(max(dy, 0), height + min(dy, 0)), slice(max(dx, 0), width + min(dx, 0))
+        origin = slice(max(-dy, 0), height + min(-dy, 0)), slice(max(-dx, 0), width + min(-dx, 0))
+        depth, valid = torch.zeros_like(sample.depth), torch.zeros_like(sample.valid)
+        depth[:, *target], valid[:, *target] = sample.depth[:, *origin], sample.valid[:, *origin]
+        return replace(sample, depth=depth, valid=valid)
+
+    return change
 
 
 def along_rays(sample: Sample) -> Sample:
@@ -43,7 +54,7 @@ def along_rays(sample: Sample) -> Sample:
 CHANGES: dict[str, Callable[[Sample], Sample]] = {
     "as it is": lambda sample: sample,
     "mirrored": mirrored,
-    f"moved by {100 * MOVED:g} %": moved,
+    **{f"moved {100 * part:g} % {name}": moved(part, *way) for part in MOVED for name, way in WAYS.items()},
     "along rays": along_rays,
 }
 

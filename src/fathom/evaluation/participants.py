@@ -57,10 +57,8 @@ class Participant:
         if self.model is None:
             maps = [baselines.maps(sample.scene) if baselines else None for sample in samples]
             return [None if found is None else found[self.baseline] for found in maps]
-        if self.prompted:  # a frame without depth gives no prompt, and nothing to measure either
-            known = [sample for sample in samples if bool(sample.valid.any())]
-        else:
-            known = list(samples)
+        # A frame without depth gives no prompt, and nothing to measure either.
+        known = [sample for sample in samples if not self.prompted or bool(sample.valid.any())]
         values = self._predicted(known)
         if flip:
             mirrored = self._predicted([_mirrored(sample) for sample in known])
