@@ -125,7 +125,7 @@ class Loop:
             norm = self._clip()
             self.optimiser.step()
             if self.state.average is not None:
-                self.state.average.update(network)
+                self.state.average.update_parameters(network)
             self.state.step += 1
             self._note(parts, total, terms, norm)
             if self._between_steps():

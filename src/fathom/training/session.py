@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.func import functional_call
 
 from fathom.data.dataset import Dataset
 from fathom.errors import CheckpointError, DataError, UsageError
@@ -32,7 +31,7 @@ from fathom.training.frames.feed import Augment, Frames, Portion, feed, keep_in_
 from fathom.training.frames.holdout import Parts, divide
 from fathom.training.frames.order import Order, shards_of
 from fathom.training.loop import Loop, lies_channels_last
-from fathom.training.optim.average import Average
+from fathom.training.optim.average import moving_average
 from fathom.training.optim.optimiser import make_optimiser
 from fathom.training.optim.schedule import Schedule
 from fathom.training.recipe import AugmentSection, Recipe
@@ -207,15 +206,13 @@ class Session:
 
     def _predict(self, batch: Batch) -> Float[Tensor, "B C h w"]:
         """Prediction by the weights that are the result, as `load_model` will have them."""
-        self.network.eval()
-        image: Any = (batch.image.to(self.fabric.device),)
-        if self.network.takes_camera and batch.camera is not None:
-            image = (*image, batch.camera.to(self.fabric.device))
+        network: Any = self.network if self.state.average is None else self.state.average.module
+        network.eval()
+        inputs: Any = (batch.image.to(self.fabric.device),)
+        if network.takes_camera and batch.camera is not None:
+            inputs = (*inputs, batch.camera.to(self.fabric.device))
         with torch.no_grad(), self.fabric.autocast():
-            if self.state.average is None:
-                prediction: Tensor = self.network(*image)
-            else:
-                prediction = functional_call(self.network, self.state.average.tensors, image)
+            prediction: Tensor = network(*inputs)
         return prediction
 
     def _share_statistics(self) -> None:
@@ -343,7 +340,7 @@ def _new_state(recipe: Recipe, network: Network, fabric: Fabric) -> State:
     # Gradient scaling of fp16 and the fused kernels unscale at different places.
     fused = recipe.precision.compute != "fp16" and fabric.device.type in ("cpu", "cuda")
     optimiser = make_optimiser(network, recipe.optim, fused)
-    average = Average(network, recipe.train.ema) if recipe.train.ema else None
+    average = moving_average(network, recipe.train.ema) if recipe.train.ema else None
     return State(network, optimiser, Schedule(recipe.schedule, recipe.train.steps), average, recipe.train.seed)
 
 

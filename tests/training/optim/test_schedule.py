@@ -3,39 +3,69 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import (
+    CosineAnnealingLR,
+    LinearLR,
+    LRScheduler,
+    OneCycleLR,
+    ReduceLROnPlateau,
+    SequentialLR,
+)
 
-from fathom.training.optim.average import Average
 from fathom.training.optim.schedule import Schedule
 from fathom.training.recipe import ScheduleSection
 
 
-def test_cosine_is_that_of_pytorch() -> None:
-    parameter = torch.nn.Parameter(torch.zeros(1))
-    optimiser = torch.optim.SGD([parameter], lr=1.0)
-    theirs = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=50, eta_min=0.1)
-    ours = Schedule(ScheduleSection("cosine", floor=0.1), 50)
-    for step in range(51):
-        assert ours.factor(step) == pytest.approx(optimiser.param_groups[0]["lr"], abs=1e-6)
+def rates(make: Callable[[Optimizer], LRScheduler], steps: int) -> list[float]:
+    """The rates of a scheduler of PyTorch for an optimiser of rate 1, at the steps 0 to `steps`."""
+    optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0, momentum=0.9)
+    scheduler, found = make(optimiser), []
+    for _ in range(steps + 1):
+        found.append(optimiser.param_groups[0]["lr"])
         optimiser.step()
-        theirs.step()
+        if len(found) <= steps:
+            scheduler.step()
+    return found
 
 
-def test_one_cycle_is_that_of_pytorch() -> None:
-    # Theirs reaches its peak a step earlier (it counts from 1) and its floor at the last step.
-    parameter = torch.nn.Parameter(torch.zeros(1))
-    optimiser = torch.optim.SGD([parameter], lr=1.0, momentum=0.9)
-    theirs = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, max_lr=1.0, total_steps=1001, pct_start=0.3, div_factor=25, final_div_factor=4, cycle_momentum=False
-    )
-    ours = Schedule(ScheduleSection("onecycle", floor=0.01), 1000)
-    for step in range(1001):
-        assert ours.factor(step) == pytest.approx(optimiser.param_groups[0]["lr"], abs=5e-3)
-        optimiser.step()
-        if step < 1000:
-            theirs.step()
+def test_cosine_with_warmup_is_that_of_pytorch() -> None:
+    def theirs(optimiser: Optimizer) -> LRScheduler:
+        rise = LinearLR(optimiser, start_factor=1 / 8, total_iters=7)
+        return SequentialLR(optimiser, [rise, CosineAnnealingLR(optimiser, T_max=50, eta_min=0.1)], milestones=[8])
+
+    schedule = Schedule(ScheduleSection("cosine", warmup=8, floor=0.1), 58)
+    assert [schedule.factor(step) for step in range(59)] == pytest.approx(rates(theirs, 58), abs=1e-12)
+
+
+@pytest.mark.parametrize(("steps", "floor"), [(1000, 0.01), (37, 0.1), (4, 0.0)])
+def test_one_cycle_is_that_of_pytorch(steps: int, floor: float) -> None:
+    # Theirs ends its rise at pct_start * total_steps - 1 and its fall at total_steps - 1.
+    peak, final = max(1, round(0.3 * steps)), 1 / (25 * floor) if floor else math.inf
+
+    def theirs(optimiser: Optimizer) -> LRScheduler:
+        share = (peak + 1) / (steps + 1)
+        return OneCycleLR(
+            optimiser, 1.0, steps + 1, pct_start=share, div_factor=25, final_div_factor=final, cycle_momentum=False
+        )
+
+    schedule = Schedule(ScheduleSection("onecycle", floor=floor), steps)
+    assert [schedule.factor(step) for step in range(steps + 1)] == pytest.approx(rates(theirs, steps), abs=1e-12)
+
+
+def test_plateau_decides_as_that_of_pytorch() -> None:
+    losses = [3, 2, 2.5, 2.1, 1.9, 2, 2, 2, 2, 2, 1.8, 5, 5, 5, 5, 1.7, 1.7, 1.7]
+    optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    theirs = ReduceLROnPlateau(optimiser, factor=0.5, patience=1, threshold=0, threshold_mode="abs", eps=0)
+    ours = Schedule(ScheduleSection("plateau", patience=2, factor=0.5), 100)
+    for loss in losses:
+        theirs.step(loss)
+        ours.observe(loss)
+        assert ours.factor(0) == optimiser.param_groups[0]["lr"]
 
 
 def test_warmup_rises_linearly_to_the_full_rate() -> None:
@@ -65,19 +95,3 @@ def test_only_plateau_listens() -> None:
     for _ in range(20):
         schedule.observe(1.0)
     assert schedule.factor(5) == 1
-
-
-def test_the_average_is_the_weighted_sum_of_all_weights_so_far() -> None:
-    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
-    average = Average(model, decay=0.3)
-    expected = model[0].weight.detach().clone()
-    for t in range(4):
-        with torch.no_grad():
-            model[0].weight += 1.0
-        model(torch.randn(3, 2))
-        average.update(model)
-        decay = min(0.3, (1 + t) / (10 + t))
-        expected = decay * expected + (1 - decay) * model[0].weight.detach()
-    assert torch.allclose(average.tensors["0.weight"], expected, atol=1e-6)
-    assert torch.equal(average.tensors["1.running_mean"], model[1].running_mean)
-    assert int(average.tensors["1.num_batches_tracked"]) == 4

@@ -2,37 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 
-class Average:
-    """``a ← d·a + (1 − d)·w`` after every step, with ``d = min(decay, (1 + t) / (10 + t))``.
+def moving_average(network: nn.Module, decay: float) -> AveragedModel:
+    """A copy of `network` whose parameters are ``a ← d·a + (1 − d)·w`` after each update, ``d = min(decay, t / (9 + t))``.
 
-    The second form keeps the random first weights from lingering in a short training. Buffers (batch norm's
-    statistics) and integers are copied, not averaged.
+    t, counted from 1, keeps the random first weights from lingering in a short training. Buffers (batch norm's
+    statistics) are copied, not averaged.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self.decay, self.updates = decay, 0
-        self.tensors = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-        self._averaged = [name for name, _ in model.named_parameters()]
+    def step(averages: list[Tensor], weights: list[Tensor], _: Tensor | int) -> None:
+        t = int(average.n_averaged)  # on the CPU, where reading it makes no device wait
+        torch._foreach_lerp_(averages, weights, 1 - min(decay, t / (9 + t)))
 
-    @torch.no_grad()
-    def update(self, model: nn.Module) -> None:
-        """Take one step of `model` into the average."""
-        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        self.updates += 1
-        current = model.state_dict()
-        averages = [self.tensors[name] for name in self._averaged]
-        torch._foreach_lerp_(averages, [current[name] for name in self._averaged], 1 - decay)
-        for name in current.keys() - set(self._averaged):
-            self.tensors[name].copy_(current[name])
-
-    def restore(self, tensors: Mapping[str, Tensor], updates: int) -> None:
-        """Take up a saved average."""
-        self.updates = updates
-        for name, tensor in tensors.items():
-            self.tensors[name].copy_(tensor)
+    average = AveragedModel(network, multi_avg_fn=step)  # type: ignore[arg-type]
+    average.requires_grad_(False).eval()
+    average.n_averaged.fill_(1)  # type: ignore[operator]  # at 0 it copies the weights as they are
+    return average

@@ -16,11 +16,11 @@ import msgspec
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel
 
 from fathom.errors import CheckpointError
 from fathom.files.inputs import convert
 from fathom.models.saved import CONFIG, MODEL, Content, load_weights, read_json, read_tensors, verify
-from fathom.training.optim.average import Average
 from fathom.training.optim.optimiser import OptimiserScalars, join_optimiser, lay_out_as_parameters, split_optimiser
 from fathom.training.optim.schedule import Schedule
 
@@ -70,7 +70,7 @@ class State:
     model: nn.Module
     optimiser: Optimizer
     schedule: Schedule
-    average: Average | None
+    average: AveragedModel | None
     seed: int
     step: int = 0
     stopping: Stopping = field(default_factory=Stopping)
@@ -80,7 +80,8 @@ class State:
 
     def weights(self) -> Mapping[str, Tensor]:
         """The weights that are the result: the average where there is one."""
-        return self.average.tensors if self.average is not None else self.model.state_dict()
+        model: nn.Module = self.model if self.average is None else self.average.module
+        return model.state_dict()
 
     def reseed(self, rank: int) -> None:
         """Set torch's generators for the next step, for networks that draw random numbers (dropout)."""
@@ -94,7 +95,7 @@ class State:
             "seed": self.seed,
             "schedule": self.schedule.state(),
             "stopping": self.stopping.state(),
-            "average_updates": self.average.updates if self.average is not None else 0,
+            "averaged": int(self.average.n_averaged) if self.average is not None else 0,
             "optimiser": scalars,
             "scaler": self.scaler,
             "sums": {name: float(value) for name, value in self.sums.items()},
@@ -125,7 +126,8 @@ class State:
             self.sums = {name: torch.tensor(value) for name, value in state.sums.items()}
             self.summed = state.summed
             if self.average is not None:
-                self.average.restore(read_tensors(folder / MODEL), state.average_updates)
+                load_weights(self.average.module, folder / MODEL)
+                self.average.n_averaged.fill_(state.averaged)
         except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
             raise CheckpointError(folder / STATE, f"does not fit this recipe ({error})") from error
 
@@ -151,7 +153,7 @@ class _State(msgspec.Struct):
     step: Count
     schedule: _Schedule
     stopping: _Stopping
-    average_updates: Count
+    averaged: Count
     optimiser: OptimiserScalars
     scaler: dict[str, float | int]
     sums: dict[str, float]
