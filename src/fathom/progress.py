@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -69,8 +69,10 @@ def console(width: int | None = None, *, stderr: bool = False) -> Console:
     return Plain(width=None if stream.isatty() else width, stderr=stderr, markup=False, emoji=False, highlight=False)
 
 
-def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
-    """Yield from `items`, showing how far along it is and the time left.
+def track(
+    items: Iterable[T], description: str, total: int | None = None, *, tell: Callable[[], str] = str
+) -> Iterator[T]:
+    """Yield from `items`, showing how far along it is, the time left, and what `tell` says (a loss, for instance).
 
     On a terminal this is a moving bar; elsewhere a line every half minute, so that logs stay short.
     """
@@ -79,12 +81,12 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
     if _quiet:
         yield from items
     elif sys.stderr.isatty():
-        yield from _bar(items, description, total)
+        yield from _bar(items, description, total, tell)
     else:
-        yield from _lines(items, description, total)
+        yield from _lines(items, description, total, tell)
 
 
-def _bar(items: Iterable[T], description: str, total: int | None) -> Iterator[T]:
+def _bar(items: Iterable[T], description: str, total: int | None, tell: Callable[[], str]) -> Iterator[T]:
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -101,17 +103,22 @@ def _bar(items: Iterable[T], description: str, total: int | None) -> Iterator[T]
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[told]}", markup=False),
     )
     with Progress(*columns, console=console(stderr=True), transient=True) as progress:
-        yield from progress.track(items, total=total, description=description)
+        task = progress.add_task(description, total=total, told="")
+        for item in items:
+            yield item
+            progress.update(task, advance=1, told=tell())
 
 
-def _lines(items: Iterable[T], description: str, total: int | None) -> Iterator[T]:
+def _lines(items: Iterable[T], description: str, total: int | None, tell: Callable[[], str]) -> Iterator[T]:
     start = last = time.monotonic()
     for done, item in enumerate(items):
         now = time.monotonic()
         if now - last >= _LINE_EVERY:
             last = now
             left = f", {(now - start) / done * (total - done):.0f} s left" if total and done else ""
-            note(f"{description}: {done}{f'/{total}' if total else ''}{left}")
+            told = f", {said}" if (said := tell()) else ""
+            note(f"{description}: {done}{f'/{total}' if total else ''}{left}{told}")
         yield item

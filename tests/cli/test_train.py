@@ -48,14 +48,20 @@ def test_a_training_prints_seen_and_unseen_rooms_and_writes_its_json(
     out, report = tmp_path / "run", tmp_path / "report.json"
     assert fathom(data, "--recipe", "tiny-unet", *TINY, "--out", str(out), "--json", str(report)) == 0
     shown = capsys.readouterr().out
-    for words in ("seen rooms", "unseen rooms", "mean map", "RMSE", "Leak: relative to the mean map"):
+    for words in ("seen rooms", "unseen rooms", "mean map", "RMSE", "Leak ", "minus the mean map's"):
         assert words in shown
     assert json.loads(report.read_text()) == read_summary(out)
     assert (out / "checkpoints" / "4" / "model.safetensors").is_file()
     assert (out / "pictures" / "unseen.png").is_file()
     assert fathom(data, "--recipe", "tiny-unet", *TINY, "--out", str(out)) == 2
     assert "--resume" in capsys.readouterr().err
+    assert (out / "curves.png").is_file()
     assert fathom(data, "--recipe", "tiny-unet", *TINY, "--out", str(out), "--resume") == 0
+    weights = (out / "checkpoints" / "4" / "model.safetensors").read_bytes()
+    assert fathom("--out", str(out), "--resume", "--set", "train.steps=5") == 0
+    assert (out / "checkpoints" / "5" / "model.safetensors").read_bytes() != weights
+    assert fathom("--out", str(tmp_path / "none"), "--resume") == 2
+    assert "does not say what it was started with" in capsys.readouterr().err
 
 
 def test_a_saved_recipe_trains_the_same_again(data: str, tmp_path: Path) -> None:
@@ -97,6 +103,8 @@ def test_find_lr_and_sweep(data: str, tmp_path: Path, capsys: pytest.CaptureFixt
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
+        ([], 2, "Name a recipe"),
+        (["--recipe", "tiny-unet", "--weights", "x"], 2, "data.weights should be a list"),
         (["--recipe", "tiny-unett"], 2, "did you mean 'tiny-unet'"),
         (["--recipe", "tiny-unet", "--set", "optim.lrr=1"], 2, "did you mean 'lr'"),
         (["--recipe", "tiny-unet", "--set", "train.steps=many"], 2, "should be a whole number"),
@@ -121,7 +129,7 @@ def test_torchrun_starts_two_processes_that_print_one_report(data: str, tmp_path
         command, capture_output=True, text=True, timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"}
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("Leak: relative to the mean map") == 1
+    assert done.stdout.count("A split by frames would report the first") == 1
     assert json.loads((tmp_path / "summary.json").read_text())["processes"] == 2
 
 

@@ -14,14 +14,31 @@ DEFAULT_OUT = Path("runs")
 
 
 def train(
-    data: Annotated[str, typer.Argument(help="rooms, KIND:PATH, or a path whose kind is recognised.")],
-    recipe: Annotated[str, typer.Option("--recipe", "-r", help="A shipped recipe's name, or a TOML file.")],
+    data: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="DATA...",
+            help="rooms, KIND:PATH, or a path whose kind is recognised; several are mixed (--weights).",
+            show_default=False,
+        ),
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option("--recipe", "-r", help="A shipped recipe's name, or a TOML file.", show_default=False)
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            "--weights", metavar="A,B", help="Share of the draws from each DATA; by their frames unless given."
+        ),
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe: --set optim.lr=1e-3."),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Run folder; runs/RECIPE unless given.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run that --out holds.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the run that --out holds; DATA and --recipe may be left out.")
+    ] = False,
     test: Annotated[
         str | None, typer.Option("--test", help="DATA that is scored at the end, and nothing else.")
     ] = None,
@@ -41,13 +58,19 @@ def train(
     describe: Annotated[
         bool, typer.Option("--describe", help="Show the network and the recipe; train nothing.")
     ] = False,
-    find_lr: Annotated[bool, typer.Option("--find-lr", help="Try rising learning rates, and suggest one.")] = False,
+    find_lr: Annotated[
+        bool, typer.Option("--find-lr", help="Try rising learning rates, and say how to choose one.")
+    ] = False,
     sweep: Annotated[
         list[str] | None,
         typer.Option("--sweep", metavar="KEY=A,B,C", help="Train once for each value, and compare."),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option("--seed", help="Seed of everything random; the recipe's unless given.")
+        int | None,
+        typer.Option(
+            "--seed",
+            help="Seed of weights, order and augmentation (train.seed); the held-out rooms stay (validation.seed).",
+        ),
     ] = None,
     device: Device = "auto",
     workers: Workers = 0,
@@ -55,8 +78,10 @@ def train(
     quiet: Quiet = False,
 ) -> None:
     """Train a network by a recipe, and show its scores on seen and unseen rooms."""
+    from fathom.errors import UsageError
     from fathom.progress import set_quiet
     from fathom.training.recipe import load_recipe
+    from fathom.training.run.resume import RECIPE, Started
 
     set_quiet(quiet)
     changes = list(settings or ())
@@ -66,6 +91,13 @@ def train(
         changes.append(f"train.seed={seed}")
     if start is not None:
         changes.append(f"start.checkpoint={json.dumps(start)}")
+    if weights is not None:
+        changes.append(f"data.weights=[{weights}]")
+    if resume and out is not None and (recipe is None or not data):
+        started = Started.read(out)
+        recipe, data, test = recipe or str(out / RECIPE), data or started.data, test or started.test
+    if recipe is None:
+        raise UsageError("Name a recipe, such as --recipe tiny-unet (docs/training.md says which recipe is for what).")
     resolved = load_recipe(recipe, changes)
     out = out or DEFAULT_OUT / resolved.name
     if write_recipe is not None:
@@ -76,6 +108,8 @@ def train(
         return
     if describe:
         result = _describe(resolved)
+    elif not data:
+        raise UsageError("Name DATA to train on: rooms, KIND:PATH or a path.")
     elif find_lr:
         result = _find_lr(resolved, data, out, device, workers)
     elif sweep:
@@ -88,14 +122,16 @@ def train(
         write_json(json_file, result)
 
 
-def _train(recipe: Any, data: str, out: Path, resume: bool, test: str | None, device: str, workers: int) -> Any:
+def _train(recipe: Any, data: list[str], out: Path, resume: bool, test: str | None, device: str, workers: int) -> Any:
     from fathom.devices import rank
     from fathom.progress import console, note
-    from fathom.report.images.training import draw_examples
+    from fathom.report.images.training import draw_curves, draw_examples
     from fathom.training.run.summary import sentences, table
     from fathom.training.train import train as run_training
 
-    note(f"Training '{recipe.name}' ({recipe.model.name}) for {recipe.train.steps} steps on {data}: {out}.")
+    note(
+        f"Training '{recipe.name}' ({recipe.model.name}) for {recipe.train.steps} steps on {' and '.join(data)}: {out}."
+    )
     trained = run_training(recipe, data, test=test, out=out, resume=resume, device=device, workers=workers)
     summary = trained.summary()
     if rank() == 0:
@@ -103,8 +139,9 @@ def _train(recipe: Any, data: str, out: Path, resume: bool, test: str | None, de
         screen.print(table(summary))
         for line in sentences(summary):
             screen.print(line, soft_wrap=True)
-        picture = draw_examples(trained)
-        screen.print(f"Checkpoint: {trained.path}" + (f"\nPicture: {picture}" if picture else ""), soft_wrap=True)
+        pictures = [str(path) for path in (draw_curves(trained.run), draw_examples(trained)) if path]
+        screen.print(f"Checkpoint: {trained.path}", soft_wrap=True)
+        screen.print(f"Pictures: {', '.join(pictures)}", soft_wrap=True)
     return summary
 
 
@@ -120,20 +157,21 @@ def _describe(recipe: Any) -> Any:
     return description.to_json()
 
 
-def _find_lr(recipe: Any, data: str, out: Path, device: str, workers: int) -> Any:
+def _find_lr(recipe: Any, data: list[str], out: Path, device: str, workers: int) -> Any:
     from fathom.progress import console
     from fathom.report.images.training import draw_rates
     from fathom.training.search.lr_find import find_rate
 
     found = find_rate(recipe, data, out=out, device=device, workers=workers)
-    console().print(found["sentence"], soft_wrap=True)
+    for line in found["sentences"]:
+        console().print(line, soft_wrap=True)
     console().print(f"Picture: {draw_rates(found, out / 'lr_find' / 'lr_find.png')}", soft_wrap=True)
     return found
 
 
 def _sweep(
     recipe: Any,
-    data: str,
+    data: list[str],
     sweep: list[str],
     out: Path,
     resume: bool,
@@ -144,10 +182,12 @@ def _sweep(
     from fathom.devices import rank
     from fathom.progress import console
     from fathom.report.images.training import draw_sweep
-    from fathom.training.search.sweep import run_sweep, table
+    from fathom.training.search.sweep import run_sweep, sentences, table
 
     result = run_sweep(recipe, data, sweep, out=out, resume=resume, test=test, device=device, workers=workers)
     if rank() == 0:
         console().print(table(result))
+        for line in sentences(result):
+            console().print(line, soft_wrap=True)
         console().print(f"Comparison: {out / 'sweep.json'}, {draw_sweep(result, out)}", soft_wrap=True)
     return result

@@ -102,6 +102,10 @@ class ModuleEncoder(Encoder):
     @torch.inference_mode()
     def encode(self, images: Float[Tensor, "B 3 H W"]) -> dict[str, Float[Tensor, "B _ _ _"]]:
         """Every layer's map from one forward pass."""
+        return self.maps(images)
+
+    def maps(self, images: Float[Tensor, "B 3 H W"]) -> dict[str, Float[Tensor, "B _ _ _"]]:
+        """The maps of `encode`, with gradients where parameters ask for them (`fathom.encoders.backbone`)."""
         outputs: dict[str, Any] = {}
         prepared = self.preprocess(images)
         with _recording({layer: self._named[layer] for layer in self.layers}, outputs):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +21,15 @@ POOLS = (1, 2, 3, 6)
 """Grids of the pyramid pooling (Zhao et al. 2017)."""
 
 RAYS = 2
+
+
+BACKBONES = "fathom.encoders.backbone"
+"""The module that opens encoders by their SPEC; it is above this one and imported when used."""
+
+
+def open_backbone(spec: str) -> Any:
+    """The encoder of `spec` as a module from images to maps of strides 2, 4, 8, 16 and 32, with their `widths`."""
+    return importlib.import_module(BACKBONES).open_backbone(spec)
 
 
 class ConvNorm(nn.Sequential):
@@ -80,7 +91,8 @@ class PretrainedUNet(Network):
         """Defaults: 6 million parameters, 3.6 of them the encoder's.
 
         Attributes:
-            encoder: a network of `fathom.models.efficientnet_lite`.
+            encoder: a network of `fathom.models.efficientnet_lite`, or the SPEC of any encoder (`hf:FOLDER`, `timm:NAME`,
+                `module:FILE:FACTORY`), which brings its own weights.
             widths: channels of the decoder at strides 16, 8, 4 and 2.
             context: channels of the pyramid pooling's result at stride 32.
             canonical_focal: the canonical focal length in pixels of the network's input; 281 is that of NYU Depth V2 at 256x352.
@@ -97,7 +109,7 @@ class PretrainedUNet(Network):
         drop_path: float = 0.0
 
         def __post_init__(self) -> None:
-            if self.encoder not in SCALES:
+            if self.encoder not in SCALES and ":" not in self.encoder:
                 raise UsageError(f"There is no encoder '{self.encoder}'{nearest(self.encoder, SCALES)}.")
             if len(self.widths) != 4 or min(self.widths) < 1 or self.context < 1:
                 raise UsageError(
@@ -122,7 +134,8 @@ class PretrainedUNet(Network):
     def __init__(self, config: Config | None = None) -> None:
         super().__init__()
         self.config = config = config or PretrainedUNet.Config()
-        self.encoder = EfficientNetLite(config.encoder, config.drop_path)
+        own = config.encoder in SCALES
+        self.encoder = EfficientNetLite(config.encoder, config.drop_path) if own else open_backbone(config.encoder)
         *skips, deepest = self.encoder.widths
         self.context = PyramidPooling(deepest, config.context // len(POOLS), config.context)
         self.up = nn.ModuleList()
@@ -147,13 +160,18 @@ class PretrainedUNet(Network):
         return full_precision(logarithm).clamp(-7, 7).exp() * scale.view(-1, 1, 1, 1)
 
     def layers(self) -> dict[str, nn.Module]:
-        stages = {f"stage_{i + 1}": stage for i, stage in enumerate(self.encoder.stages)}
         ups = {f"up_{i + 1}": up for i, up in enumerate(self.up)}
-        return {"stem": self.encoder.stem, **stages, "context": self.context, **ups, "output": self.output}
+        own = {"context": self.context, **ups, "output": self.output}
+        if not isinstance(self.encoder, EfficientNetLite):
+            return own
+        stages = {f"stage_{i + 1}": stage for i, stage in enumerate(self.encoder.stages)}
+        return {"stem": self.encoder.stem, **stages, **own}
 
     def path(self) -> list[tuple[str, list[Step]]]:
         ups = [(f"up_{i + 1}", [Upsample(2), *same(3, 2)]) for i in range(len(self.up))]
-        return [*self.encoder.path(), ("context", []), *ups, ("output", same(3))]
+        # What an encoder of another library sees is not known here.
+        encoder = self.encoder.path() if isinstance(self.encoder, EfficientNetLite) else []
+        return [*encoder, ("context", []), *ups, ("output", same(3))]
 
     def log_canonical(self, image: Float[Tensor, "B 3 H W"], camera: Float[Tensor, "B 4"]) -> Float[Tensor, "B 1 h w"]:
         """ln(canonical depth / typical depth) for an image whose sides the stride divides."""

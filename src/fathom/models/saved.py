@@ -350,9 +350,27 @@ def load_model(path: str | Path) -> Trained:
             folder / CONFIG,
             f"is not {what} ({(str(error).splitlines() or [type(error).__name__])[0].rstrip('.')[:200]})",
         ) from error
+    _same_encoder(folder, config, model)
     load_weights(model, folder / MODEL)
     scenes, recipe = tuple(described.train_scenes), dict(config["recipe"])
     return Trained(model.eval(), name, recipe, described.input_size, scenes, config, folder)
+
+
+def encoder_origin(model: nn.Module) -> dict[str, Any] | None:
+    """SPEC and digests of an encoder that the network took from elsewhere, None where it has none."""
+    origin: dict[str, Any] | None = getattr(getattr(model, "encoder", None), "origin", None)
+    return origin
+
+
+def _same_encoder(folder: Path, config: Mapping[str, Any], model: nn.Module) -> None:
+    """Refuse an encoder whose code has changed since: the saved weights would mean something else in it."""
+    saved, here = config.get("encoder"), encoder_origin(model)
+    if isinstance(saved, dict) and here and saved.get("code") != here["code"]:
+        raise CheckpointError(
+            folder / CONFIG,
+            f"was trained with other code of its encoder '{here['spec']}' than the code that is there now",
+            "bring back the file of that time",
+        )
 
 
 class _RecipeTable(msgspec.Struct):

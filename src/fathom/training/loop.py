@@ -104,6 +104,7 @@ class Loop:
     request: Request
     _pending: list[tuple[int, tuple[str, ...], Tensor, Tensor]] = field(default_factory=list)
     _clock: float = field(default_factory=time.monotonic)
+    _told: dict[str, str] = field(default_factory=dict)
 
     def fit(self, batches: Iterable[list[Batch]]) -> bool:
         """Train on `batches`, one list of parts a step, to the last step; False where it stopped early.
@@ -117,7 +118,7 @@ class Loop:
         train, left = self.recipe.train, self.recipe.train.steps - self.state.step
         layout = torch.channels_last if lies_channels_last(self.recipe, network) else torch.contiguous_format
         self._clock = time.monotonic()
-        for parts in track(batches, f"Training {self.recipe.name}", left):
+        for parts in track(batches, f"Training {self.recipe.name}", left, tell=lambda: ", ".join(self._told.values())):
             self._set_rate()
             self.state.reseed(self.fabric.global_rank)
             self.optimiser.zero_grad(set_to_none=True)
@@ -205,6 +206,7 @@ class Loop:
         values["lr"] = max(float(group["lr"]) for group in self.optimiser.param_groups)
         values["images_per_second"] = self.state.summed * self.recipe.train.batch / max(seconds, 1e-9)
         self.state.sums, self.state.summed = {}, 0
+        self._told["loss"] = f"loss {values['loss']:.3g}"
         if self.journal is not None:
             self.journal.write(self.state.step, values)
 
@@ -216,6 +218,7 @@ class Loop:
         if self.journal is not None:
             self.journal.write(self.state.step, {"validation": dict(scores)})
         value = scores["unseen"].get(self.decides, math.inf)
+        self._told["unseen"] = f"unseen {self.decides.upper()} {value:.3g}"
         self.state.schedule.observe(value)
         self._clock = time.monotonic()
         return self.state.stopping.observe(value, self.state.step)

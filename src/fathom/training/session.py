@@ -20,6 +20,7 @@ from fathom.files.atomic import write_json, write_text
 from fathom.files.tensors import write_tensors
 from fathom.models import build
 from fathom.models import saved as checkpoints
+from fathom.models.efficientnet_lite import EfficientNetLite
 from fathom.models.network import Network
 from fathom.models.pretrained_unet import PretrainedUNet
 from fathom.models.saved import SCHEMA_VERSION, Trained, load_model, load_weights
@@ -29,6 +30,7 @@ from fathom.training.devices import make_fabric
 from fathom.training.frames.augment import augment
 from fathom.training.frames.feed import Augment, Frames, Portion, feed, keep_in_memory
 from fathom.training.frames.holdout import Parts, divide
+from fathom.training.frames.mixture import mixed, mixed_parts, shares
 from fathom.training.frames.order import Order, shards_of
 from fathom.training.loop import Loop, lies_channels_last
 from fathom.training.optim.average import moving_average
@@ -36,7 +38,7 @@ from fathom.training.optim.optimiser import make_optimiser
 from fathom.training.optim.schedule import Schedule
 from fathom.training.recipe import AugmentSection, Recipe
 from fathom.training.run.journal import Journal
-from fathom.training.run.resume import prepare_run, same_data
+from fathom.training.run.resume import RECIPE, prepare_run, same_data
 from fathom.training.run.state import State
 from fathom.training.run.summary import summarise, versions
 from fathom.training.scoring import scoring
@@ -75,7 +77,7 @@ class Session:
     def open(
         cls,
         recipe: Recipe,
-        data: Dataset,
+        sets: Sequence[Dataset],
         test: Dataset | None,
         run: Path,
         resume: bool,
@@ -84,18 +86,12 @@ class Session:
     ) -> Session:
         """Divide and read the data, build the network, and take up the last checkpoint if asked to."""
         found = prepare_run(recipe, run, resume)
-        section = recipe.validation
-        parts = divide(
-            data,
-            section.scenes,
-            section.frames,
-            fraction=recipe.train.fraction,
-            fraction_by=recipe.train.fraction_by,
-            seed=recipe.validation.seed,
-        )
+        data, parts = mixed(sets), divide_by(recipe, sets)
         notes = list(parts.notes)
         shards = shards_of(parts.train) if recipe.data.stream else None
-        order = Order(len(parts.train), recipe.train.seed, shards)
+        lengths = parts.lengths or (len(parts.train),)
+        drawn = list(zip(lengths, shares(recipe.data.weights, lengths), strict=True)) if recipe.data.weights else []
+        order = Order(len(parts.train), recipe.train.seed, shards, drawn)
         frames = {
             "train": Frames(parts.train, train_size(recipe)),
             "unseen": Frames(parts.unseen, recipe.data.size),
@@ -127,7 +123,7 @@ class Session:
             state.restore(found)
             note(f"Resuming after step {state.step} of {recipe.train.steps}: {found}")
         if fabric.is_global_zero:
-            write_text(run / "recipe.toml", recipe.to_toml())
+            write_text(run / RECIPE, recipe.to_toml())
         return cls(
             recipe, run, fabric, data, parts, frames, network, state, baseline, len(positions), order, workers, notes
         )
@@ -188,7 +184,7 @@ class Session:
         )
 
     def _scores(self, names: Sequence[str], baseline: MeanMap | None, most: int | None = None) -> dict[str, Any]:
-        """Scores of the parts that exist: of the network alone, or with a `baseline` of the baselines beside it."""
+        """Scores of the parts that exist: of the network alone; with a `baseline` of the baselines beside it, and by scene."""
         self._share_statistics()
         result: dict[str, Any] = {}
         for name in names:
@@ -200,8 +196,10 @@ class Session:
                     len(positions), self.recipe.train.batch, self.fabric.global_rank, self.fabric.world_size
                 )
                 batches = stacked(frames, [[positions[i] for i in batch] for batch in own], self.workers)
-                scores = scoring.score(self.network, self._predict, batches, baseline, self.fabric.device, self._gather)
-                result[name] = scores if baseline is not None else scores["model"]
+                scores, scenes = scoring.score(
+                    self.network, self._predict, batches, baseline, self.fabric.device, self._gather
+                )
+                result[name] = (scores, scenes) if baseline is not None else scores["model"]
         return result
 
     def _predict(self, batch: Batch) -> Float[Tensor, "B C h w"]:
@@ -223,11 +221,11 @@ class Session:
             for name, _ in self.network.named_buffers():
                 torch.distributed.broadcast(weights[name], src=0)
 
-    def _gather(self, sheets: list[scoring.Scores]) -> list[scoring.Scores]:
+    def _gather(self, sheets: list[scoring.Sheet]) -> list[scoring.Sheet]:
         """The sheets of all processes, each frame once."""
         if self.fabric.world_size == 1:
             return sheets
-        everyone: list[list[scoring.Scores]] = [[] for _ in range(self.fabric.world_size)]
+        everyone: list[list[scoring.Sheet]] = [[] for _ in range(self.fabric.world_size)]
         torch.distributed.all_gather_object(everyone, sheets)
         return [sheet for part in everyone for sheet in part]
 
@@ -242,11 +240,11 @@ class Session:
         if self.recipe.validation.patience and best.is_dir() and best != chosen:
             chosen = best
             self.state.restore(best)
-        scores = self._scores(("seen", "unseen", "test"), self.baseline)
+        scored = self._scores(("seen", "unseen", "test"), self.baseline)
         self.fabric.barrier()
         if self.fabric.is_global_zero:
             examples = self._keep_examples()
-            summary = summarise(self, chosen, early, seconds, steps, scores) | {"examples": examples}
+            summary = summarise(self, chosen, early, seconds, steps, scored) | {"examples": examples}
             write_json(self.run / "summary.json", summary, checksum=True)
         self.fabric.barrier()
         return load_model(chosen)
@@ -272,6 +270,7 @@ class Session:
             "schema_version": SCHEMA_VERSION,
             "model": recipe.model.name,
             "model_config": asdict(recipe.model.config),
+            "encoder": checkpoints.encoder_origin(network),
             "recipe": recipe.table(),
             "target": network.predicts,
             "input_size": list(recipe.data.size),
@@ -284,6 +283,24 @@ class Session:
             "train_fingerprint": self.parts.train.fingerprint(),
             "versions": versions(),
         }
+
+
+def divide_by(recipe: Recipe, sets: Sequence[Dataset]) -> Parts:
+    """The data sets divided as the recipe says, each by itself, as one."""
+    held, train = recipe.validation, recipe.train
+    return mixed_parts(
+        [
+            divide(
+                one,
+                held.scenes,
+                held.frames,
+                fraction=train.fraction,
+                fraction_by=train.fraction_by,
+                seed=held.seed,
+            )
+            for one in sets
+        ]
+    )
 
 
 def build_network(recipe: Recipe) -> Network:
@@ -366,6 +383,8 @@ def _load_start(recipe: Recipe, network: Network, parts: Parts) -> list[str]:
     if start.encoder:
         if not isinstance(network, PretrainedUNet):
             raise UsageError(f"'{recipe.model.name}' has no ImageNet encoder; leave out start.encoder.")
+        if not isinstance(network.encoder, EfficientNetLite):
+            raise UsageError(f"Encoder '{network.config.encoder}' brings its own weights; leave out start.encoder.")
         try:
             network.encoder.load_imagenet(checkpoints.read_tensors(Path(start.encoder)))
         except (KeyError, RuntimeError) as error:

@@ -43,6 +43,8 @@ def test_the_finder_separates_rates_that_work_from_rates_that_blow_up(tmp_path: 
     assert json.loads((tmp_path / "lr_find" / "lr_find.json").read_text())["suggested"] == found["suggested"]
     assert draw_rates(found, tmp_path / "rates.png").stat().st_size > 5000
     assert found["rates"][0] == pytest.approx(1e-6)
+    assert f"optim.lr={found['suggested']:g}" in found["sentences"][0]
+    assert "The recipe's rate is 0.01" in found["sentences"][1] and "--sweep optim.lr=" in found["sentences"][2]
     assert 1e-5 < found["suggested"] < 1
     reached = found["rates"][-1]
     assert set(found["marked"]) == {name for name in ("0.0001", "0.01", "0.1") if float(name) <= reached}

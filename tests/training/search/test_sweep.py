@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from fathom.errors import UsageError
 from fathom.report.images.training import draw_sweep
 from fathom.training.recipe import from_table
-from fathom.training.search.sweep import combinations, folder_name, run_sweep, table
+from fathom.training.search.sweep import combinations, compared, folder_name, run_sweep, sentences, table
 from tests.training import painted
 
 
@@ -38,7 +40,9 @@ def test_a_sweep_compares_its_runs_and_survives_one_that_diverges(tmp_path: Path
     assert draw_sweep(result, tmp_path).stat().st_size > 5000
     assert [bool(run["diverged"]) for run in result["runs"]] == [False, False, True, True]
     values = {run["folder"]: run["value"] for run in result["runs"] if run["value"] is not None}
-    assert result["best"] == min(values, key=values.__getitem__)
+    # Two unseen scenes give no interval, so that no setting is named best.
+    assert result["compared"][0]["value"] == min(values.values()) and not result["compared"][1]["worse"]
+    assert "No single best" in sentences(result)[0] and "one seed" in sentences(result)[1]
     for run in result["runs"][:2]:
         summary = json.loads((tmp_path / run["folder"] / "summary.json").read_text())
         assert summary["scores"]["unseen"]["model"]["rmse"] == run["value"]
@@ -46,6 +50,34 @@ def test_a_sweep_compares_its_runs_and_survives_one_that_diverges(tmp_path: Path
     console.print(table(result))
     text = console.export_text()
     assert "diverged" in text and "1e6" in text and f"{min(values.values()):.4g}" in text
+
+
+def run(setting: str, scores: list[float], seed: int = 0) -> dict[str, Any]:
+    by_scene = {f"room{i}": [3, score] for i, score in enumerate(scores)}
+    settings = [f"optim.lr={setting}", f"train.seed={seed}"]
+    return {"settings": settings, "value": float(np.mean(scores)), "by_scene": by_scene}
+
+
+def test_a_setting_is_best_only_where_it_is_so_in_scene_after_scene() -> None:
+    noise = np.random.default_rng(0).normal(0, 0.3, 12)
+    scores = 1 + noise
+    # The same difference of means: once in every scene, once in one.
+    steady, single = scores + 0.05 + np.linspace(0, 0.02, 12), scores + 0.06 * 12 * (np.arange(12) == 3)
+    for other, worse in ((steady, True), (single, False)):
+        rows = compared([run("1", list(other)), run("2", list(scores))])
+        assert rows[0]["settings"] == ["optim.lr=2"] and rows[1]["worse"] is worse
+        said = sentences({"compared": rows})[0]
+        assert said.startswith("Best: optim.lr=2" if worse else "No single best: optim.lr=2")
+
+
+def test_seeds_that_differ_more_than_settings_tell_none_apart() -> None:
+    scores = 1 + np.random.default_rng(0).normal(0, 0.3, 12)
+    runs = [run("2", list(scores + offset), seed) for seed, offset in enumerate((0.0, 0.3, -0.3))]
+    runs += [run("1", list(scores + 0.06 + offset), seed) for seed, offset in enumerate((0.3, 0.0, -0.3))]
+    rows = compared(runs)
+    assert [row["seeds"] for row in rows] == [3, 3] and not rows[1]["worse"]
+    assert rows[1]["difference"] == pytest.approx(0.06)
+    assert len(sentences({"compared": rows})) == 1
 
 
 def test_a_resumed_sweep_takes_finished_runs_as_they_are(tmp_path: Path) -> None:

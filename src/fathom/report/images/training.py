@@ -9,9 +9,11 @@ import numpy as np
 from torch import Tensor
 
 from fathom.files.atomic import atomic_path
-from fathom.models.saved import Trained, read_tensors
+from fathom.media.colour import DEPTH_MAP, ERROR_MAP, NEARNESS_MAP, UNKNOWN
+from fathom.models.saved import Trained, read_summary, read_tensors
 from fathom.training.run import journal
 from fathom.training.run.summary import UNITS
+from fathom.training.scoring.scoring import metric
 from fathom.training.session import EXAMPLES
 
 
@@ -43,6 +45,39 @@ def draw_examples(trained: Trained) -> Path | None:
     for axis, name in zip(axes[:, 0], trained.summary()["examples"], strict=True):
         axis.set_ylabel(name[-24:], fontsize=6)
     return _save(figure, trained.run / "pictures" / "unseen.png", 110)
+
+
+def draw_curves(run: Path) -> Path | None:
+    """Draw `curves.png`: the training loss, and the scores of the validations beside the mean map's, over the steps.
+
+    Returns the picture's path, or None where the run has no line of `metrics.jsonl`.
+    """
+    lines = journal.read(run)
+    losses = [(line["step"], line["loss"]) for line in lines if "loss" in line]
+    if not losses:
+        return None
+    from matplotlib.figure import Figure
+
+    validations = [line for line in lines if "validation" in line]
+    summary = read_summary(run)
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    loss, score = figure.subplots(1, 2)
+    wide = max(value for _, value in losses) > 10 * min(value for _, value in losses) > 0
+    loss.plot(*zip(*losses, strict=True), color="tab:blue")
+    loss.set(xlabel="step", ylabel="training loss", yscale="log" if wide else "linear")
+    name = metric(summary["target"]) if summary else "rmse"
+    for part, colour in (("seen", "tab:green"), ("unseen", "tab:orange")):
+        known = [(line["step"], line["validation"].get(part, {}).get(name)) for line in validations]
+        if known := [(step, value) for step, value in known if value is not None]:
+            score.plot(*zip(*known, strict=True), marker=".", color=colour, label=f"{part} rooms")
+    baseline = summary.get("scores", {}).get("unseen", {}).get("mean_map", {}).get(name)
+    if baseline is not None:
+        score.axhline(baseline, color="0.3", linestyle="--", linewidth=1, label="mean map, unseen rooms")
+    unit = f" ({summary['unit']})" if summary.get("unit") and name == "rmse" else ""
+    score.set(xlabel="step", ylabel=f"{name.upper()}{unit} in validation", ylim=(0, None))
+    if score.get_legend_handles_labels()[0]:
+        score.legend()
+    return _save(figure, run / "curves.png", 110)
 
 
 def draw_rates(result: dict[str, Any], path: Path) -> Path:
@@ -101,7 +136,7 @@ def _images(axes: Any, image: Tensor, prediction: Tensor, figure: Any) -> None:
     for row, original, made in zip(axes, image, prediction.clamp(0, 1), strict=True):
         row[0].imshow(_hwc(original))
         row[1].imshow(_hwc(made))
-        shown = row[2].imshow((original - made).abs().mean(0).numpy(), cmap="magma", vmin=0, vmax=0.3)
+        shown = row[2].imshow((original - made).abs().mean(0).numpy(), cmap=NEARNESS_MAP, vmin=0, vmax=0.3)
     figure.colorbar(shown, ax=axes[:, -1], label="mean |error|", shrink=0.8)
 
 
@@ -114,10 +149,12 @@ def _maps(axes: Any, image: Tensor, target: Tensor, valid: Tensor, prediction: T
     for row, colours, t, v, p in zip(axes, image, target, valid, prediction, strict=True):
         row[0].imshow(_hwc(colours))
         truth = np.where(v[0].numpy(), _magnitude(t), np.nan)
-        row[1].imshow(truth, cmap="turbo", vmin=low, vmax=high)
-        shown = row[2].imshow(_magnitude(p), cmap="turbo", vmin=low, vmax=high)
+        for axis in row[1:]:
+            axis.set_facecolor(UNKNOWN)
+        row[1].imshow(truth, cmap=DEPTH_MAP, vmin=low, vmax=high)
+        shown = row[2].imshow(_magnitude(p), cmap=DEPTH_MAP, vmin=low, vmax=high)
         error = _magnitude(p) - truth
-        wrong = row[3].imshow(error, cmap="coolwarm", vmin=-spread / 3, vmax=spread / 3)
+        wrong = row[3].imshow(error, cmap=ERROR_MAP, vmin=-spread / 3, vmax=spread / 3)
     figure.colorbar(shown, ax=axes[:, 2], label=unit, shrink=0.8)
     figure.colorbar(wrong, ax=axes[:, 3], label=f"prediction − truth, {unit}", shrink=0.8)
 

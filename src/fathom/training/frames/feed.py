@@ -132,7 +132,7 @@ def feed(
 ) -> Iterator[list[Batch]]:
     """The parts of each step's batch that this process computes, prepared ahead of time.
 
-    `order` is the mixed one of `seed` unless given; `seed` draws the augmentation too.
+    `order` is the shuffled one of `seed` unless given; `seed` draws the augmentation too.
     Frames in memory are prepared by a thread, since decoding is done; others by `workers` processes, or by
     the thread where there are none.
     """

@@ -27,12 +27,14 @@ class Parts:
         seen: other frames of the scenes in `train`; None where that cannot be.
         unseen: whole scenes, none of them in `train`.
         notes: sentences about the division that the user should read.
+        lengths: training frames of each data set where several are mixed, in their order; empty for one.
     """
 
     train: Dataset
     seen: Dataset | None
     unseen: Dataset
     notes: tuple[str, ...]
+    lengths: tuple[int, ...] = ()
 
 
 def divide(

@@ -1,6 +1,8 @@
 """The order in which a training sees its frames: a function of the seed and the step alone.
 
-Two orders. *Mixed* draws a permutation of all frames for every epoch. *Stored* is for packed data on disks and networks
+Three orders. *Shuffled* draws a permutation of all frames for every epoch. *Weighted* is for several data sets: an epoch
+has as many draws as there are frames, each set has its share of them, and goes through its own frames in permutations of
+its own, as often as its share takes. *Stored* is for packed data on disks and networks
 that seek slowly: an epoch's shards, in an order of its own, are laid end to end and cut into as many lanes as a batch has
 images, and every batch takes the next frame of each lane. A lane reads its shards from front to back; the images of a
 batch come from places far from one another; the processes of a job read lanes, and so shards, of their own.
@@ -17,6 +19,7 @@ from torch import Tensor
 from fathom.data.dataset import Dataset
 from fathom.data.packed.source import PackedSource
 from fathom.errors import UsageError
+from fathom.training.frames.mixture import allotted, interleaved
 
 Draw = tuple[int, int]
 """Position in the data set, and how many frames the training drew before this one."""
@@ -32,10 +35,20 @@ class Order:
         frames: how many there are.
         seed: of every permutation.
         shards: for the stored order: the positions that each shard holds, in the order in which it holds them.
+        sets: for the weighted order: how many frames each data set has, and its share of the draws; the sets lie one
+            after another.
     """
 
-    def __init__(self, frames: int, seed: int = 0, shards: Sequence[Sequence[int]] | None = None) -> None:
+    def __init__(
+        self,
+        frames: int,
+        seed: int = 0,
+        shards: Sequence[Sequence[int]] | None = None,
+        sets: Sequence[tuple[int, float]] = (),
+    ) -> None:
         self.frames, self.seed = frames, seed
+        self.lengths = [length for length, _ in sets]
+        self.counts = allotted([share for _, share in sets], frames) if sets else []
         self.shards = None if shards is None else [torch.tensor(shard) for shard in shards]
         self._last: tuple[tuple[int, int], Tensor] | None = None
 
@@ -49,9 +62,29 @@ class Order:
         key = (epoch, batch)
         if self._last is None or self._last[0] != key:
             mixed = generator(self.seed, epoch)
-            order = torch.randperm(self.frames, generator=mixed) if self.shards is None else self._stored(batch, mixed)
+            if self.counts:
+                order = self._weighted(epoch, mixed)
+            elif self.shards is None:
+                order = torch.randperm(self.frames, generator=mixed)
+            else:
+                order = self._stored(batch, mixed)
             self._last = key, order
         return self._last[1]
+
+    def _weighted(self, epoch: int, mixed: torch.Generator) -> Int[Tensor, " frames"]:
+        """An epoch of the weighted order: draw n of set k is frame ``n mod length`` of its permutation ``n // length``."""
+        labels, order, start = interleaved(self.counts, mixed), torch.empty(self.frames, dtype=torch.long), 0
+        for place, (count, length) in enumerate(zip(self.counts, self.lengths, strict=True)):
+            drawn = torch.arange(epoch * count, (epoch + 1) * count)
+            passes = range(epoch * count // length, (epoch + 1) * count // length + 1)
+            # Negative numbers: no permutation of a set shares its generator with an epoch.
+            orders = [
+                torch.randperm(length, generator=generator(self.seed, -1 - place - number * len(self.counts)))
+                for number in passes
+            ]
+            order[labels == place] = start + torch.cat(orders)[drawn - passes[0] * length]
+            start += length
+        return order
 
     def _stored(self, lanes: int, mixed: torch.Generator) -> Int[Tensor, " frames"]:
         """An epoch of the stored order: place n of it is frame ``n // lanes`` of lane ``n % lanes``."""

@@ -42,6 +42,10 @@ class DataSection(Section, frozen=True):
         key("keep fitted frames in memory; auto: where they take less than cache_mb"),
     ] = "auto"
     cache_mb: Annotated[int, key("the most that cache = auto may take, in MB", ge=0)] = 4096
+    weights: Annotated[
+        tuple[Annotated[float, msgspec.Meta(gt=0)], ...],
+        key("share of the draws from each of several data sets (--weights), in their order; empty: by their frames"),
+    ] = ()
     stream: Annotated[
         bool, key("read packed data from front to back, for disks that seek slowly (docs/scaling.md)")
     ] = False

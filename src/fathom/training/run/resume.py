@@ -2,16 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from fathom.devices import rank
 from fathom.errors import CheckpointError, UsageError
+from fathom.files.atomic import write_json
+from fathom.files.inputs import exists, read_json
 from fathom.models import saved as checkpoints
 from fathom.progress import note
 from fathom.training.frames.holdout import Parts
 from fathom.training.recipe import Recipe, from_table
+
+RECIPE, STARTED = "recipe.toml", "data.json"
+
+
+class Started(msgspec.Struct, frozen=True):
+    """`data.json`: the DATA specs that a run was started with, so that it can be continued by its folder alone."""
+
+    data: list[str]
+    test: str | None = None
+
+    @classmethod
+    def of(cls, data: object, test: object) -> Started | None:
+        """The specs, or None where a data set was given in memory."""
+        specs = [data] if isinstance(data, str) else list(data) if isinstance(data, Sequence) else [data]
+        if not all(isinstance(one, str) for one in specs) or not isinstance(test, str | None):
+            return None
+        return cls([str(one) for one in specs], test)
+
+    @classmethod
+    def read(cls, run: str | Path) -> Started:
+        """What the run folder says; raises `UsageError` where it says nothing."""
+        path = Path(run) / STARTED
+        if not (exists(path) and exists(Path(run) / RECIPE)):
+            raise UsageError(f"{run} does not say what it was started with; name DATA and --recipe as well.")
+        return read_json(path, cls, what="the data of a training", version=1, error=CheckpointError)
+
+    def write(self, run: Path) -> None:
+        """Write it into the run folder."""
+        write_json(run / STARTED, {"schema_version": 1, **msgspec.to_builtins(self)})
+
 
 SHOWN = 4
 """Differing settings that a message names."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 import fathom
-from fathom.training.scoring.scoring import metric, ratio
+from fathom.progress import count
+from fathom.statistics import LEAST_SCENES
+from fathom.training.scoring.scoring import ByScene, metric, paired, ratio
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -25,9 +28,16 @@ _PARTS = {"seen": "seen rooms", "unseen": "unseen rooms", "test": "test set"}
 
 
 def summarise(
-    session: Session, chosen: Path, early: bool, seconds: float, steps: int, scores: Mapping[str, Any]
+    session: Session,
+    chosen: Path,
+    early: bool,
+    seconds: float,
+    steps: int,
+    scored: Mapping[str, tuple[dict[str, Any], ByScene]],
 ) -> dict[str, Any]:
     """All that is known of a finished run, as JSON values; the keys are documented in docs/training.md."""
+    scores = {part: found for part, (found, _) in scored.items()}
+    scenes = {part: found for part, (_, found) in scored.items()}
     recipe, network, parts = session.recipe, session.network, session.parts
     decides = metric(network.predicts)
     notes = list(session.notes)
@@ -62,7 +72,8 @@ def summarise(
             "fraction_by": recipe.train.fraction_by,
             "mean_map_frames": session.baseline_frames,
         },
-        "scores": dict(scores),
+        "scores": scores,
+        "by_scene": scenes,
         "unseen_over_seen": {
             "metric": decides,
             "value": ratio(scores["unseen"]["model"], scores.get("seen", {}).get("model", {}), decides),
@@ -71,10 +82,21 @@ def summarise(
             "metric": decides,
             "value": ratio(scores["unseen"]["model"], scores["unseen"]["mean_map"], decides),
         },
+        "minus_mean_map": {part: _minus_mean_map(found, decides) for part, found in scenes.items() if part != "seen"},
         "leak": _leak(scores, decides),
         "notes": notes,
         "versions": versions(),
     }
+
+
+def _minus_mean_map(scenes: ByScene, decides: str) -> dict[str, Any]:
+    """The network's score minus the mean map's, of the deciding metric and the MSE, with intervals over scenes."""
+    found: dict[str, Any] = {"scenes": len(scenes)}
+    for name in dict.fromkeys((decides, "mse")):
+        interval = paired(scenes, "model", "mean_map", name)
+        bounds = (interval.low, interval.high) if math.isfinite(interval.low) else (None, None)
+        found[name] = {"difference": interval.estimate, "low": bounds[0], "high": bounds[1]}
+    return found
 
 
 def _leak(scores: Mapping[str, Any], decides: str) -> dict[str, Any]:
@@ -121,16 +143,31 @@ def table(summary: Mapping[str, Any]) -> Table:
 
 def sentences(summary: Mapping[str, Any]) -> list[str]:
     """What the table means, in words."""
-    lines = []
-    baseline, plain, leak = summary["unseen_over_mean_map"], summary["unseen_over_seen"], summary["leak"]
-    name = _COLUMNS[baseline["metric"]]
-    if baseline["value"] is not None:
-        verb = "beats" if baseline["value"] < 1 else "does not beat"
-        lines.append(f"On unseen rooms it {verb} the mean map: {baseline['value']:.3f} of its {name}.")
+    lines = [
+        _beside_mean_map(part, name, found[name], found["scenes"], summary["unit"])
+        for part, found in summary["minus_mean_map"].items()
+        for name in found
+        if name != "scenes"
+    ]
+    leak = summary["leak"]
     if leak["value"] is not None:
+        name = _COLUMNS[leak["metric"]]
         lines.append(
-            f"Leak: relative to the mean map, the {name} is {leak['value']:.3f} times as large on unseen rooms "
-            f"({leak['unseen_over_mean_map']:.3f}) as on other frames of the training rooms ({leak['seen_over_mean_map']:.3f}); a "
-            f"split by frames would hide that factor. Without the mean map: {plain['value']:.3f} times."
+            f"Leak {leak['value']:.2f}: in rooms it was trained in (frames it has not seen) its {name} is "
+            f"{leak['seen_over_mean_map']:.2f} of the mean map's, in unseen rooms {leak['unseen_over_mean_map']:.2f}. "
+            "A split by frames would report the first; only the second holds for a new room."
         )
     return lines + list(summary["notes"])
+
+
+def _beside_mean_map(part: str, name: str, found: Mapping[str, Any], scenes: int, unit: str) -> str:
+    """Whether the network beats the mean map in one score, with the paired interval over scenes."""
+    unit = {"rmse": f" {unit}", "mse": f" {unit}²"}[name] if unit else ""
+    where, label = _PARTS[part].capitalize(), _COLUMNS[name]
+    gap = f"{where}: {label} minus the mean map's is {found['difference']:+.3g}{unit}"
+    if found["low"] is None:
+        return f"{gap}; {count(scenes, 'scene')} give no interval ({LEAST_SCENES} do), so it cannot be told apart from the mean map."
+    interval = f"95 % interval {found['low']:+.3g} to {found['high']:+.3g}, paired over {scenes} scenes"
+    if found["low"] <= 0 <= found["high"]:
+        return f"{gap} ({interval}): it cannot be told apart from the mean map."
+    return f"{gap} ({interval}): it {'beats' if found['high'] < 0 else 'is worse than'} the mean map."

@@ -7,8 +7,11 @@ float64. They compare a run with its baselines; `fathom evaluate` measures by th
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -17,10 +20,17 @@ from fathom.features.mean_map import MeanMap
 from fathom.metrics.depth import metrics_of_rows
 from fathom.models.network import Network
 from fathom.sample import Batch
+from fathom.statistics import Interval, scene_interval
 from fathom.training.scoring.targets import target_of
 
 Scores = dict[str, float]
 """Metric name -> value."""
+
+Sheet = tuple[str, Scores]
+"""The scene of a frame and its scores."""
+
+ByScene = dict[str, dict[str, Any]]
+"""Scene -> ``frames`` that were scored, and the mean scores of ``model``, ``mean_map`` and ``constant`` over them."""
 
 Predict = Callable[[Batch], Float[Tensor, "B C h w"]]
 
@@ -74,14 +84,14 @@ def score(
     batches: Iterable[Batch],
     baseline: MeanMap | None,
     device: torch.device,
-    gather: Callable[[list[Scores]], list[Scores]] = lambda sheets: sheets,
-) -> dict[str, Scores]:
-    """Scores of ``model`` and, with a `baseline`, of ``mean_map`` and ``constant``, averaged over the same
-    frames.
+    gather: Callable[[list[Sheet]], list[Sheet]] = lambda sheets: sheets,
+) -> tuple[dict[str, Scores], ByScene]:
+    """Scores of ``model`` and, with a `baseline`, of ``mean_map`` and ``constant``, averaged over the same frames: of
+    all frames, and of each scene's.
 
     `gather` brings the sheets of all processes together, each frame once.
     """
-    sheets: dict[str, list[Scores]] = {"model": []}
+    sheets: dict[str, list[Sheet]] = {"model": []}
     baselines: Mapping[str, Tensor] = {}
     if baseline is not None:
         baselines = {"mean_map": baseline.map().float()[None], "constant": baseline.mean().float()[None, :, None, None]}
@@ -90,10 +100,31 @@ def score(
     for batch in batches:
         prediction = predict(batch).float().cpu()
         target, valid = target_of(model, batch.image, batch.depth, batch.valid)
-        sheets["model"] += frame_scores(prediction, target, valid, depth)
-        for name, values in baselines.items():
-            sheets[name] += frame_scores(values.expand_as(target), target, valid, depth)
-    return {name: average(gather(rows)) for name, rows in sheets.items()}
+        for name, values in {"model": prediction, **baselines}.items():
+            scored = frame_scores(values.expand_as(target), target, valid, depth)
+            sheets[name] += list(zip(batch.scenes, scored, strict=True))
+    gathered = {name: gather(rows) for name, rows in sheets.items()}
+    return {name: average(scores for _, scores in rows) for name, rows in gathered.items()}, by_scene(gathered)
+
+
+def by_scene(sheets: Mapping[str, Sequence[Sheet]]) -> ByScene:
+    """The averages over each scene's frames."""
+    found: ByScene = {}
+    for name, rows in sheets.items():
+        frames = defaultdict[str, list[Scores]](list)
+        for scene, scores in rows:
+            if scores:
+                frames[scene].append(scores)
+        for scene, scored in sorted(frames.items()):
+            found.setdefault(scene, {"frames": len(scored)})[name] = average(scored)
+    return found
+
+
+def paired(scenes: ByScene, first: str, second: str, name: str) -> Interval:
+    """`first` minus `second` in the score `name`, averaged over frames, with its 95 % interval over scenes."""
+    rows = list(scenes.values())
+    frames = np.array([row["frames"] for row in rows], dtype=np.float64)
+    return scene_interval(frames * [row[first][name] - row[second][name] for row in rows], frames)
 
 
 def metric(predicts: str) -> str:

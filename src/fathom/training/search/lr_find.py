@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from msgspec.structs import replace
 
-from fathom.data.dataset import Dataset
 from fathom.devices import resolve_device, world_size
 from fathom.errors import UsageError
 from fathom.files.atomic import write_json
@@ -26,7 +25,7 @@ from fathom.training.losses import Objective, objective
 from fathom.training.recipe import Recipe, load_recipe
 from fathom.training.scoring.targets import target_of
 from fathom.training.session import Session, spread
-from fathom.training.train import open_data
+from fathom.training.train import Data, open_data
 
 LOWEST, HIGHEST, STEPS = 1e-6, 1.0, 100
 SMOOTHING = 0.6
@@ -40,7 +39,7 @@ PROBE_BATCHES = 3
 
 def find_rate(
     recipe: str | Path | Recipe,
-    data: Dataset | str,
+    data: Data,
     *,
     out: str | Path,
     settings: Sequence[str] = (),
@@ -54,7 +53,7 @@ def find_rate(
 
     Returns:
         ``rates``, ``losses`` (smoothed), ``raw``, ``marked`` (the smoothed loss at the rates of `MARKED` that were
-        reached), ``suggested``, ``limit`` (the rate at which the loss turned up, or None) and ``sentence``.
+        reached), ``suggested``, ``limit`` (the rate at which the loss turned up, or None) and ``sentences``: the suggestion and how to choose by it.
     """
     if world_size() > 1:
         raise UsageError("--find-lr runs in one process; start it without torchrun.")
@@ -62,14 +61,15 @@ def find_rate(
     resolved = replace(resolved, train=replace(resolved.train, steps=steps, ema=0.0))
     device = resolve_device(device)
     resolved = resolve_precision(resolved, device)
-    whole, _ = open_data(data, None)
+    sets, _ = open_data(data, None)
     out = Path(out) / "lr_find"
     with output_lock(out, "a search for the learning rate"), explained(resolved):
-        session = Session.open(resolved, whole, None, out, False, device, workers)
+        session = Session.open(resolved, sets, None, out, False, device, workers)
         rates, raw = ramp(session, steps)
     losses = smooth(raw)
     found = suggest(rates, losses)
-    result = {"recipe": resolved.name, "rates": rates, "raw": raw, "losses": losses, **found}
+    sentences = [found.pop("sentence"), *advice(found["suggested"], resolved)]
+    result = {"recipe": resolved.name, "rates": rates, "raw": raw, "losses": losses, **found, "sentences": sentences}
     result["marked"] = {f"{rate:g}": losses[nearest_rate(rates, rate)] for rate in MARKED if rate <= rates[-1] * 1.01}
     write_json(out / "lr_find.json", result)
     return result
@@ -136,6 +136,24 @@ def smooth(losses: Sequence[float]) -> list[float]:
 def nearest_rate(rates: Sequence[float], rate: float) -> int:
     """Where in `rates` the one nearest to `rate` stands, by ratio."""
     return min(range(len(rates)), key=lambda i: abs(math.log(rates[i] / rate)))
+
+
+def advice(suggested: float | None, recipe: Recipe) -> list[str]:
+    """How to choose a rate by the suggestion, and why the recipe's may differ from it."""
+    own, peaks = recipe.optim.lr, recipe.schedule.name == "onecycle" or recipe.schedule.warmup > 0
+    why = (
+        f"The recipe's rate is {own:g}. It is the peak of its schedule ({recipe.schedule.name}), which rises to it and falls "
+        "again, so that it can be higher than a rate that is good from the first step on."
+        if peaks
+        else f"The recipe's rate is {own:g}, from which its schedule ({recipe.schedule.name}) falls."
+    )
+    lines = [f"{why} The search sees the first {recipe.train.steps} steps alone, and no frame that is held out."]
+    if suggested is not None:
+        tried = ",".join(f"{rate:.1e}" for rate in dict.fromkeys((suggested, 3 * suggested, 10 * suggested)))
+        lines.append(
+            f"To choose: train from the suggestion up to ten times it and compare unseen rooms: --sweep optim.lr={tried}."
+        )
+    return lines
 
 
 def suggest(rates: Sequence[float], losses: Sequence[float]) -> dict[str, Any]:

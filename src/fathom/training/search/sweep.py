@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from fathom.data.dataset import Dataset
 from fathom.devices import rank
@@ -15,9 +17,10 @@ from fathom.errors import UsageError
 from fathom.files.atomic import write_json
 from fathom.models.saved import read_summary
 from fathom.progress import note
+from fathom.statistics import Array, Ratio, holm, mean_over_seeds, scene_intervals
 from fathom.training.loop import DivergedError
 from fathom.training.recipe import Recipe, load_recipe
-from fathom.training.train import open_data, train
+from fathom.training.train import Data, open_data, train
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -49,7 +52,7 @@ def folder_name(settings: Sequence[str]) -> str:
 
 def run_sweep(
     recipe: str | Path | Recipe,
-    data: Dataset | str,
+    data: Data,
     axes: Sequence[str],
     *,
     out: str | Path,
@@ -69,19 +72,19 @@ def run_sweep(
     recipes = [
         load_recipe(base, combination) for combination in chosen
     ]  # a typing error shows before hours of training
-    whole, part = open_data(data, test)
+    sets, part = open_data(data, test)
     runs = []
     for i, (combination, made) in enumerate(zip(chosen, recipes, strict=True)):
         folder = out / folder_name(combination)
         note(f"Run {i + 1} of {len(chosen)}: {' '.join(combination)}")
-        runs.append(_one(made, whole, part, combination, folder, resume, device, workers))
+        runs.append(_one(made, sets, part, combination, folder, resume, device, workers))
     scored = [run for run in runs if run["value"] is not None]
     result = {
         "schema_version": SCHEMA_VERSION,
         "recipe": base.name,
         "axes": list(axes),
         "metric": scored[0]["metric"] if scored else None,
-        "best": min(scored, key=lambda run: run["value"])["folder"] if scored else None,
+        "compared": compared(runs),
         "runs": runs,
     }
     if rank() == 0:
@@ -91,7 +94,7 @@ def run_sweep(
 
 def _one(
     recipe: Recipe,
-    data: Dataset,
+    data: Sequence[Dataset],
     test: Dataset | None,
     combination: Sequence[str],
     folder: Path,
@@ -111,6 +114,7 @@ def _one(
             "value": None,
             "over_mean_map": None,
             "seen": None,
+            "by_scene": {},
         }
     summary = read_summary(folder)
     baseline, scores = summary["unseen_over_mean_map"], summary["scores"]
@@ -119,11 +123,82 @@ def _one(
         "value": scores["unseen"]["model"][baseline["metric"]],
         "over_mean_map": baseline["value"],
         "seen": scores["seen"]["model"][baseline["metric"]] if "seen" in scores else None,
+        "by_scene": {
+            scene: [row["frames"], row["model"][baseline["metric"]]]
+            for scene, row in summary["by_scene"]["unseen"].items()
+        },
     }
 
 
+def compared(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Settings against those of the lowest score, paired over unseen scenes, the lowest first.
+
+    Runs that differ in `train.seed` alone are one row: their scores are averaged, and what varies between seeds widens
+    the interval. ``difference`` is the score minus the lowest one's; ``worse`` says whether it is so after Holm's
+    correction for the number of settings at 5 %.
+    """
+    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for run in runs:
+        if run["value"] is not None:
+            groups.setdefault(tuple(s for s in run["settings"] if not s.startswith("train.seed=")), []).append(run)
+    if not groups:
+        return []
+    order = sorted(groups, key=lambda settings: _mean(groups[settings]))
+    sums = {settings: _scene_sums(groups[settings]) for settings in order}
+    best, best_variance, best_df = sums[order[0]][0], *sums[order[0]][1:]
+    frames = np.array([count for count, _ in groups[order[0]][0]["by_scene"].values()], dtype=np.float64)
+    ratios = []
+    for settings in order[1:]:
+        totals, variance, df = sums[settings]
+        ratios.append(Ratio(totals - best, frames, seed_variance=variance + best_variance, seed_df=df + best_df))
+    intervals = scene_intervals(ratios)
+    adjusted = holm([1.0 if math.isnan(one.p_above) else one.p_above for one in intervals])
+    rows = [{"settings": list(order[0]), "value": _mean(groups[order[0]]), "seeds": len(groups[order[0]])}]
+    for settings, interval, p in zip(order[1:], intervals, adjusted, strict=True):
+        known = math.isfinite(interval.low)
+        rows.append(
+            {
+                "settings": list(settings),
+                "value": _mean(groups[settings]),
+                "seeds": len(groups[settings]),
+                "difference": interval.estimate,
+                "low": interval.low if known else None,
+                "high": interval.high if known else None,
+                "worse": known and p < 0.05,
+            }
+        )
+    return rows
+
+
+def _mean(runs: Sequence[Mapping[str, Any]]) -> float:
+    return math.fsum(run["value"] for run in runs) / len(runs)
+
+
+def _scene_sums(runs: Sequence[Mapping[str, Any]]) -> tuple[Array, float, int]:
+    """Scores summed over each scene's frames, averaged over seeds, with the variance that comes from seeds."""
+    rows = [np.array([count * score for count, score in run["by_scene"].values()]) for run in runs]
+    frames = np.array([count for count, _ in runs[0]["by_scene"].values()], dtype=np.float64)
+    return mean_over_seeds(rows, frames)
+
+
+def sentences(result: Mapping[str, Any]) -> list[str]:
+    """Which settings are best, as far as scenes and seeds can tell."""
+    rows = result["compared"]
+    if len(rows) < 2:
+        return []
+    lowest, level = " ".join(rows[0]["settings"]), [" ".join(row["settings"]) for row in rows[1:] if not row["worse"]]
+    if level:
+        first = f"No single best: {lowest} has the lowest score, and cannot be told apart from {', '.join(level)}"
+    else:
+        first = f"Best: {lowest}, below every other setting"
+    lines = [f"{first} (paired over unseen scenes, 5 %, Holm)."]
+    if any(row["seeds"] == 1 for row in rows):
+        lines.append("Each setting has one seed, and seeds differ too: add --sweep train.seed=0,1,2 before you decide.")
+    return lines
+
+
 def table(result: dict[str, Any]) -> Table:
-    """The comparison, best first."""
+    """The runs, lowest score first."""
     from rich.table import Table
 
     metric = str(result["metric"] or "score").upper()
