@@ -78,21 +78,25 @@ def test_a_frozen_encoder_stays_and_a_free_one_moves(spec: str, tmp_path: Path) 
         assert origin["spec"] == spec and len(origin["weights"]) == len(origin["code"]) == 64
 
 
-def test_the_checkpoint_needs_the_same_code_and_says_so(spec: str, tmp_path: Path) -> None:
+def test_a_checkpoint_runs_code_that_it_names_only_where_it_is_trusted_and_the_same(spec: str, tmp_path: Path) -> None:
     trained = fit(spec, tmp_path / "run", [], steps=1)
-    again = load_model(trained.path)
+    again = load_model(trained.path, trusted=True)
     image = torch.rand(1, 3, 32, 48)
     with torch.no_grad():
         assert torch.equal(again.model(image), trained.model(image))
     file = Path(spec.split(":")[1])
     file.write_text(CODE.replace("nn.ReLU()", "nn.Tanh()"))
     with pytest.raises(CheckpointError, match="trained with other code of its encoder"):
+        load_model(trained.path, trusted=True)
+    file.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    with pytest.raises(CheckpointError, match=r"names 1 Python files .* --limit code-files=1"):
         load_model(trained.path)
+    assert not (tmp_path / "ran").exists()
     file.unlink()
     with pytest.raises(
-        CheckpointError, match=r"encoder 'module:.*cannot be opened .*must be where its SPEC says"
+        CheckpointError, match=r"needs its encoder: Encoder 'module:.* put it where its SPEC says"
     ) as caught:
-        load_model(trained.path)
+        load_model(trained.path, trusted=True)
     assert "\n" not in str(caught.value)
 
 

@@ -89,6 +89,4 @@ def open_backbone(spec: str) -> Backbone:
                 raise UsageError("it has no network")
             return Backbone(encoder)
     except FathomError as error:
-        raise UsageError(
-            f"The encoder '{spec}' of this network cannot be opened ({str(error).rstrip('.')}); it must be where its SPEC says."
-        ) from error
+        raise UsageError(f"Encoder '{spec}' cannot be opened ({str(error).rstrip('.')}).") from error

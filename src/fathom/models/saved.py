@@ -22,6 +22,7 @@ import msgspec
 from torch import Tensor, nn
 
 from fathom.errors import CheckpointError, UsageError
+from fathom.files import limits
 from fathom.files.atomic import json_text, write_json
 from fathom.files.inputs import convert, exists, inside, plain_name, regular_file
 from fathom.files.inputs import read_json as read
@@ -319,8 +320,10 @@ def load_weights(model: nn.Module, path: Path) -> None:
     model.load_state_dict(tensors)
 
 
-def load_model(path: str | Path) -> Trained:
+def load_model(path: str | Path, *, trusted: bool = False) -> Trained:
     """The trained network of a run folder, a ``checkpoints/<step>`` folder, or a model folder.
+
+    Python code that it names as its encoder is run only if it is `trusted`, or the limit ``code-files`` allows it.
 
     Raises:
         CheckpointError: there is none, it is torn, it is of another model, or it is a pickle.
@@ -343,13 +346,19 @@ def load_model(path: str | Path) -> Trained:
     if section.pop("name", None) != name:
         problem = f"names the model {name!r} and a recipe of {described.recipe.model.get('name')!r}"
         raise CheckpointError(folder / CONFIG, problem)
+    encoder = section.get("encoder")
+    elsewhere = isinstance(encoder, str) and ":" in encoder
+    if "module:" in str(encoder) and not trusted:  # also random:module: and the like
+        limits.check("code-files", 1, folder / CONFIG, "names", CheckpointError)
     try:
         model = build(name, section)
     except (UsageError, KeyError, TypeError, ValueError, IndexError) as error:
-        raise CheckpointError(
-            folder / CONFIG,
-            f"is not {what} ({(str(error).splitlines() or [type(error).__name__])[0].rstrip('.')[:200]})",
-        ) from error
+        said = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        if elsewhere:
+            raise CheckpointError(
+                folder / CONFIG, f"needs its encoder: {said}", "put it where its SPEC says"
+            ) from error
+        raise CheckpointError(folder / CONFIG, f"is not {what} ({said[:200]})") from error
     _same_encoder(folder, config, model)
     load_weights(model, folder / MODEL)
     scenes, recipe = tuple(described.train_scenes), dict(config["recipe"])

@@ -247,7 +247,7 @@ class Session:
             summary = summarise(self, chosen, early, seconds, steps, scored) | {"examples": examples}
             write_json(self.run / "summary.json", summary, checksum=True)
         self.fabric.barrier()
-        return load_model(chosen)
+        return load_model(chosen, trusted=True)
 
     def _keep_examples(self) -> list[str]:
         """Write some unseen frames with their predictions as `EXAMPLES`; returns the frames' ids."""
