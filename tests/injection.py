@@ -600,7 +600,8 @@ def _all(folder: Path) -> list[Path]:
 def _leftover(name: str) -> bool:
     from fathom.files.atomic import is_leftover
 
-    return is_leftover(name) or name.endswith((".tmp", ".old")) or name == ".fathom.lock"
+    # Not .fathom.lock: it is void as soon as its process has ended, and the next run takes it over.
+    return is_leftover(name) or name.endswith((".tmp", ".old"))
 
 
 def _size(folder: Path) -> int:

@@ -352,8 +352,8 @@ CLEAN, ACCEPTED, SAME, SILENT, TRACEBACK = "clean", "accepted", "same", "silentl
 class Mutant:
     """Whole data of one format, and the verdict on each damaged copy of its file."""
 
-    def __init__(self, name: str, folder: Path) -> None:
-        self.form, self.folder = FORMATS[name], folder / "data"
+    def __init__(self, form: Format, folder: Path) -> None:
+        self.form, self.folder = form, folder / "data"
         self.form.make(self.folder)
         self.path = self.folder / self.form.file
         self.whole = self.path.read_bytes()

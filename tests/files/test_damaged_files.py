@@ -11,15 +11,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.mutations import FORMATS, SILENT, TRACEBACK, Mutant, Rng, seeds
+from tests.layouts import EVERY
+from tests.mutations import SILENT, TRACEBACK, Mutant, Rng, seeds
 
 SLOW = {"nyu mat": 4, "rooms zip": 10, "rooms.json, resealed": 10, "exr": 12}
 """Formats whose whole file takes long to read -> cases."""
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", EVERY)
 def test_a_damaged_file_is_one_sentence_or_what_no_checksum_covers(name: str, tmp_path: Path) -> None:
-    mutant = Mutant(name, tmp_path / "x")
+    mutant = Mutant(EVERY[name], tmp_path / "x")
     for number, rng in enumerate(seeds(0, SLOW.get(name, 15))):
         verdict, said = mutant.case(rng)
         assert verdict not in (TRACEBACK, SILENT), f"case {number}: {said}"
@@ -35,4 +36,4 @@ def test_any_damage_is_one_sentence(seed: int, name: str, made: dict[str, Mutant
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Mutant]:
     names = ("npy", "split", "recipe", "pack.json", "splits.mat, plain")
-    return {name: Mutant(name, tmp_path_factory.mktemp("made") / "x") for name in names}
+    return {name: Mutant(EVERY[name], tmp_path_factory.mktemp("made") / "x") for name in names}

@@ -45,7 +45,8 @@ def calibrate(
         found, checks = run(opened, data), list(check or ())
         found.save(target)
         _print(found, target)
-    found.quantile(level)
+    if checks:
+        found.quantile(level)
     measured = {name: coverage(opened, name, found, level) for name in checks}
     for name, result in measured.items():
         _print_check(name, result)

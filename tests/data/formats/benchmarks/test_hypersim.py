@@ -77,3 +77,12 @@ def test_bad_input_is_named(tmp_path: Path) -> None:
     broken.write_bytes(b"\x89HDF")
     with pytest.raises(DataError, match=r"frame\.0000\.depth_meters\.hdf5: is not a readable HDF5 file"):
         load(tmp_path)[0]
+
+
+@pytest.mark.parametrize("line", ["ai_001_001,cam_00,0", "ai_001_001,cam_00,0,True,,train,more", "a" * 200_000])
+def test_a_damaged_line_of_the_split_is_one_sentence(tmp_path: Path, line: str) -> None:
+    scene(tmp_path / "ai_001_001", range(1))
+    head = "scene_name,camera_name,frame_id,included_in_public_release,exclude_reason,split_partition_name"
+    (tmp_path / SPLIT).write_text(f"{head}\n{line}\n")
+    with pytest.raises(DataError, match=r"split_scene_v1\.csv: (has another number|is no readable)"):
+        load(tmp_path)

@@ -62,3 +62,11 @@ def test_images_and_depth_unpacked_into_folders_of_their_own(tmp_path: Path) -> 
     drive(tmp_path / "vkitti_2.0.3_rgb", tmp_path / "vkitti_2.0.3_depth", "Scene01", "clone")
     data = load(tmp_path)
     assert len(data) == 2 and data.scenes == ("Scene01",)
+
+
+@pytest.mark.parametrize("line", ["inf 1 72.5 72.5 61.5 18.2", "0 nan 72.5 72.5 61.5 18.2", "0", "0 1 72.5"])
+def test_a_damaged_line_of_a_table_is_one_sentence(kitti2: Path, line: str) -> None:
+    table = kitti2 / "Scene01" / "clone" / "intrinsic.txt"
+    table.write_text(f"frame cameraID ...\n{line}\n")
+    with pytest.raises(DataError, match=r"intrinsic\.txt: has a"):
+        load(kitti2)

@@ -125,10 +125,15 @@ def _keyed(path: Path, pattern: str) -> dict[str, Path]:
 
 def _listed(table: Path) -> dict[str, str]:
     """Part of each publicly released frame of the project's table."""
-    rows = list(csv.DictReader(StringIO(read_text(table))))
+    try:
+        rows = list(csv.DictReader(StringIO(read_text(table))))
+    except csv.Error as error:
+        raise DataError(table, f"is no readable table ({error})", f"name Hypersim's {SPLIT}") from error
     wanted = {"scene_name", "camera_name", "frame_id", "split_partition_name"}
     if not rows or not wanted <= rows[0].keys():
         raise DataError(table, f"lacks the columns {', '.join(sorted(wanted))}", f"name Hypersim's {SPLIT}")
+    if short := next((line for line, row in enumerate(rows, 2) if None in row.values() or None in row), None):
+        raise DataError(table, f"has another number of fields in line {short}", f"name Hypersim's {SPLIT}")
     released = [row for row in rows if row.get("included_in_public_release", "True").strip().lower() in ("true", "1")]
     try:
         return {

@@ -87,12 +87,13 @@ def _look_up(
         known[table] = {}
         for row in table_rows(table)[1:] if table.is_file() else []:
             try:
-                numbers = [float(field) for field in row]
+                place = (int(row[0]), int(row[1])) if len(row) > 1 else (0, 0)
+                numbers = [float(field) for field in row[2:]]
             except ValueError as error:
                 raise DataError(table, f"has a damaged line ({error})", "unpack the data again") from error
-            if len(numbers) != columns + 2:
-                raise DataError(table, f"has a line of {len(numbers)} numbers; wanted {columns + 2}", "unpack again")
-            known[table][int(numbers[0]), int(numbers[1])] = tuple(numbers[2:])
+            if len(numbers) != columns:
+                raise DataError(table, f"has a line of {len(row)} numbers; wanted {columns + 2}", "unpack again")
+            known[table][place] = tuple(numbers)
     return known[table]
 
 
