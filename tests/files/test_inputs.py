@@ -12,9 +12,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fathom.data.sources import load
 from fathom.errors import DataError, FathomError, UsageError
 from fathom.files import limits
-from fathom.files.inputs import expand, inside, parse_json, parse_toml, plain_name, read_bytes, read_json, regular_file
+from fathom.files.inputs import (
+    below,
+    expand,
+    inside,
+    parse_json,
+    parse_toml,
+    plain_name,
+    read_bytes,
+    read_json,
+    regular_file,
+)
+from fathom.media.images import find_images
+from tests.data.files import pairs
 
 
 class Part(msgspec.Struct):
@@ -149,3 +162,23 @@ def test_limits_are_named_and_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(UsageError, match="not a number"):
             limits.set_limits([wrong])
     assert limits.most("pixels") == limits.LIMITS["pixels"].default
+
+
+def test_a_folder_that_cannot_be_listed_is_one_sentence_and_not_fewer_frames(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = pairs(tmp_path / "d", 3)
+    assert sorted(path for path in below(root) if path.is_file()) == sorted(p for p in root.rglob("*") if p.is_file())
+    assert not list(below(tmp_path / "nowhere"))
+    scandir = os.scandir
+
+    def forbidden(path: str) -> object:  # permissions do not stop root
+        if str(path).endswith("scene1"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", forbidden)
+    with pytest.raises(DataError, match=r"scene1: cannot be listed \(Permission denied\)"):
+        load(f"{root}?depth-scale=1000")
+    with pytest.raises(DataError, match=r"scene1: cannot be listed"):
+        find_images([root], tmp_path / "out")

@@ -12,6 +12,7 @@ import os
 import re
 import stat
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
@@ -61,6 +62,21 @@ def _status(path: Path, error: type[DataError]) -> os.stat_result | None:
         raise error(path, f"cannot be read ({problem.strerror})", "check the name and your permissions") from problem
     except ValueError as problem:
         raise error(repr(str(path)), "is not a name of a file") from problem
+
+
+def below(folder: Path) -> Iterator[Path]:
+    """Everything below `folder`, in no order; links to folders are not followed.
+
+    A folder that cannot be listed is a `DataError`: `Path.rglob` passes over it, and its frames would be missing unsaid.
+    """
+
+    def refuse(error: OSError) -> None:
+        problem = f"cannot be listed ({error.strerror})"
+        raise DataError(error.filename or folder, problem, "check your permissions, or move it elsewhere") from error
+
+    for place, folders, files in os.walk(folder, onerror=refuse) if folder.is_dir() else ():
+        for name in (*folders, *files):
+            yield Path(place) / name
 
 
 def read_bytes(path: str | Path, limit: str = "json-bytes", error: type[DataError] = DataError) -> bytes:

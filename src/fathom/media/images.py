@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fathom.data.formats.files import IMAGE_SUFFIXES
 from fathom.errors import DataError, UsageError
+from fathom.files.inputs import below
 from fathom.progress import note
 
 OUTPUTS = {
@@ -51,7 +52,7 @@ def find_images(given: Sequence[Path], out: Path) -> list[Found]:
             raise UsageError(f"--out {out} is the folder of the images; choose another, so that the two do not mix.")
         results = inside if path.resolve() in inside.parents else None
         images = [
-            file for file in sorted(path.rglob("*")) if _is_image(file, path) and results not in file.resolve().parents
+            file for file in sorted(below(path)) if _is_image(file, path) and results not in file.resolve().parents
         ]
         maps = [file for file in images if is_map(file)]
         if maps and len(maps) < len(images):

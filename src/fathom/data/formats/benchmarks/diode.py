@@ -13,7 +13,7 @@ import torch
 from fathom.data.dataset import Frame
 from fathom.data.formats.files import clean_depth, read_npy, read_rgb
 from fathom.errors import DataError, UsageError
-from fathom.files.inputs import read_json
+from fathom.files.inputs import below, read_json
 from fathom.sample import Intrinsics, Sample
 
 CAMERA = Intrinsics(886.81, 927.06, 512.0, 384.0)
@@ -83,7 +83,7 @@ def open_diode(
     images: list[Path] = []
     frames: list[Frame] = []
     left_out: list[str] = []
-    for depth in sorted(path.rglob("*_depth.npy")):
+    for depth in sorted(file for file in below(path) if file.name.endswith("_depth.npy")):
         image = depth.with_name(depth.name.removesuffix("_depth.npy") + ".png")
         folders = image.parts
         if (part != "all" and part not in folders) or (where != "all" and where not in folders):

@@ -19,7 +19,7 @@ from fathom.data.formats.benchmarks.nyu_mat import CAMERA, room_of
 from fathom.data.formats.files import UnknownUnitError, clean_depth, metres_per_count, read_counts, read_rgb
 from fathom.data.transforms import crop_border
 from fathom.errors import DataError
-from fathom.files.inputs import inside, read_bytes
+from fathom.files.inputs import below, inside, read_bytes
 from fathom.sample import Sample
 
 EIGHT_BIT_METRES = 10.0
@@ -176,13 +176,13 @@ def _kaggle(root: Path, left_out: list[str] | None) -> Iterator[Entry]:
             yield from _listed(table, [root.parent, root], part, left_out)
             continue
         folder = root / f"nyu2_{part}"
-        for image in sorted([*folder.rglob("*.jpg"), *folder.rglob("*_colors.png")]):
+        for image in sorted(file for file in below(folder) if file.name.endswith((".jpg", "_colors.png"))):
             name = image.name.replace("_colors.png", "_depth.png") if part == "test" else f"{image.stem}.png"
             yield from _entry(image, image.with_name(name), part, image, left_out)
 
 
 def _bts(path: Path, left_out: list[str] | None) -> Iterator[Entry]:
-    for image in sorted(path.rglob("rgb_*.jpg")):
+    for image in sorted(file for file in below(path) if file.name.startswith("rgb_") and file.suffix == ".jpg"):
         part = next((p for p in ("train", "test") if p in image.relative_to(path).parts), "all")
         yield from _entry(
             image, image.with_name(f"sync_depth_{image.stem.removeprefix('rgb_')}.png"), part, image, left_out

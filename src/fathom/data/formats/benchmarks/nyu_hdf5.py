@@ -21,6 +21,7 @@ from fathom.data.formats.files import SKIP, clean_depth
 from fathom.data.formats.hdf5 import read_hdf5
 from fathom.errors import DataError, UsageError
 from fathom.files import limits
+from fathom.files.inputs import below
 from fathom.sample import Sample
 
 PARTS = {"train": "train", "val": "test", "test": "test"}
@@ -140,7 +141,7 @@ def open_nyu_hdf5(path: Path, *, every: int = 1, skip_bad: bool = False) -> NyuH
                 raise
             left_out.append(str(error).rstrip("."))
     if not shards:
-        files = sorted(path.rglob("*.h5"))
+        files = sorted(file for file in below(path) if file.suffix == ".h5")
         entries = [_entry(file.relative_to(path), file, _part(file.resolve().parts)) for file in files]
     counts: dict[str, int] = {}
     kept = []

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from fathom.errors import DataError
+from fathom.files.inputs import below
 
 IMAGE_WORDS = r"rgbs?|colou?rs?|images?|imgs?|left|photos?"
 TRUTH_WORDS = r"(?:sync|raw|gt)[_.-]?depths?|depths?(?:[_.-]?(?:map|gt|raw))?s?|gt|targets?"
@@ -58,7 +59,7 @@ def unique(files: Iterable[tuple[str, Path]]) -> dict[str, Path]:
 def groups(root: Path, suffixes: frozenset[str]) -> dict[str, list[Path]]:
     """Files below a folder by a glob pattern, relative to it, that matches those of one folder and one ending; largest first."""
     found: dict[str, list[Path]] = {}
-    for file in sorted(root.rglob("*")):
+    for file in sorted(below(root)):
         if file.suffix.lower() not in suffixes or not file.is_file():
             continue
         # What follows the last digit: "_left.png" of "frame01_left.png".

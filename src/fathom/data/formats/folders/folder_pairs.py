@@ -21,7 +21,7 @@ from fathom.data.formats.folders.folder_names import (
 )
 from fathom.data.formats.folders.target_files import TARGET_SUFFIXES
 from fathom.errors import DataError, UsageError
-from fathom.files.inputs import inside, read_bytes
+from fathom.files.inputs import below, inside, read_bytes
 
 IMAGE_FOLDERS = (
     "rgb",
@@ -223,7 +223,7 @@ def _found(root: Path, patterns: Mapping[str, str], skipped: list[str] | None) -
         keyed = {kind: _keyed(root, pattern, patterns.values()) for kind, pattern in patterns.items()}
         return _match(keyed, skipped), "given patterns"
     found: list[Pair] = []
-    for folder in sorted({root, *(p.parent for p in root.rglob("*") if p.is_dir())}):
+    for folder in sorted({root, *(p.parent for p in below(root) if p.is_dir())}):
         files = {
             kind: _stems(directory, suffixes)
             for kind, names, suffixes in _SUB_FOLDERS
@@ -260,7 +260,7 @@ def _one_of(folder: Path, names: Sequence[str]) -> Path | None:
 def _stems(directory: Path, suffixes: frozenset[str]) -> dict[str, Path]:
     """Files under `directory` by their path without suffix; two files of one stem are an error."""
     stems: dict[str, Path] = {}
-    for file in sorted(directory.rglob("*")):
+    for file in sorted(below(directory)):
         if file.suffix.lower() in suffixes and file.is_file():
             stem = str(file.relative_to(directory).with_suffix(""))
             if stem in stems:
@@ -342,7 +342,7 @@ def _marked(root: Path, skipped: list[str] | None) -> list[Pair]:
     suffixes = IMAGE_SUFFIXES | DEPTH_SUFFIXES | TARGET_SUFFIXES
     files: dict[str, list[tuple[str, Path]]] = {"image": []}
     marked = False
-    for file in sorted(root.rglob("*")):
+    for file in sorted(below(root)):
         if not file.is_file() or file.suffix.lower() not in suffixes:
             continue
         key = str(file.parent.relative_to(root) / frame_key(file.stem))
