@@ -139,6 +139,17 @@ def code_digest(file: Path) -> str:
     return digest.hexdigest()
 
 
+def digest_of_code(function: Callable[..., Any]) -> str | None:
+    """SHA-256 of the file that a function is defined in, else of its own source (a notebook's cell); None where neither is known."""
+    try:
+        file = inspect.getsourcefile(function)
+        if file is not None and Path(file).is_file():
+            return code_digest(Path(file))
+        return hashlib.sha256(inspect.getsource(function).encode()).hexdigest()
+    except (OSError, TypeError):
+        return None
+
+
 def typed_options(function: Callable[..., Any], options: Mapping[str, str]) -> dict[str, Any]:
     """Option text to int or float where it reads as one; names that the function does not take are refused."""
     parameters = inspect.signature(function).parameters

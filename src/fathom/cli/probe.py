@@ -12,9 +12,10 @@ import typer
 from fathom.cli.options import Device, Json, Out, Quiet, Seed, SkipBad, Workers, parse_size
 from fathom.errors import DataError, UsageError
 from fathom.files.atomic import write_json
-from fathom.files.lock import output_lock
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from fathom.data.dataset import Dataset
     from fathom.probing.evidence.evidence import Evidence
 
@@ -124,6 +125,9 @@ def probe(
     ] = 5,
     pictures: Annotated[int, typer.Option("--pictures", min=0, help="Number of test frames in the picture.")] = 4,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run that --out holds already.")] = False,
+    each_layer: Annotated[
+        bool, typer.Option("--each-layer", help="Also give a verdict for every layer of each encoder.")
+    ] = False,
     layers: Annotated[bool, typer.Option("--layers", help="Print every layer, not only the chosen one.")] = False,
     out: Out = Path("fathom-probe"),
     json: Json = None,
@@ -136,18 +140,20 @@ def probe(
     """Fit linear probes from frozen encoders to features of DATA and compare them with baselines on unseen scenes.
 
     Writes evidence.json, report.html, predictions.png, split.json and the fitted probes into --out; prints the table and the
-    verdicts.
+    verdicts. An interrupted run resumes with the same command.
     """
+    from fathom.devices import rank as process
     from fathom.devices import resolve_device
+    from fathom.probing import processes
     from fathom.probing.evidence.differences import why_different
     from fathom.probing.evidence.evidence import FILE, Evidence
-    from fathom.probing.evidence.ranking import rank
-    from fathom.probing.probe import plan
-    from fathom.probing.probe import probe as run
+    from fathom.probing.probe import measure, plan
+    from fathom.probing.run_folder import run_folder, save_run
     from fathom.probing.settings import ProbeSettings
     from fathom.progress import console, note, set_quiet
 
-    set_quiet(quiet)
+    # Of several processes the first speaks.
+    set_quiet(quiet or process() > 0)
     earlier = Evidence.load(like) if like is not None else None
     if not (describe or overwrite) and (out / FILE).exists():
         raise UsageError(f"{out} holds a run already; choose another --out, or add --overwrite to replace it.")
@@ -163,7 +169,7 @@ def probe(
     } | {
         name: context.params[name]
         for name in (
-            "controls", "protocol", "seed", "folds", "banded", "label_curve", "cues", "skip_bad", "pictures", "batch_size",
+            "controls", "protocol", "seed", "folds", "banded", "label_curve", "cues", "each_layer", "skip_bad", "pictures", "batch_size",
             "workers",
         )
     }  # fmt: skip
@@ -191,26 +197,38 @@ def probe(
         return
     note(f"{train.source.location} is {train.source.kind}; probing {', '.join(features)} with "
          f"{len(encoders)} encoders and {len(settings.baselines)} baselines.")  # fmt: skip
-    command = shlex.join(["fathom", *sys.argv[1:]])
-    with output_lock(out, "a probe run"):
-        evidence = run(encoders, features, train, held_out, upper_bound=upper_bound, settings=settings, command=command)
+    with processes.joined(), run_folder(out, overwrite):
+        run = plan(encoders, features, train, held_out, upper_bound, settings)
+        evidence = measure(run, out)
+        evidence.command = shlex.join(["fathom", *sys.argv[1:]])
         if earlier is not None:
             evidence.notes += tuple(f"Unlike {like}, this run has {text}" for text in why_different(earlier, evidence))
-        written = _write(evidence, out, train, held_out, settings.seed)
-    if json:
-        write_json(json, evidence.to_json())
+        written = save_run(evidence, out, run.train, run.test)
+    if process() == 0:
+        if json:
+            write_json(json, evidence.to_json())
+        _show(screen, evidence, layers)
+        screen.print(f"Written: {', '.join(map(str, written))}", soft_wrap=True)
+
+
+def _show(screen: Console, evidence: Evidence, layers: bool) -> None:
+    """Print tables, rankings, verdicts and notes."""
+    from fathom.probing.evidence.ranking import rank
+    from fathom.probing.evidence.table import layer_table
+
     for name in evidence.features:
         screen.print(evidence.table(name, layers=layers))
         ranking = rank(evidence, name)
         if ranking is not None:
             screen.print(ranking.table())
+        if evidence.layer_verdicts:
+            screen.print(layer_table(evidence, name))
     for verdict in evidence.verdicts:
         screen.print(f"{verdict.verdict}: {verdict.sentence}", soft_wrap=True)
     for encoder_name, sentence in evidence.cue_sentences.items():
         screen.print(f"{encoder_name}: {sentence}", soft_wrap=True)
     for line in evidence.notes:
         screen.print(f"note: {line}")
-    screen.print(f"Written: {', '.join(map(str, written))}", soft_wrap=True)
 
 
 def _parts(
@@ -240,17 +258,6 @@ def _parts(
     if test is not None:
         return whole, load(test, skip_bad=skip_bad, **options)
     return whole.official_split() if whole.has_official_split else whole.split(fraction, seed)
-
-
-def _write(evidence: Evidence, out: Path, train: Dataset, test: Dataset, seed: int) -> list[Path]:
-    """Everything that a run leaves in its folder; returns the files to name."""
-    from fathom.data.splits import save_split
-    from fathom.report.probe.draw import draw
-
-    path = evidence.save(out)
-    if test.source is train.source:
-        save_split(out / "split.json", {"train": train, "test": test}, seed)
-    return [path, *draw(evidence, out)]
 
 
 def _words(text: str | None) -> tuple[str, ...] | None:

@@ -23,7 +23,8 @@ def coded_feature(name: str, dataset: Dataset | None) -> Feature:
     """The feature of ``module:file.py:function`` or ``module:package.module:function``.
 
     The function takes a `Sample` and gives a map ``(C, H, W)`` or ``(H, W)``, NaN where it is not known; cells are averaged from it.
-    It is called on the first readable frame of `dataset`, which tells the number of channels. The feature is called as the function.
+    It is called on the first readable frame of `dataset`, which tells the number of channels, and by its type bool that it is a mask.
+    The feature is called as the function.
 
     Raises:
         UsageError: there is no such function, or nothing to call it on.
@@ -33,14 +34,15 @@ def coded_feature(name: str, dataset: Dataset | None) -> Feature:
     function = find_function(f"Feature '{name}'", body, "function")
     if dataset is None:
         raise UsageError(f"The feature '{name}' needs data to tell its number of channels.")
-    channels = len(_map(name, function, _first(dataset)))
+    first = _map(name, function, _first(dataset))
 
     def target(sample: Sample, grid: Grid) -> Target:
         """The averaged map."""
-        values = _map(name, function, sample)
+        values = _map(name, function, sample).float()
         return masked_average(values, torch.isfinite(values).all(0, keepdim=True), grid)
 
-    return Feature(body.rpartition(":")[2], channels, target, spec=name, code=function.digest())
+    mask = first.dtype == torch.bool and len(first) == 1
+    return Feature(body.rpartition(":")[2], len(first), target, spec=name, code=function.digest(), classes=mask)
 
 
 def _map(name: str, function: UserFunction, sample: Sample) -> Tensor:
@@ -53,7 +55,7 @@ def _map(name: str, function: UserFunction, sample: Sample) -> Tensor:
     if not isinstance(made, Tensor) or made.ndim not in (2, 3) or made.is_complex():
         what = f"shape {tuple(made.shape)}" if isinstance(made, Tensor) else type(made).__name__
         raise FathomError(f"Feature '{name}' of frame {sample.id} gives {what}; wanted a tensor (C, H, W) or (H, W).")
-    return (made if made.ndim == 3 else made[None]).detach().cpu().float()
+    return (made if made.ndim == 3 else made[None]).detach().cpu()
 
 
 def _first(dataset: Dataset) -> Sample:

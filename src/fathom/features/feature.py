@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fathom.errors import FathomError, UsageError
 from fathom.sample import Grid, Sample
+from fathom.user_code import digest_of_code
 
 Target = tuple[Float[Tensor, "C h w"], Bool[Tensor, "1 h w"]]
 TargetFunction = Callable[[Sample, Grid], Target]
@@ -34,8 +35,8 @@ class Feature:
         classes: whether the channels are shares of classes, so that accuracy and mIoU are meaningful.
         from_depth: whether the target is made of the depth map (and the camera) alone, so that a predicted depth map gives it too.
         directions: whether the channels are a unit vector, so that angles are meaningful.
-        spec: what names it in `fathom.feature`, where that is not its name. code: SHA-256 of the Python file of a feature of the
-            user's, None where it has none.
+        spec: what names it in `fathom.feature`, where that is not its name. code: SHA-256 of the Python code of a feature of the
+            user's, None where it cannot be read.
         support: features of equal support are valid in the same cells of every frame, and share their moments; empty
             for a support of its own.
     """
@@ -78,10 +79,11 @@ class Feature:
                 size onto the grid. What stands in an invalid cell has no influence, NaN included.
             channels: outputs.
             unit: of the values; empty if they have none.
-            classes: whether the channels are shares of classes, which adds accuracy and mIoU.
+            classes: whether the channels are shares of classes, which adds accuracy and mIoU; of one channel, a mask, the IoU.
             from_depth: whether `function` reads nothing but depth, validity and camera: an upper bound can then give it.
         """
-        return Feature(name, channels, function, unit, classes=classes, from_depth=from_depth)
+        code = digest_of_code(function)
+        return Feature(name, channels, function, unit, classes=classes, from_depth=from_depth, code=code)
 
     def of(self, sample: Sample, grid: Grid) -> Target:
         """The target of `sample`, checked: right types and shapes, and finite wherever it claims to be valid.

@@ -13,7 +13,7 @@ from fathom.features.feature import Feature
 from fathom.features.labels import count_classes, labels_feature
 from fathom.features.sanity import colour, luminance, position
 from fathom.features.surface import curvature, normals, plane_offset
-from fathom.features.target import describe_target, target_feature
+from fathom.features.target import MASK, describe_target, target_feature
 
 if TYPE_CHECKING:
     from fathom.data.dataset import Dataset
@@ -37,7 +37,7 @@ FEATURES: dict[str, Feature] = {
 """The features whose channels are the same for all data."""
 
 COUNTED = ("labels", "target")
-"""Features whose channels the data decide; ``labels:40`` and ``target:3`` say how many."""
+"""Features whose channels the data decide; ``labels:40`` and ``target:3`` say how many, ``target:mask`` that it is a mask."""
 
 
 def feature(name: str, dataset: Dataset | None = None) -> Feature:
@@ -50,6 +50,8 @@ def feature(name: str, dataset: Dataset | None = None) -> Feature:
     """
     if name.startswith(CODE):
         return coded_feature(name, dataset)
+    if name == MASK:
+        return target_feature(1, mask=True)
     base, colon, count = name.partition(":")
     if base not in COUNTED:
         if name not in FEATURES:

@@ -15,10 +15,15 @@ if TYPE_CHECKING:
     from fathom.data.dataset import Dataset
 
 
-def target_feature(channels: int, unit: str = "") -> Feature:
+MASK = "target:mask"
+"""Name of the feature that takes the target for a mask of one class."""
+
+
+def target_feature(channels: int, unit: str = "", *, mask: bool = False) -> Feature:
     """`Sample.target` averaged over each cell: ``(channels, h, w)``, in the unit that its data state.
 
-    A pixel counts where all channels are known (not NaN). The map is averaged from its own resolution.
+    A pixel counts where all channels are known (not NaN). The map is averaged from its own resolution. A `mask` is inside where
+    its only channel is above 0, and the feature is the share of the cell inside.
     """
 
     def target(sample: Sample, grid: Grid) -> Target:
@@ -28,9 +33,11 @@ def target_feature(channels: int, unit: str = "") -> Feature:
                 f"Frame {sample.id} has no target; choose a source that gives some, such as a folder target/."
             )
         known = torch.isfinite(sample.target).all(0, keepdim=True)
-        return masked_average(sample.target, known, grid)
+        if mask and len(sample.target) != 1:
+            raise UsageError(f"The target of frame {sample.id} has {len(sample.target)} channels; a mask has one.")
+        return masked_average((sample.target > 0).float() if mask else sample.target, known, grid)
 
-    return Feature("target", channels, target, unit)
+    return Feature(MASK if mask else "target", channels, target, unit, classes=mask)
 
 
 def describe_target(dataset: Dataset) -> tuple[int, str]:

@@ -9,6 +9,7 @@ from torch import Tensor
 from fathom.data.dataset import Dataset
 from fathom.errors import FathomError
 from fathom.features.mean_map import MeanMap
+from fathom.probing import processes
 from fathom.probing.candidates import Candidate, Layer, bounded, linear_probes, mean_map_candidate
 from fathom.probing.evidence.information import WIDE
 from fathom.probing.heads.training import train_heads
@@ -20,7 +21,6 @@ from fathom.probing.passes.training import exact_pass
 from fathom.probing.plan import Blocks
 from fathom.probing.settings import ProbeSettings
 from fathom.probing.targets import TargetGroup
-from fathom.progress import track
 
 
 def check_targets(groups: Sequence[TargetGroup], mean_maps: Mapping[str, MeanMap], train: Dataset) -> None:
@@ -52,7 +52,7 @@ def fit_probes(
     check_targets(groups, mean_maps, train)
     maps = [mean_map_candidate(mean_maps[group.name], group, blocks.folds, settings.device) for group in groups]
     pairs = [(participant, group) for participant in participants for group in groups]
-    probes = [solve(participant, group, settings) for participant, group in track(pairs, "solving probes")]
+    probes = _solved(pairs, settings)
     probes = _exact(probes, groups, train, blocks, settings)
     encoders = [participant for participant in participants if participant.role.name == "encoder"]
     return [*maps, *probes, *_bounded(train_heads(encoders, groups, train, settings), probes, settings)]
@@ -73,11 +73,17 @@ def _exact(
     if not limited:
         return list(probes)
     exact_pass(limited, groups, train, blocks, settings)
+    again = _solved([(item, group) for item, groups in limited.items() for group in groups], settings)
+    exact = {(item.participant, item.group.name): item for item in again}
+    return [exact.get((item.participant, item.group.name), item) for item in probes]
+
+
+def _solved(pairs: Sequence[tuple[Participant, TargetGroup]], settings: ProbeSettings) -> list[Candidate]:
+    """The linear probes of participants and target groups; the processes of a run share the work."""
+    layers = processes.divided(lambda pair: solve(*pair, settings), pairs, "solving probes")
     return [
-        solve(item.participant, item.group, settings)
-        if item.participant is not None and item.group in limited.get(item.participant, ())
-        else item
-        for item in probes
+        linear_probes(participant, group, own, settings.device)
+        for (participant, group), own in zip(pairs, layers, strict=True)
     ]
 
 
@@ -92,7 +98,7 @@ def _bounded(heads: Sequence[Candidate], probes: Sequence[Candidate], settings: 
     return made
 
 
-def solve(participant: Participant, group: TargetGroup, settings: ProbeSettings) -> Candidate:
+def solve(participant: Participant, group: TargetGroup, settings: ProbeSettings) -> list[Layer]:
     """Every layer's linear probe of one participant and one target group."""
     moments, columns, folds = participant.moments[group.name], participant.layers, participant.blocks.folds
     layers, chosen = [], {}
@@ -112,7 +118,7 @@ def solve(participant: Participant, group: TargetGroup, settings: ProbeSettings)
         found = banded_ridge(moments, folds, own, chosen[ALL], group.ties, span)
         bands = dict(zip(own, found.penalties, strict=True))
         layers.append(_layer(BANDED, columns[ALL], found.chosen, bands))
-    return linear_probes(participant, group, layers, settings.device)
+    return layers
 
 
 def _wants_bands(participant: Participant, settings: ProbeSettings) -> bool:

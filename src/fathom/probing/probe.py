@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,15 +25,16 @@ from fathom.encoders.base import Encoder, Provenance
 from fathom.errors import FathomError, UsageError, nearest
 from fathom.features import FEATURES, Feature, feature
 from fathom.metrics.protocols import PROTOCOLS, choose_protocol
+from fathom.probing import processes
 from fathom.probing.cues.measurement import choose_alterations, measure_cues
-from fathom.probing.evidence.cases import cases
+from fathom.probing.evidence.cases import cases, layer_cases
 from fathom.probing.evidence.evidence import Evidence
 from fathom.probing.evidence.findings import LEAST_SCENES
 from fathom.probing.evidence.information import measure_information
 from fathom.probing.evidence.label_curve import few_labels, label_curves
 from fathom.probing.evidence.records import Data, DataPart, EncoderRecord, FeatureRecord, ProtocolRecord
 from fathom.probing.evidence.rows import clip_notes, controls, evidence_rows
-from fathom.probing.evidence.verdict import verdicts
+from fathom.probing.evidence.verdict import layer_verdicts, verdicts
 from fathom.probing.fit import fit_probes
 from fathom.probing.heads.heads import check_head
 from fathom.probing.participants import Participant, check_fair, open_participants
@@ -39,6 +42,7 @@ from fathom.probing.passes.measuring import measuring_pass
 from fathom.probing.passes.training import check_training_losses, training_pass
 from fathom.probing.plan import STRIDE, Blocks, default_grid, default_size, plan_blocks
 from fathom.probing.reading import Batch
+from fathom.probing.run_folder import run_folder, save_run
 from fathom.probing.saved.probes import save_probes
 from fathom.probing.settings import ProbeSettings
 from fathom.probing.targets import TargetGroup, target_groups, with_control_task
@@ -70,6 +74,23 @@ class Plan:
     upper_bound: DepthModel | None
     notes: list[str] = field(default_factory=list)
 
+    def call(self) -> str:
+        """The call from Python that makes this run; what was given in memory stands in angle brackets."""
+        encoders = [item.encoder for item in self.participants if item.role.name == "encoder"]
+        named = [_named(one.provenance().spec, one.name) for one in encoders]
+        features = [_named(describe_feature(one).spec, one.name) for group in self.groups for one in group.features]
+        parts = [f"fathom.load({part.source.location!r})" for part in (self.train, self.test)]
+        data = parts if self.test.source is not self.train.source else [f"*(train, test) of {parts[0]}"]
+        usual = ProbeSettings()
+        changed = [
+            f"{one.name}={value!r}"
+            for one in fields(self.settings)
+            if (value := getattr(self.settings, one.name)) != getattr(usual, one.name)
+        ]
+        if self.upper_bound is not None:
+            changed.append(f"upper_bound={self.upper_bound.name!r}")
+        return f"fathom.probe([{', '.join(named)}], [{', '.join(features)}], {', '.join([*data, *changed])})"
+
     def describe(self) -> list[tuple[str, str]]:
         """What would be run, in words: (what, value) for the data, every participant, target and setting."""
         facts = [
@@ -98,7 +119,9 @@ def probe(
     *,
     upper_bound: Openable | None = None,
     settings: ProbeSettings | None = None,
-    command: str = "",
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    command: str | None = None,
     **changes: Any,
 ) -> Evidence:
     """Fit exact linear probes from frozen encoders to features and measure them on unseen scenes.
@@ -110,7 +133,9 @@ def probe(
         test: test frames; no scene may be in both.
         upper_bound: a supervised depth model, by name, path or as an object, which the fraction of the gap closed refers to.
         settings: everything else; see `ProbeSettings`.
-        command: recorded in the evidence.
+        out: folder of the run, as ``fathom probe`` writes it: evidence, probes, split, report. An interrupted run resumes there.
+        overwrite: replace the run that `out` holds.
+        command: recorded in the evidence; by default the call that makes this run.
         **changes: single settings by name, such as ``seed=1``; they go over those in `settings`.
 
     Returns:
@@ -120,11 +145,27 @@ def probe(
         FathomError: for data, encoders or features that cannot give an honest number.
     """
     settings = (settings or ProbeSettings()).changed(changes)
-    run = plan(encoder, feature, train, test, upper_bound, settings)
+    folder = None if out is None else Path(out)
+    with nullcontext() if folder is None else run_folder(folder, overwrite):
+        run = plan(encoder, feature, train, test, upper_bound, settings)
+        evidence = measure(run, folder)
+        evidence.command = run.call() if command is None else command
+        if folder is not None:
+            save_run(evidence, folder, run.train, run.test)
+    return evidence
+
+
+def measure(run: Plan, folder: Path | None = None) -> Evidence:
+    """Read the training frames, fit, read the test frames, decide.
+
+    Args:
+        run: what was planned.
+        folder: where the training pass is kept, so that an interrupted run resumes.
+    """
     settings, protocol, notes = run.settings, PROTOCOLS[str(run.settings.protocol)], run.notes
 
     leaks = LeakWatch(run.train, run.test)
-    mean_maps = training_pass(run.participants, run.groups, run.train, run.blocks, settings, notes, leaks)
+    mean_maps = training_pass(run.participants, run.groups, run.train, run.blocks, settings, notes, leaks, folder)
     means = {name: average.mean() for name, average in mean_maps.items()}
 
     candidates = fit_probes(run.participants, run.groups, mean_maps, run.train, run.blocks, settings)
@@ -137,13 +178,13 @@ def probe(
     depth, cells, pictures = measuring_pass(candidates, measured, means, run.test, protocol, settings, notes, leaks)
     cues = measure_cues(candidates, means, run.test, settings) if settings.cues else None
 
-    rows = evidence_rows(candidates, depth, cells)
+    rows, control_of = evidence_rows(candidates, depth, cells), controls(candidates)
     notes += clip_notes(rows, {one.name for group in run.groups for one in group.features if one.classes})
     withheld = unseen(run.train, run.test, leaks.leaks(), notes)
-    decided = tuple(verdicts(cases(rows, controls(candidates)), withheld=withheld))
+    decided = tuple(verdicts(cases(rows, control_of), withheld=withheld))
     references = {(item.encoder, item.feature): item.baseline for item in decided}
     evidence = Evidence(
-        command=command,
+        command="",
         versions=versions(),
         data=Data(describe_data(run.train), describe_data(run.test)),
         protocol=ProtocolRecord(protocol.name, protocol.description),
@@ -154,6 +195,7 @@ def probe(
         test_scenes=run.test.scenes,
         rows=rows,
         verdicts=decided,
+        layer_verdicts=layer_verdicts(layer_cases(rows, control_of), withheld) if settings.each_layer else (),
         information=measure_information(candidates, references, settings),
         label_curves=label_curves(few),
         training_loss_check=checked,
@@ -177,6 +219,8 @@ def plan(
     """Open and check everything that a run needs; of the frames only a few are read."""
     for head in settings.heads:
         check_head(head)
+        if processes.count() > 1:
+            raise UsageError("Heads that are not linear are trained in one process; leave them out, or start one.")
     if settings.protocol is not None and settings.protocol not in PROTOCOLS:
         raise UsageError(f"There is no protocol '{settings.protocol}'{nearest(settings.protocol, PROTOCOLS)}.")
     train, test = _parts(train, test, settings.seed)
@@ -200,6 +244,10 @@ def plan(
     blocks = _blocks(participants, train, settings)
     groups = with_control_task(groups, train, settings)
     return Plan(settings, train, test, tuple(participants), groups, blocks, supervised, notes)
+
+
+def _named(spec: str | None, name: str) -> str:
+    return f"<{name}>" if spec is None else repr(spec)
 
 
 def _parts(train: Dataset | None, test: Dataset | None, seed: int) -> tuple[Dataset, Dataset]:

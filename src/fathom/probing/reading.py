@@ -13,6 +13,7 @@ from torch import Tensor
 from fathom.data.dataset import Dataset
 from fathom.data.loading import Skipped, batches
 from fathom.errors import FathomError
+from fathom.probing import processes
 from fathom.probing.linear.design import Placed
 from fathom.probing.participants import Participant
 from fathom.probing.settings import ProbeSettings
@@ -79,18 +80,23 @@ def check_finite(name: str, maps: Placed, samples: Sequence[Sample]) -> None:
 
 
 def read_batches(
-    dataset: Dataset, settings: ProbeSettings, description: str, notes: list[str] | None = None
+    dataset: Dataset, settings: ProbeSettings, description: str, skipped: Skipped | None = None
 ) -> Iterator[Batch]:
     """The frames of `dataset` in its order, in batches, with progress.
 
-    With `settings.skip_bad` frames that cannot be read are left out; their number and the first reasons go to `notes`.
+    With `settings.skip_bad` frames that cannot be read are left out and added to `skipped`.
     """
-    skipped = Skipped() if settings.skip_bad else None
+    left_out = (Skipped() if skipped is None else skipped) if settings.skip_bad else None
     stream = batches(
-        dataset, settings.input_size, batch_size=settings.batch_size, workers=settings.workers, skipped=skipped
+        dataset, settings.input_size, batch_size=settings.batch_size, workers=settings.workers, skipped=left_out
     )
     for pairs in track(stream, description, total=-(-len(dataset) // settings.batch_size)):
         yield Batch([fitted for fitted, _ in pairs], [original for _, original in pairs], settings)
-    if notes is not None and skipped is not None and len(skipped):
-        notes.append(f"{len(skipped)} frames could not be read and were left out: {skipped.describe()}")
+
+
+def note_skipped(skipped: Skipped, notes: list[str]) -> None:
+    """Add the number of frames that no process could read, and the first reasons, to `notes`."""
+    everyone = Skipped(processes.gathered(skipped.frames))
+    if len(everyone):
+        notes.append(f"{len(everyone)} frames could not be read and were left out: {everyone.describe()}")
         note(notes[-1])

@@ -36,6 +36,8 @@ class ProbeSettings:
         banded: fit the concatenation of layers with a penalty for each; None does so up to 512 channels.
         label_curve: loss against the number of training scenes, and description length; None does so up to 512 channels.
         cues: alterations of the test images that every probe is tested on: True for all, or names; see docs/cues.md.
+        each_layer: also decide on every layer of each encoder; p-values are then corrected over layers too, the verdicts on the
+            chosen layers as without it.
         skip_bad: leave out frames that cannot be read, and say so in the notes.
         pictures: test frames to keep predictions of, for the picture.
         batch_size: frames encoded at once; changes no number by more than rounding.
@@ -55,6 +57,7 @@ class ProbeSettings:
     banded: bool | None = None
     label_curve: bool | None = None
     cues: bool | tuple[str, ...] = False
+    each_layer: bool = False
     skip_bad: bool = False
     pictures: int = 4
     batch_size: int = 16

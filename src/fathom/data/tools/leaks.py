@@ -99,12 +99,13 @@ class LeakWatch:
 
     Attributes:
         train, test: the parts. bits: hash of each training frame that was looked at, by its id.
+        test_bits: of each test frame, by its id and whether it is mirrored.
     """
 
     def __init__(self, train: Dataset, test: Dataset) -> None:
         self.train, self.test = train, test
         self.bits: dict[str, np.ndarray] = {}
-        self._test: dict[tuple[str, bool], np.ndarray] = {}
+        self.test_bits: dict[tuple[str, bool], np.ndarray] = {}
         self._watched = {id_ for part in (train, test) for id_ in part.ids[:: -(-len(part) // MOST)]}
 
     def see_train(self, samples: Sequence[Sample]) -> None:
@@ -121,7 +122,7 @@ class LeakWatch:
             for flip in (False, True) if watched else ():
                 found = _hash(sample, flip)
                 if found is not None:
-                    self._test[sample.id, flip] = found
+                    self.test_bits[sample.id, flip] = found
 
     def leaks(self, near: int = NEAR) -> list[Leak]:
         """Near-duplicates among what was seen, nearest first."""
@@ -129,7 +130,7 @@ class LeakWatch:
         scene = dict(zip(self.train.ids, self.train.frame_scenes, strict=True))
         scene |= dict(zip(self.test.ids, self.test.frame_scenes, strict=True))
         return _near_pairs(
-            list(seen), _stacked(seen.values()), list(self._test), _stacked(self._test.values()), scene, near
+            list(seen), _stacked(seen.values()), list(self.test_bits), _stacked(self.test_bits.values()), scene, near
         )
 
 

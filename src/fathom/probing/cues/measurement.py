@@ -30,6 +30,7 @@ from fathom.data.formats.rooms import variants_of
 from fathom.data.loading import readable
 from fathom.data.transforms import fit
 from fathom.errors import DataError, UsageError, nearest
+from fathom.probing import processes
 from fathom.probing.candidates import Candidate
 from fathom.probing.cues.alterations import ALTERATIONS, Alteration, Altered, Draw, rendered
 from fathom.probing.cues.ledger import Ledger, View
@@ -92,7 +93,8 @@ def measure_cues(
     scenes = {scene: index for index, scene in enumerate(test.scenes)}
     ledger = Ledger(measured, alterations, means, len(scenes))
     # Frames that cannot be read were named by the pass that measured the loss.
-    for batch in read_batches(test, settings, f"altering {len(test)} test frames in {len(alterations)} ways"):
+    frames = test.subset(processes.share(range(len(test))))
+    for batch in read_batches(frames, settings, f"altering {len(frames)} test frames in {len(alterations)} ways"):
         # Probes were fitted on frames at the input size, and what is altered is altered there.
         original = View.of(Batch(batch.samples, batch.samples, settings), measured)
         ledger.add_original(original, [scenes[sample.scene] for sample in batch.samples])
@@ -104,10 +106,11 @@ def measure_cues(
             altered = [item for item in made if item is not None]
             before = original.at(index)
             target = before.moved(alteration) if alteration.moves_target else None
-            frames = [item.sample for item in altered]
-            after = View.of(Batch(frames, frames, settings), measured, target)
+            seen = [item.sample for item in altered]
+            after = View.of(Batch(seen, seen, settings), measured, target)
             rows = [scenes[batch.samples[position].scene] for position in index]
             ledger.add(alteration, before, after, altered, rows)
+    processes.add((*ledger.whole.values(), *ledger.sums.values()))
     return Cues(tuple(ledger.cues()))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -113,6 +113,21 @@ def cases(rows: Sequence[Row], control_of: ControlOf) -> list[Case]:
         for row in chosen
         if row.role == "encoder"
     ]
+
+
+def layer_cases(rows: Sequence[Row], control_of: ControlOf) -> list[tuple[Row, Case]]:
+    """A case for each encoder, feature and layer, as if the encoder had been named with this layer alone: it is compared with its
+    untrained copies at the same layer, and with baselines at their chosen one."""
+    found = []
+    for row in rows:
+        if row.role == "encoder":
+            peers = [
+                peer
+                for peer in rows
+                if peer.feature == row.feature and (peer.layer == row.layer if peer.of == row.encoder else peer.chosen)
+            ]
+            found.append((row, replace(_case(row, peers, control_of), encoder=f"{row.encoder} at {row.layer}")))
+    return found
 
 
 def _case(row: Row, peers: Sequence[Row], control_of: ControlOf) -> Case:

@@ -51,7 +51,7 @@ class Evidence:
 
     Attributes:
         schema_version: of the file.
-        command: that made it; empty where it was made from Python.
+        command: that made it, or the call from Python.
         versions: of fathom, torch, numpy and Python.
         data: the training and the test frames.
         protocol: of the full-resolution metrics.
@@ -61,7 +61,7 @@ class Evidence:
         targets: the features.
         test_scenes: names, the order of `Row.errors`.
         rows: one for each encoder, layer and feature.
-        verdicts: one for each encoder and feature.
+        verdicts: one for each encoder and feature. layer_verdicts: one for each layer too, where that was asked for.
         information: what the losses mean in bits. label_curves: loss against the number of training scenes.
         training_loss_check: losses of the probes on some training frames, computed directly.
         cues: change of loss on altered test images. cue_sentences: for each encoder, what its probe relies on.
@@ -80,6 +80,7 @@ class Evidence:
     test_scenes: tuple[str, ...]
     rows: tuple[Row, ...]
     verdicts: tuple[VerdictRecord, ...]
+    layer_verdicts: tuple[VerdictRecord, ...] = ()
     information: tuple[Information, ...] = ()
     label_curves: tuple[LabelCurveRecord, ...] = ()
     training_loss_check: TrainingLossCheck | None = None

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fathom.errors import FathomError
+from fathom.probing import processes
 from fathom.probing.candidates import Candidate, Layer, linear_probes
 from fathom.probing.evidence.information import WIDE, doubling
 from fathom.probing.evidence.records import LabelCurveRecord, finite
@@ -22,7 +23,6 @@ from fathom.probing.linear.moments import Moments
 from fathom.probing.linear.ridge import Probe, cross_validate
 from fathom.probing.participants import ALL
 from fathom.probing.settings import ProbeSettings
-from fathom.progress import track
 from fathom.seeding import order
 from fathom.statistics import RESAMPLES, Interval, scene_interval
 
@@ -100,10 +100,10 @@ class FewLabels:
 
 def few_labels(fitted: Sequence[Candidate], settings: ProbeSettings, notes: list[str]) -> list[FewLabels]:
     """Of every baseline and encoder (controls need none) at its chosen layers; none of wide layers unless asked for."""
-    found: list[FewLabels] = []
     if settings.label_curve is False:
-        return found
-    for item in track(fitted, "solving label curves"):
+        return []
+    wanted: list[tuple[Candidate, Layer, tuple[str, ...]]] = []
+    for item in fitted:
         if item.role.name not in ("baseline", "encoder"):
             continue
         chosen = {one.name: _plain(item, one.name) for one in item.group.features}
@@ -114,9 +114,13 @@ def few_labels(fitted: Sequence[Candidate], settings: ProbeSettings, notes: list
                     f"No label curve of {item.encoder} at {name} ({layer.channels} channels) unless asked for."
                 )
                 continue
-            features = tuple(feature for feature, where in chosen.items() if where == name)
-            found.append(_few(item, layer, features, settings))
-    return found
+            wanted.append((item, layer, tuple(feature for feature, where in chosen.items() if where == name)))
+    solved = processes.divided(lambda one: _solve(one[0], one[1], settings), wanted, "solving label curves")
+    return [
+        FewLabels(features, layer.name, draws, linear_probes(participant, item.group, layers, settings.device))
+        for (item, layer, features), (draws, layers) in zip(wanted, solved, strict=True)
+        if (participant := item.participant) is not None
+    ]
 
 
 def _plain(item: Candidate, feature: str) -> str:
@@ -125,7 +129,8 @@ def _plain(item: Candidate, feature: str) -> str:
     return ALL if name == BANDED else name
 
 
-def _few(item: Candidate, layer: Layer, features: tuple[str, ...], settings: ProbeSettings) -> FewLabels:
+def _solve(item: Candidate, layer: Layer, settings: ProbeSettings) -> tuple[Draws, list[Layer]]:
+    """The training scenes drawn, and a probe for each count and draw."""
     participant = item.participant
     assert participant is not None and layer.columns is not None and layer.probe is not None
     moments, blocks = participant.moments[item.group.name].select(layer.columns), participant.blocks
@@ -137,7 +142,7 @@ def _few(item: Candidate, layer: Layer, features: tuple[str, ...], settings: Pro
         Layer(name, layer.channels, probe.penalty, layer.cv_mse, layer.train_mse, columns=layer.columns, probe=probe)
         for name, probe in zip(names, probes, strict=True)
     ]
-    return FewLabels(features, layer.name, draws, linear_probes(participant, item.group, layers, settings.device))
+    return draws, layers
 
 
 @dataclass(frozen=True)

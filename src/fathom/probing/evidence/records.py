@@ -119,7 +119,8 @@ class Row:
         r2: share of the variance around the training mean that is explained on the test frames.
         control_r2: the same for the control task (targets of other rooms); `r2` less this is the selectivity.
         abs_rel, delta1, rmse: full resolution, under the run's protocol; for depth features of chosen layers.
-        accuracy, miou: for class features, of the largest output.
+        accuracy, miou: for class features, of the largest output. iou: in place of miou for a single class (a mask): cells inside in
+            both over cells inside in either, inside where the share is above one half.
         angle_mean, angle_median: degrees between predicted and true directions, for normals. angle_11, angle_22, angle_30: fractions
             of cells below 11.25, 22.5 and 30 degrees.
         bands: λ of each layer, where the joined layers have their own; `penalty` is then their geometric mean.
@@ -155,6 +156,7 @@ class Row:
     rmse: float | None = None
     accuracy: float | None = None
     miou: float | None = None
+    iou: float | None = None
     angle_mean: float | None = None
     angle_median: float | None = None
     angle_11: float | None = None
@@ -369,6 +371,7 @@ class VerdictRecord:
         same_as: the random or permuted copy whose errors are the encoder's own.
         untrained: whether copies of the encoder with random weights took part; without them nothing is `implicit`.
         gains: over each baseline, the least first.
+        layer: in `layer_verdicts`, which; None where it is the one that cross-validation chose.
     """
 
     encoder: str
@@ -393,3 +396,4 @@ class VerdictRecord:
     seeds_needed: int | None = None
     same_as: str | None = None
     untrained: bool = True
+    layer: str | None = None

@@ -37,7 +37,7 @@ class DepthScores:
             if one.to_depth is not None
         ]
         self._sums = {name: torch.zeros(len(self._scored), dtype=torch.float64) for name in METRICS}
-        self._images = 0
+        self._images = torch.zeros(1, dtype=torch.float64)
 
     def add(self, predicted: Mapping[Candidate, Float[Tensor, "B _ h w"]], originals: Sequence[Sample]) -> None:
         """Score a batch; a protocol that does not fit the data is noted once and scores nothing."""
@@ -60,11 +60,15 @@ class DepthScores:
                 self._sums[name] += scores[name].double()
             self._images += 1
 
+    def sums(self) -> list[Tensor]:
+        """What adds over processes."""
+        return [*self._sums.values(), self._images]
+
     def of(self, item: Candidate, feature: str) -> dict[str, float | None]:
         """The metrics of one candidate and feature; empty where there are none."""
         for position, (scored, one, _) in enumerate(self._scored):
             if scored is item and one.name == feature and self._images:
-                return {metric: float(self._sums[metric][position]) / self._images for metric in METRICS}
+                return {metric: float(self._sums[metric][position] / self._images) for metric in METRICS}
         return {}
 
 
@@ -76,11 +80,25 @@ BINS = 18_000
 
 
 class CellScores:
-    """Scores cell by cell on the grid: of class features the largest output, of directions the angle to the truth."""
+    """Scores cell by cell on the grid: of class features the largest output, of directions the angle to the truth.
 
-    def __init__(self) -> None:
-        self._confusion: dict[tuple[Candidate, str, int], Float[Tensor, "C C"]] = {}
-        self._angles: dict[tuple[Candidate, str, int], AngleScores] = {}
+    Args:
+        candidates: of the test pass.
+    """
+
+    def __init__(self, candidates: Sequence[Candidate]) -> None:
+        scored = [
+            ((item, one.name, position), one)
+            for item in candidates
+            for one in item.group.features
+            for position in range(len(item.layers))
+        ]
+        self._confusion = {
+            key: torch.zeros(max(one.channels, 2), max(one.channels, 2), dtype=torch.float64)
+            for key, one in scored
+            if one.classes
+        }
+        self._angles = {key: AngleScores() for key, one in scored if one.directions and not one.classes}
 
     def add(
         self,
@@ -99,13 +117,18 @@ class CellScores:
                 guess = predicted[:, item.channels_of(one.name, position)].movedim(1, -1)[inside]
                 key = (item, one.name, position)
                 if one.classes:
-                    table = confusion(guess, truth)
-                    self._confusion[key] = self._confusion.get(key, torch.zeros_like(table)) + table
+                    self._confusion[key] += confusion(guess, truth)
                 else:
-                    self._angles.setdefault(key, AngleScores()).add(guess, truth)
+                    self._angles[key].add(guess, truth)
+
+    def sums(self) -> list[Tensor]:
+        """What adds over processes."""
+        angles = (part for item in self._angles.values() for part in (item.sums, item.histogram))
+        return [*self._confusion.values(), *angles]
 
     def of(self, item: Candidate, feature: str, position: int) -> dict[str, float | None]:
-        """Accuracy and mIoU over the classes that occur in truth or prediction; or mean and median angle and the fractions."""
+        """Accuracy, with the mean IoU over the classes that occur in truth or prediction, or the IoU of a single class; of
+        directions mean and median angle and the fractions."""
         key = (item, feature, position)
         if key in self._angles:
             return self._angles[key].scores()
@@ -114,22 +137,36 @@ class CellScores:
             return {}
         hits = table.diagonal()
         union = table.sum(0) + table.sum(1) - hits
-        return {"accuracy": float(hits.sum() / table.sum()), "miou": float((hits / union)[union > 0].mean())}
+        single = next(one for one in item.group.features if one.name == feature).channels == 1
+        overlap = (
+            {"iou": float(hits[1] / union[1]) if union[1] else None}
+            if single
+            else {"miou": float((hits / union)[union > 0].mean())}
+        )
+        return {"accuracy": float(hits.sum() / table.sum()), **overlap}
 
 
-def confusion(guess: Float[Tensor, "N C"], truth: Float[Tensor, "N C"]) -> Float[Tensor, "C C"]:
-    """Cells of each true class (rows) by predicted class: the ones with the largest output."""
+def confusion(guess: Float[Tensor, "N C"], truth: Float[Tensor, "N C"]) -> Float[Tensor, "K K"]:
+    """Cells of each true class (rows) by predicted class: the ones with the largest output.
+
+    A single class is a mask: a cell belongs to it where its share is above one half, else to what is outside (class 0).
+    """
+    if truth.shape[1] == 1:
+        guess, truth = (torch.cat([torch.full_like(part, 0.5), part], 1) for part in (guess, truth))
     classes = truth.shape[1]
     counts = torch.bincount(truth.argmax(1) * classes + guess.argmax(1), minlength=classes**2)
     return counts.reshape(classes, classes).double().cpu()
 
 
 class AngleScores:
-    """Angles between predicted and true directions: their mean, their median to 0.01 degrees, fractions below `ANGLES`."""
+    """Angles between predicted and true directions: their mean, their median to 0.01 degrees, fractions below `ANGLES`.
+
+    Attributes:
+        sums: cells, Σ of angles, cells below each of `ANGLES`. histogram: cells by angle.
+    """
 
     def __init__(self) -> None:
-        self.total, self.sum = 0, 0.0
-        self.below = dict.fromkeys(ANGLES, 0)
+        self.sums = torch.zeros(2 + len(ANGLES), dtype=torch.float64)
         self.histogram = torch.zeros(BINS, dtype=torch.int64)
 
     def add(self, guess: Float[Tensor, "N 3"], truth: Float[Tensor, "N 3"]) -> None:
@@ -138,17 +175,16 @@ class AngleScores:
             F.normalize(guess.double(), dim=1).T[:, :, None], F.normalize(truth.double(), dim=1).T[:, :, None]
         )
         degrees = degrees.flatten().cpu()
-        self.total += len(degrees)
-        self.sum += float(degrees.sum())
-        for name, limit in ANGLES.items():
-            self.below[name] += int((degrees < limit).sum())
+        below = [(degrees < limit).sum() for limit in ANGLES.values()]
+        self.sums += torch.stack([torch.tensor(len(degrees)), degrees.sum(), *below]).double()
         places = (degrees * (BINS / 180)).long().clamp(max=BINS - 1)
         self.histogram += torch.bincount(places, minlength=BINS)
 
     def scores(self) -> dict[str, float | None]:
         """Empty without a cell."""
-        if not self.total:
+        total, degrees, *below = self.sums.tolist()
+        if not total:
             return {}
-        middle = int((self.histogram.cumsum(0) * 2 >= self.total).nonzero()[0])
-        fractions: dict[str, float | None] = {name: count / self.total for name, count in self.below.items()}
-        return {"angle_mean": self.sum / self.total, "angle_median": (middle + 0.5) * 180 / BINS, **fractions}
+        middle = int((self.histogram.cumsum(0) * 2 >= total).nonzero()[0])
+        fractions: dict[str, float | None] = {name: hits / total for name, hits in zip(ANGLES, below, strict=True)}
+        return {"angle_mean": degrees / total, "angle_median": (middle + 0.5) * 180 / BINS, **fractions}

@@ -20,6 +20,9 @@ ANGLES = {
 }  # fmt: skip
 """Heads of the columns of directions: attribute of the row, and decimals."""
 
+CLASSES = {"accuracy": "accuracy", "miou": "mIoU", "iou": "IoU"}
+"""Heads of the columns of classes and masks, by attribute of the row."""
+
 STYLES = {"baseline": "dim", "random": "dim", "permuted": "dim", "upper_bound": "green"}
 """How a row of each role is printed; the encoders stand out."""
 
@@ -28,7 +31,7 @@ def ladder_table(evidence: Evidence, feature: str, layers: bool) -> Table:
     """The ladder: one line an encoder at its chosen layer (or one a layer), worst first."""
     rows = [row for row in evidence.rows if row.feature == feature and (layers or row.chosen)]
     depth = any(row.abs_rel is not None for row in rows)
-    classes = any(row.miou is not None for row in rows)
+    classes = [name for name in CLASSES if any(getattr(row, name) is not None for row in rows)]
     angles = any(row.angle_mean is not None for row in rows)
     unit = f" ({rows[0].unit})" if rows and rows[0].unit else ""
     title = f"{feature}{unit}: test loss on a {evidence.grid[0]}x{evidence.grid[1]} grid, {len(evidence.test_scenes)} unseen scenes"
@@ -39,12 +42,35 @@ def ladder_table(evidence: Evidence, feature: str, layers: bool) -> Table:
     for head in (
         heads
         + (["AbsRel", "δ1"] if depth else [])
-        + (["accuracy", "mIoU"] if classes else [])
+        + [CLASSES[name] for name in classes]
         + (list(ANGLES) if angles else [])
     ):
         table.add_column(head, justify="right")
-    for group in _by_seed(sorted(rows, key=lambda row: -row.test_mse)):
+    for group in _by_seed(rows):
         table.add_row(*_cells(group, layers, depth, classes, angles), style=STYLES.get(group[0].role))
+    return table
+
+
+def layer_table(evidence: Evidence, feature: str) -> Table:
+    """The verdict on every layer of every encoder, in the order of the layers."""
+    title = f"{feature}: verdict for each layer (p-values after Holm over all of them)"
+    table = Table(title=title, title_justify="left")
+    for head in ("encoder", "layer", "MSE", "least gain", "95 % interval", "p implicit", "p absent", "verdict"):
+        table.add_column(head, justify="left" if head in ("encoder", "layer", "verdict") else "right", overflow="fold")
+    for item in evidence.layer_verdicts:
+        if item.feature == feature:
+            least = item.gains[0] if item.gains else None
+            known = least is not None and least.low is not None and least.high is not None
+            table.add_row(
+                short_name(item.encoder, 32),
+                str(item.layer),
+                f"{item.encoder_mse:.4g}",
+                "" if least is None or least.estimate is None else f"{least.estimate:+.4g}",
+                f"{least.low:+.4g} – {least.high:+.4g}" if least is not None and known else "too few scenes",
+                _number(item.p_implicit, 3),
+                _number(item.p_absent, 3),
+                item.verdict,
+            )
     return table
 
 
@@ -57,15 +83,15 @@ def _caption(evidence: Evidence, depth: bool) -> str:
 
 
 def _by_seed(rows: Sequence[Row]) -> list[list[Row]]:
-    """Rows of the same control that differ in the seed of the weights alone, together, where the first of them stands."""
+    """Rows of the same control that differ in the seed of the weights alone, together; the worst mean loss first."""
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         alone = () if row.role == "random" and row.chosen else (row.layer, str(row.seed))
         groups.setdefault((row.encoder, *alone), []).append(row)
-    return list(groups.values())
+    return sorted(groups.values(), key=lambda group: -math.fsum(row.test_mse for row in group) / len(group))
 
 
-def _cells(group: Sequence[Row], layers: bool, depth: bool, classes: bool, angles: bool) -> list[str]:
+def _cells(group: Sequence[Row], layers: bool, depth: bool, classes: Sequence[str], angles: bool) -> list[str]:
     """One line of the table; of several seeds the means, and their range in place of the interval."""
     row, seeds = group[0], len(group)
 
@@ -91,7 +117,7 @@ def _cells(group: Sequence[Row], layers: bool, depth: bool, classes: bool, angle
         _number(mean("r2"), 3),
     ]
     cells += [_number(mean("abs_rel"), 3), _number(mean("delta1"), 3)] if depth else []
-    cells += [_number(mean("accuracy"), 3), _number(mean("miou"), 3)] if classes else []
+    cells += [_number(mean(name), 3) for name in classes]
     return cells + ([_number(mean(name), digits) for name, digits in ANGLES.values()] if angles else [])
 
 

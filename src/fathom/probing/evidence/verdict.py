@@ -28,7 +28,7 @@ from dataclasses import replace
 
 from fathom.probing.evidence.cases import Case
 from fathom.probing.evidence.findings import LEAST_SCENES, LEVEL, MARGIN, weigh_all
-from fathom.probing.evidence.records import Kind, VerdictRecord
+from fathom.probing.evidence.records import Kind, Row, VerdictRecord
 from fathom.probing.evidence.sentence import sentence
 from fathom.statistics import RESAMPLES, holm
 
@@ -52,6 +52,15 @@ def verdicts(
         decide(replace(item, p_implicit=p, p_absent=q), level=level, withheld=withheld)
         for item, p, q in zip(found, implicit, absent, strict=True)
     ]
+
+
+def layer_verdicts(cases: Sequence[tuple[Row, Case]], withheld: str = "") -> tuple[VerdictRecord, ...]:
+    """A verdict for each encoder, feature and layer (`fathom.probing.evidence.cases.layer_cases`); Holm's correction is over all of
+    them."""
+    found = verdicts([case for _, case in cases], withheld=withheld)
+    return tuple(
+        replace(item, encoder=row.encoder, layer=row.layer) for (row, _), item in zip(cases, found, strict=True)
+    )
 
 
 def decide(found: VerdictRecord, *, level: float = LEVEL, withheld: str = "") -> VerdictRecord:

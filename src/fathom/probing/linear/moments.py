@@ -230,18 +230,20 @@ class Moments:
         )
 
     def all_reduce(self) -> Moments:
-        """The sum over the processes of `torch.distributed`, whose shifts must agree; itself without processes."""
-        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-            return self
+        """The sum over the processes of `torch.distributed`, about the shift of the first."""
+        shifts = self.shift_x.clone(), self.shift_y.clone()
+        for shift in shifts:
+            torch.distributed.broadcast(shift, src=0)
+        own = self.about(*shifts)
         operations = dict.fromkeys(SUMS, torch.distributed.ReduceOp.SUM)
         operations |= {"low": torch.distributed.ReduceOp.MIN, "high": torch.distributed.ReduceOp.MAX}
         parts = {}
         for name, operation in operations.items():
-            parts[name] = getattr(self, name).clone()
+            parts[name] = getattr(own, name).clone()
             torch.distributed.all_reduce(parts[name], op=operation)
         worst = torch.tensor([self.rounding], dtype=torch.float64)
         torch.distributed.all_reduce(worst, op=torch.distributed.ReduceOp.MAX)
-        return replace(self, **parts, rounding=float(worst))
+        return replace(own, **parts, rounding=float(worst))
 
     def loss(self, weight: Float[Tensor, "p q"], bias: Float[Tensor, "q"]) -> Float[Tensor, "G q"]:
         """Σ(y − xᵀw − b)² of each group and output: Σy² − 2wᵀΣxy + wᵀΣxxᵀw, written about the shift."""

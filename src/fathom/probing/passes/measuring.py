@@ -8,12 +8,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fathom.data.dataset import Dataset
+from fathom.data.loading import Skipped
 from fathom.data.tools.leaks import LeakWatch
 from fathom.metrics.protocols import Protocol
+from fathom.probing import processes
 from fathom.probing.candidates import Candidate, SceneErrors
 from fathom.probing.evidence.pictures import Pictures
 from fathom.probing.evidence.scores import CellScores, DepthScores
-from fathom.probing.reading import read_batches
+from fathom.probing.reading import note_skipped, read_batches
 from fathom.probing.settings import ProbeSettings
 
 
@@ -38,11 +40,12 @@ def measuring_pass(
         leaks: sees every frame.
     """
     scenes = {scene: index for index, scene in enumerate(test.scenes)}
-    depth, cells = DepthScores(candidates, protocol), CellScores()
+    depth, cells, skipped = DepthScores(candidates, protocol), CellScores(candidates), Skipped()
     pictures = Pictures.plan(candidates, test, settings.pictures)
     for item in (*candidates, *few_labels):
         item.errors = SceneErrors.zeros(len(scenes), len(item.layers), len(item.layers[0].penalty))
-    for batch in read_batches(test, settings, f"reading {len(test)} test frames", notes):
+    frames = test.subset(processes.share(range(len(test))))
+    for batch in read_batches(frames, settings, f"reading {len(frames)} test frames", skipped):
         index = [scenes[sample.scene] for sample in batch.samples]
         predicted: dict[Candidate, Tensor] = {}
         if leaks is not None:
@@ -56,6 +59,14 @@ def measuring_pass(
             cells.add(item, predicted[item], *batch.target(item.group))
         depth.add(predicted, batch.originals)
         pictures.add(predicted, batch.samples)
+    for item in (*candidates, *few_labels):
+        processes.add(vars(item.sums).values())
+    processes.add((*depth.sums(), *cells.sums()))
+    depth.refused = next(filter(None, processes.gathered([depth.refused])), "")
+    pictures.frames = processes.gathered(pictures.frames)
+    if leaks is not None:
+        leaks.test_bits = dict(processes.gathered(list(leaks.test_bits.items())))
+    note_skipped(skipped, notes)
     if depth.refused:
         notes.append(depth.refused)
     return depth, cells, pictures

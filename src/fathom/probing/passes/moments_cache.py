@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -76,16 +77,16 @@ class MomentsCache:
             "grid": settings.cells,
         }
         self._blocks = {"blocks": blocks.of_scene}
-        self._targets = {group.name: _target(group) for group in groups}
+        self._targets = {group.name: target_identity(group) for group in groups}
 
     def load(self, participants: Sequence[Participant]) -> tuple[list[Participant], dict[str, MeanMap]]:
         """Give moments to every participant that has them here; returns those without, and the mean maps found."""
         missing = [participant for participant in participants if not self._load_moments(participant)]
         maps = {}
         for group in self._groups:
-            tensors = _read(self._path("target", self._targets[group.name] | self._blocks), MEAN_MAP)
-            if tensors is not None:
-                maps[group.name] = MeanMap(**tensors)
+            found = read_checked(self._path("target", self._targets[group.name] | self._blocks), MEAN_MAP)
+            if found is not None:
+                maps[group.name] = MeanMap(**found[0])
         return missing, maps
 
     def save(self, participants: Sequence[Participant], groups: Sequence[TargetGroup]) -> None:
@@ -98,27 +99,28 @@ class MomentsCache:
                 moments = participant.moments[group.name]
                 tensors = {name: getattr(moments, name) for name in MOMENTS} | {"witness": participant.witness}
                 tensors["rounding"] = torch.tensor(moments.rounding, dtype=torch.float64)
-                _write(self._path("moments", made_from | self._targets[group.name]), tensors)
+                write_checked(self._path("moments", made_from | self._targets[group.name]), tensors)
 
     def save_targets(self, maps: Mapping[str, MeanMap], leaks: LeakWatch | None) -> None:
         """Keep the mean maps, and the hashes by which near-duplicates across the split are found."""
         for name, average in maps.items():
             tensors = {part: getattr(average, part) for part in MEAN_MAP}
-            _write(self._path("target", self._targets[name] | self._blocks), tensors)
+            write_checked(self._path("target", self._targets[name] | self._blocks), tensors)
         if leaks is not None:
             order = {id_: position for position, id_ in enumerate(self._train.ids)}
             hashes = {order[id_]: bits for id_, bits in leaks.bits.items() if len(bits)}
             bits = np.array(list(hashes.values()), dtype=np.uint8).reshape(len(hashes), HASH_BITS)
             tensors = {"position": torch.tensor(list(hashes), dtype=torch.int64), "bits": torch.from_numpy(bits)}
-            _write(self._path("hashes", {"hash": HASH}), tensors)
+            write_checked(self._path("hashes", {"hash": HASH}), tensors)
 
     def load_hashes(self, leaks: LeakWatch | None) -> bool:
         """Give the hashes of the training frames to `leaks`; whether it has all it needs."""
         if leaks is None:
             return True
-        tensors = _read(self._path("hashes", {"hash": HASH}), ("position", "bits"))
-        if tensors is None:
+        found = read_checked(self._path("hashes", {"hash": HASH}), ("position", "bits"))
+        if found is None:
             return False
+        tensors, _ = found
         for position, bits in zip(tensors["position"].tolist(), tensors["bits"].numpy().astype(bool), strict=True):
             leaks.bits[self._train.ids[position]] = bits
         return True
@@ -129,13 +131,12 @@ class MomentsCache:
             return False
         found = {}
         for group in self._groups:
-            tensors = _read(
-                self._path("moments", made_from | self._targets[group.name]), (*MOMENTS, "witness", "rounding")
-            )
-            if tensors is None:
+            path = self._path("moments", made_from | self._targets[group.name])
+            read = read_checked(path, (*MOMENTS, "witness", "rounding"))
+            if read is None:
                 return False
-            stored = tensors.pop("witness")
-            if stored.shape != now.shape or bool(((stored - now).abs() > WITNESS * (1 + stored.abs())).any()):
+            tensors, _ = read
+            if not unchanged(tensors.pop("witness"), now):
                 name = participant.encoder.name
                 note(f"The cached moments of {name} are not of what it gives now; they are computed again.")
                 return False
@@ -151,9 +152,7 @@ class MomentsCache:
         return identity(encoder, self._train, self._settings) | {"blocks": participant.blocks.of_scene}
 
     def _path(self, what: str, made_from: Mapping[str, Any]) -> Path:
-        content = json.dumps({**self._common, **made_from}, sort_keys=True)
-        digest = hashlib.sha256(content.encode("utf-8", "surrogateescape")).hexdigest()[:24]
-        return self.folder / f"{what}-{digest}.safetensors"
+        return self.folder / f"{what}-{digest_of({**self._common, **made_from})[:24]}.safetensors"
 
 
 def identity(encoder: Encoder, train: Dataset, settings: ProbeSettings) -> dict[str, Any]:
@@ -169,7 +168,7 @@ def identity(encoder: Encoder, train: Dataset, settings: ProbeSettings) -> dict[
     }
 
 
-def _target(group: TargetGroup) -> dict[str, Any]:
+def target_identity(group: TargetGroup) -> dict[str, Any]:
     """What identifies the targets of a group: names, and the values on the frames of the control task."""
     control = group.control_targets
     return {
@@ -180,22 +179,39 @@ def _target(group: TargetGroup) -> dict[str, Any]:
     }
 
 
-def _write(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_tensors(path, kept, {"crc32": json.dumps({name: _sum(item) for name, item in kept.items()})})
+def unchanged(stored: Float[Tensor, "_"], now: Float[Tensor, "_"]) -> bool:
+    """Whether the witness of an encoder is the one that was stored, up to the rounding of its features."""
+    return stored.shape == now.shape and bool(((stored - now).abs() <= WITNESS * (1 + stored.abs())).all())
 
 
-def _read(path: Path, names: Sequence[str]) -> dict[str, Tensor] | None:
-    """The tensors of a file; None where it is absent, or damaged, which is said."""
+def digest_of(made_from: Mapping[str, Any]) -> str:
+    """SHA-256 of what a file is made from."""
+    content = json.dumps(made_from, sort_keys=True)
+    return hashlib.sha256(content.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def write_checked(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any] | None = None) -> None:
+    """Write tensors and facts about them with a checksum of each, whole or not at all."""
+    saved = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    sums = {name: _sum(item) for name, item in saved.items()}
+    text = json.dumps(facts or {}, sort_keys=True)
+    metadata = {"crc32": json.dumps(sums), "facts": text, "facts_crc32": str(zlib.crc32(text.encode()))}
+    write_tensors(path, saved, metadata)
+
+
+def read_checked(path: Path, names: Sequence[str] | None = None) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """The tensors of a file (all by default) and its facts; None where it is absent, or damaged, which is said."""
     if not path.is_file():
         return None
     try:
         with utf8_name(path) as known, safe_open(known, framework="pt") as file:  # type: ignore[no-untyped-call]
-            sums = json.loads(file.metadata()["crc32"])
-            tensors = {name: file.get_tensor(name) for name in names}
-        if any(_sum(tensor) != sums[name] for name, tensor in tensors.items()):
+            metadata = file.metadata()
+            sums, text = json.loads(metadata["crc32"]), metadata["facts"]
+            tensors = {name: file.get_tensor(name) for name in (sums if names is None else names)}
+        whole = all(_sum(tensor) == sums[name] for name, tensor in tensors.items())
+        if not whole or zlib.crc32(text.encode()) != int(metadata["facts_crc32"]):
             raise ValueError("a checksum does not fit")
-        return tensors
+        return tensors, json.loads(text)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         note(f"{path}: the cached file is damaged ({error}) and is made again.")
         return None

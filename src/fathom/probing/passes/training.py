@@ -13,13 +13,15 @@ from fathom.data.dataset import Dataset
 from fathom.data.tools.leaks import LeakWatch
 from fathom.errors import FathomError
 from fathom.features.mean_map import MeanMap
+from fathom.probing import processes
 from fathom.probing.candidates import Candidate
 from fathom.probing.evidence.records import TrainingLossCheck
 from fathom.probing.linear.moments import TOLERANCE, Moments
 from fathom.probing.participants import Participant
+from fathom.probing.passes.checkpoint import PassCheckpoint
 from fathom.probing.passes.moments_cache import MomentsCache
 from fathom.probing.plan import Blocks
-from fathom.probing.reading import Batch, read_batches
+from fathom.probing.reading import Batch, note_skipped, read_batches
 from fathom.probing.settings import ProbeSettings
 from fathom.probing.targets import TargetGroup
 from fathom.progress import note
@@ -39,32 +41,43 @@ def training_pass(
     settings: ProbeSettings,
     notes: list[str],
     leaks: LeakWatch | None = None,
+    folder: Path | None = None,
 ) -> dict[str, MeanMap]:
     """Read the training frames once: give every participant its moments, and return the mean map of each target group.
 
     Participants whose moments stand in `settings.cache` are not read; where all do, no frame is. `leaks` sees every frame.
+    What has been read is kept in `folder` (else in the cache) until the run is saved, so that an interrupted run resumes.
     """
     cache, missing = None, list(participants)
     if settings.cache is not None:
         cache = MomentsCache(Path(settings.cache), train, blocks, groups, settings)
         missing, mean_maps = cache.load(participants)
-        if not missing and len(mean_maps) == len(groups) and cache.load_hashes(leaks):
+        found = not missing and len(mean_maps) == len(groups) and cache.load_hashes(leaks)
+        if all(processes.gathered([found])):
             note(f"The moments of all {len(participants)} encoders are in {settings.cache}; no training frame is read.")
             return mean_maps
-    mean_maps = {}
-    ordered = train.subset(blocks.order(train))
-    for batch in read_batches(ordered, settings, f"reading {len(train)} training frames", notes):
-        parts = _runs([blocks.of_scene[sample.scene] for sample in batch.samples])
-        if leaks is not None:
-            leaks.see_train(batch.originals)
-        for group in groups:
-            Y, valid = batch.target(group)
-            average = mean_maps.setdefault(group.name, MeanMap.zeros(blocks.count, Y.shape[1], settings.cells))
-            for block, part in parts:
-                average.add(block, Y[part], valid[part])
-        for participant in missing:
-            _add_moments(participant, groups, batch)
-    if cache is not None:
+        unread = set(processes.gathered([participants.index(item) for item in missing]))
+        missing = [item for position, item in enumerate(participants) if position in unread]
+        folder = folder or Path(settings.cache)
+    for participant in missing:
+        participant.moments = {}
+    frames = train.subset(processes.share(blocks.order(train)))
+    checkpoint = PassCheckpoint(folder, missing, groups, frames, blocks, settings)
+    checkpoint.resume(leaks)
+    before = checkpoint.done - len(checkpoint.skipped)
+    rest = frames.subset(range(checkpoint.done, len(frames)))
+    with checkpoint.requests() as request:
+        for batch in read_batches(rest, settings, f"reading {len(rest)} training frames", checkpoint.skipped):
+            _add_batch(batch, missing, groups, blocks, checkpoint.mean_maps, leaks)
+            before += len(batch.samples)
+            checkpoint.after(before + len(checkpoint.skipped), request, leaks)
+    checkpoint.finish(leaks)
+    note_skipped(checkpoint.skipped, notes)
+    mean_maps = {group.name: _all_frames(checkpoint.mean_maps, group, blocks, settings) for group in groups}
+    _all_processes(dict.fromkeys(missing, groups))
+    if leaks is not None:
+        leaks.bits = dict(processes.gathered(list(leaks.bits.items())))
+    if cache is not None and processes.number() == 0:
         cache.save(missing, groups)
         cache.save_targets(mean_maps, leaks)
     return mean_maps
@@ -86,13 +99,56 @@ def exact_pass(
     for participant, concerned in limited.items():
         for group in concerned:
             del participant.moments[group.name]
-    for batch in read_batches(train.subset(blocks.order(train)), settings, "reading again in double precision"):
+    frames = train.subset(processes.share(blocks.order(train)))
+    for batch in read_batches(frames, settings, "reading again in double precision"):
         for participant, concerned in limited.items():
             _add_moments(participant, concerned, batch, exact=True)
-    if settings.cache is not None:
+    _all_processes(limited)
+    if settings.cache is not None and processes.number() == 0:
         cache = MomentsCache(Path(settings.cache), train, blocks, groups, settings)
         for participant, concerned in limited.items():
             cache.save([participant], concerned)
+
+
+def _add_batch(
+    batch: Batch,
+    participants: Sequence[Participant],
+    groups: Sequence[TargetGroup],
+    blocks: Blocks,
+    mean_maps: dict[str, MeanMap],
+    leaks: LeakWatch | None,
+) -> None:
+    """Add a batch to the moments of every participant and to the mean maps."""
+    parts = _runs([blocks.of_scene[sample.scene] for sample in batch.samples])
+    if leaks is not None:
+        leaks.see_train(batch.originals)
+    for group in groups:
+        Y, valid = batch.target(group)
+        average = mean_maps.setdefault(group.name, MeanMap.zeros(blocks.count, Y.shape[1], batch.settings.cells))
+        for block, part in parts:
+            average.add(block, Y[part], valid[part])
+    for participant in participants:
+        _add_moments(participant, groups, batch)
+
+
+def _all_frames(maps: Mapping[str, MeanMap], group: TargetGroup, blocks: Blocks, settings: ProbeSettings) -> MeanMap:
+    """The mean map over the frames of all processes."""
+    average = maps.get(group.name) or MeanMap.zeros(blocks.count, group.width, settings.cells)
+    processes.add((average.sums, average.squares, average.counts))
+    return average
+
+
+def _all_processes(read: Mapping[Participant, Sequence[TargetGroup]]) -> None:
+    """Bring the moments of participants to the frames of all processes."""
+    if processes.count() == 1:
+        return
+    for participant, groups in read.items():
+        for group in groups:
+            own = participant.moments.get(group.name)
+            if own is None:  # no frame of this process could be read
+                zeros = torch.zeros(participant.columns.channels), torch.zeros(group.width)
+                own = Moments.zeros(participant.blocks.count, *zeros)
+            participant.moments[group.name] = own.all_reduce()
 
 
 def check_training_losses(

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from fathom.files.atomic import write_text
 
 if TYPE_CHECKING:
     from fathom.probing.evidence.evidence import Evidence
+
+
+def write_methods(evidence: Evidence, out: Path) -> list[Path]:
+    """Write ``methods.txt`` into the folder of a run."""
+    write_text(out / "methods.txt", methods(evidence))
+    return [out / "methods.txt"]
 
 
 def methods(evidence: Evidence) -> str:

@@ -99,6 +99,7 @@ def _columns(rows: Sequence[Row]) -> list[Column]:
         Column("delta1", r"$\delta_1$", lambda row: row.delta1),
         Column("accuracy", "accuracy", lambda row: row.accuracy),
         Column("miou", "mIoU", lambda row: row.miou),
+        Column("iou", "IoU", lambda row: row.iou),
         Column("angle_mean", r"mean angle", lambda row: row.angle_mean, 2, larger=False),
         Column("angle_median", r"median angle", lambda row: row.angle_median, 2, larger=False),
         Column("angle_11", r"$<11.25^\circ$", lambda row: row.angle_11),

@@ -26,6 +26,7 @@ def draw(evidence: Evidence, out: str | Path) -> list[Path]:
     if saved is None:
         picture.unlink(missing_ok=True)  # of an earlier run in this folder
     drawn = [] if saved is None else [draw_predictions(evidence, picture), saved]
+    (Path(out) / "cues.png").unlink(missing_ok=True)
     if evidence.cues:
         from fathom.report.images.cues import draw_cues
 

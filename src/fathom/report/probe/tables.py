@@ -203,6 +203,7 @@ _CELLS: tuple[tuple[str, Callable[[Row, str], str]], ...] = (
     ("full RMSE", lambda row, form: _number(row.rmse, ".3f")),
     ("accuracy", lambda row, form: _number(row.accuracy, ".3f")),
     ("mIoU", lambda row, form: _number(row.miou, ".3f")),
+    ("IoU", lambda row, form: _number(row.iou, ".3f")),
     ("mean °", lambda row, form: _number(row.angle_mean, ".2f")),
     ("median °", lambda row, form: _number(row.angle_median, ".2f")),
     ("< 11.25°", lambda row, form: _number(row.angle_11, ".3f")),
