@@ -32,6 +32,7 @@ CHANGES: dict[str, Any] = {
     "banded": False,
     "label_curve": False,
     "cues": ("grey",),
+    "each_layer": True,
     "skip_bad": True,
     "pictures": 1,
     "batch_size": 3,
