@@ -24,6 +24,8 @@ from fathom.metrics.protocols import PROTOCOLS, Protocol
 from fathom.models import MODELS, build
 from fathom.report.probe.page import CHARTS, page
 from fathom.training.losses import LOSSES, WeightedSum
+from fathom.training.scoring.scoring import metric
+from fathom.training.scoring.targets import TARGETS, target_of
 from tests.data.files import pairs
 from tests.report.material import NET, evidence
 
@@ -115,6 +117,19 @@ def test_network_and_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch.allclose(total, expected) and torch.allclose(terms["charbonnier"], expected)
     total.backward()
     assert all(bool(p.grad is not None and p.grad.isfinite().all()) for p in network.parameters())
+
+
+def test_what_a_network_predicts(monkeypatch: pytest.MonkeyPatch) -> None:
+    disparity = module("src/fathom/training/scoring/disparity.py", monkeypatch).disparity
+    for name, truth in entry("TARGETS", disparity=disparity).items():
+        assert name not in TARGETS
+        monkeypatch.setitem(TARGETS, name, truth)
+    shallow = module("src/fathom/models/shallow.py", monkeypatch).Shallow
+    network = type("Inverse", (shallow,), {"predicts": "disparity", "__annotations__": {}})()
+    depth = torch.tensor([[2.0, 4.0, 5.0, 5.0], [0.0, 4.0, 5.0, 5.0]])[None, None]
+    values, known = target_of(network, torch.zeros(1, 3, 2, 4), depth, depth > 0)
+    assert torch.allclose(values[0, 0], torch.tensor([[(0.5 + 0.25 + 0.25) / 3, 0.2]])) and bool(known.all())
+    assert metric(network.predicts) == "mse"
 
 
 def test_protocol(tmp_path: Path) -> None:

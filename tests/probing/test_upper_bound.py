@@ -76,7 +76,7 @@ def test_a_feature_says_whether_a_depth_map_gives_it() -> None:
 def test_a_model_without_metres_or_that_has_seen_the_test_scenes_is_refused(frames: Dataset) -> None:
     model = Slope()
     model.train_scenes = frames.scenes[:1]
-    with pytest.raises(UsageError, match="The upper bound was trained on 1 of the 2 test scenes"):
+    with pytest.raises(UsageError, match="The upper bound was trained on 1 of 2 test scenes"):
         open_upper_bound(model, frames, "cpu")
     relative = Slope()
     relative.kind = "affine-disparity"  # type: ignore[assignment]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from fathom.data.record import DataRecord
 from fathom.probing.evidence.cases import Control, cases
 from fathom.probing.evidence.evidence import Evidence
 from fathom.probing.evidence.pictures import Picture
@@ -16,7 +17,6 @@ from fathom.probing.evidence.records import (
     Code,
     Cue,
     Data,
-    DataPart,
     EncoderRecord,
     Estimate,
     FeatureRecord,
@@ -105,8 +105,8 @@ def pictures(count: int = 2, encoders: Sequence[str] = ("constant", "position", 
     return made
 
 
-def part(name: str, fingerprint: str) -> DataPart:
-    return DataPart("data/rooms", "folder", name, 48, 24, fingerprint, {"depth": "z-depth"})
+def part(name: str, fingerprint: str) -> DataRecord:
+    return DataRecord("data/rooms", "folder", name, 48, 24, fingerprint, {"depth": "z-depth"})
 
 
 def evidence(*, verdict: bool = True, drawn: bool = True, everything: bool = False) -> Evidence:

@@ -29,6 +29,10 @@ def compare(
             help="Encoder or model that all are compared with; default: the first one of the first RUN.",
         ),
     ] = None,
+    all_pairs: Annotated[
+        bool,
+        typer.Option("--all-pairs", help="Rank all encoders and compare every pair, corrected for their number."),
+    ] = False,
     json: Json = None,
 ) -> None:
     """Compare the encoders or the models of RUNs, paired on the same test scenes; runs whose test data differ are refused.
@@ -42,7 +46,12 @@ def compare(
     if evaluations and len(evaluations) < len(runs):
         other = next(path for path in runs if path not in evaluations)
         raise UsageError(f"{evaluations[0]} is an evaluation and {other} is none; compare runs of one kind.")
-    (_compare_evaluations if evaluations else _compare_probes)(runs, against, json)
+    if not evaluations:
+        _compare_probes(runs, against, all_pairs, json)
+    elif all_pairs:
+        raise UsageError("--all-pairs compares probe runs; of evaluations give --against.")
+    else:
+        _compare_evaluations(runs, against, json)
 
 
 def _compare_evaluations(runs: Sequence[Path], against: str | None, json: Path | None) -> None:
@@ -61,18 +70,29 @@ def _compare_evaluations(runs: Sequence[Path], against: str | None, json: Path |
     _show(console(WIDTH), names, compared_tables(found), found.notes, json)
 
 
-def _compare_probes(runs: Sequence[Path], against: str | None, json: Path | None) -> None:
+def _compare_probes(runs: Sequence[Path], against: str | None, all_pairs: bool, json: Path | None) -> None:
     from fathom.files.atomic import write_json
     from fathom.probing.evidence.compare import compare as run
     from fathom.probing.evidence.comparison_table import comparison_tables
     from fathom.probing.evidence.evidence import Evidence
+    from fathom.probing.evidence.pairs import TESTED
+    from fathom.probing.evidence.ranking import ranking_of
     from fathom.progress import console
 
     names = [str(path) for path in runs]
     found = run([Evidence.load(path) for path in runs], names, against=against)
+    tables, record = comparison_tables(found), found.to_json()
+    if all_pairs:
+        rankings = [
+            ranking_of(feature, [item for item in items if item.role in TESTED])
+            for feature, items in found.measurements.items()
+        ]
+        ranked = [item for item in rankings if item is not None]
+        tables = [table for item in ranked for table in (item.table(), item.pairs_table())]
+        record["all_pairs"] = [pair.to_json() for item in ranked for pair in item.pairs]
     if json is not None:
-        write_json(json, found.to_json())
-    _show(console(WIDTH), names, comparison_tables(found), found.notes, json)
+        write_json(json, record)
+    _show(console(WIDTH), names, tables, found.notes, json)
 
 
 def _show(

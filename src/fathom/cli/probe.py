@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fathom.cli.options import Device, Json, Out, Quiet, Seed, SkipBad, Workers, parse_size
-from fathom.errors import DataError, UsageError
+from fathom.errors import FathomError, UsageError
 from fathom.files.atomic import write_json
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from fathom.data.dataset import Dataset
     from fathom.probing.evidence.evidence import Evidence
 
 CONTROLS = 5
@@ -30,7 +29,7 @@ def probe(
     context: typer.Context,
     data: Annotated[
         str, typer.Argument(help="Data to probe on: rooms, KIND:PATH, or a path whose kind is recognised.")
-    ],
+    ] = "",
     encoder: Annotated[
         list[str] | None,
         typer.Option("--encoder", "-e", help="Encoder to probe, as SPEC or NAME=SPEC; repeat for several."),
@@ -55,6 +54,14 @@ def probe(
             "--like",
             metavar="RUN",
             help="Repeat the run in this folder: its encoders, features, settings and split, except for options given here.",
+        ),
+    ] = None,
+    runs: Annotated[
+        Path | None,
+        typer.Option(
+            "--runs",
+            metavar="FILE",
+            help="Make all runs of this TOML file instead, each in a folder of its own in --out.",
         ),
     ] = None,
     describe: Annotated[
@@ -150,14 +157,20 @@ def probe(
     from fathom.probing.probe import measure, plan
     from fathom.probing.run_folder import run_folder, save_run
     from fathom.probing.settings import ProbeSettings
-    from fathom.progress import console, note, set_quiet
+    from fathom.probing.sweep import data_parts
+    from fathom.progress import console, count, note, set_quiet
 
     # Of several processes the first speaks.
     set_quiet(quiet or process() > 0)
+    given = {name for name in context.params if str(context.get_parameter_source(name)).endswith("COMMANDLINE")}
+    if runs is not None:
+        _sweep(runs, out, overwrite, given, resolve_device(device), workers)
+        return
+    if not data:
+        raise UsageError("fathom probe needs DATA, such as rooms or KIND:PATH, or --runs FILE.")
     earlier = Evidence.load(like) if like is not None else None
     if not (describe or overwrite) and (out / FILE).exists():
         raise UsageError(f"{out} holds a run already; choose another --out, or add --overwrite to replace it.")
-    given = {name for name in context.params if str(context.get_parameter_source(name)).endswith("COMMANDLINE")}
     values = {
         "baselines": _words(baselines),
         "size": parse_size(size) if size else None,
@@ -188,7 +201,7 @@ def probe(
         saved = (like if like is not None and like.is_dir() else out) / "split.json"
         if not given & {"split", "test", "fraction"} and saved.is_file():
             split = saved
-    train, held_out = _parts(data, test, split, fraction, settings.seed, skip_bad, depth_scale)
+    train, held_out = data_parts(data, test, split, fraction, settings.seed, skip_bad, depth_scale)
     features = features or ["depth"]
     screen = console(WIDTH)
     if describe:
@@ -196,7 +209,7 @@ def probe(
             screen.print(f"{key}: {value}", soft_wrap=True, markup=False)
         return
     note(f"{train.source.location} is {train.source.kind}; probing {', '.join(features)} with "
-         f"{len(encoders)} encoders and {len(settings.baselines)} baselines.")  # fmt: skip
+         f"{count(len(encoders), 'encoder')} and {count(len(settings.baselines), 'baseline')}.")  # fmt: skip
     with processes.joined(), run_folder(out, overwrite):
         run = plan(encoders, features, train, held_out, upper_bound, settings)
         evidence = measure(run, out)
@@ -209,6 +222,29 @@ def probe(
             write_json(json, evidence.to_json())
         _show(screen, evidence, layers)
         screen.print(f"Written: {', '.join(map(str, written))}", soft_wrap=True)
+
+
+def _sweep(file: Path, out: Path, overwrite: bool, given: set[str], device: str, workers: int) -> None:
+    """Make the runs of a file, and print the rankings."""
+    from fathom.probing.sweep import sweep
+    from fathom.progress import console
+
+    allowed = {"runs", "out", "overwrite", "device", "workers", "quiet"}
+    if other := sorted(given - allowed):
+        raise UsageError(f"--{other[0].replace('_', '-')} does not go with --runs; write it into {file}.")
+    found = sweep(file, out, overwrite=overwrite, changes={"device": device, "workers": workers})
+    screen = console(WIDTH)
+    for group, ranking in found.rankings:
+        screen.print(f"runs {', '.join(group)}:", soft_wrap=True)
+        screen.print(ranking.table())
+        screen.print(ranking.pairs_table())
+    for name, evidence in found.runs.items():
+        for verdict in evidence.verdicts:
+            screen.print(f"{name}: {verdict.verdict}: {verdict.sentence}", soft_wrap=True)
+    screen.print(f"Written: {out / 'index.html'}", soft_wrap=True)
+    if found.failed:
+        reasons = "; ".join(f"{name}: {why}" for name, why in found.failed.items())
+        raise FathomError(f"{len(found.failed)} of {len(found.runs) + len(found.failed)} runs failed. {reasons}")
 
 
 def _show(screen: Console, evidence: Evidence, layers: bool) -> None:
@@ -229,35 +265,6 @@ def _show(screen: Console, evidence: Evidence, layers: bool) -> None:
         screen.print(f"{encoder_name}: {sentence}", soft_wrap=True)
     for line in evidence.notes:
         screen.print(f"note: {line}")
-
-
-def _parts(
-    data: str,
-    test: str | None,
-    split: Path | None,
-    fraction: float,
-    seed: int,
-    skip_bad: bool,
-    depth_scale: str | None,
-) -> tuple[Dataset, Dataset]:
-    """The training and the test frames that the options name."""
-    from fathom.data.sources import load
-    from fathom.data.splits import load_split
-
-    options = {"depth_scale": depth_scale} if depth_scale is not None else {}
-    whole = load(data, skip_bad=skip_bad, **options)
-    if split is not None:
-        if test is not None:
-            raise UsageError("--split and --test both name the test frames; give one.")
-        parts = load_split(split, whole)
-        if not {"train", "test"} <= set(parts):
-            raise DataError(
-                split, f"has parts {', '.join(parts)}, not train and test", "make it with 'fathom data split'"
-            )
-        return parts["train"], parts["test"]
-    if test is not None:
-        return whole, load(test, skip_bad=skip_bad, **options)
-    return whole.official_split() if whole.has_official_split else whole.split(fraction, seed)
 
 
 def _words(text: str | None) -> tuple[str, ...] | None:

@@ -17,6 +17,7 @@ from fathom.data.dataset import Dataset
 from fathom.data.formats.benchmarks.ibims import edges_path
 from fathom.data.formats.files import SKIP, decode_image
 from fathom.data.loading import Skipped, batches
+from fathom.data.record import DataRecord
 from fathom.data.sources import load
 from fathom.depth_models.model import DepthModel
 from fathom.depth_models.opening import Openable, open_depth_model
@@ -28,7 +29,6 @@ from fathom.evaluation.held_out import Split, choose_frames
 from fathom.evaluation.participants import Participant
 from fathom.evaluation.result import (
     SCHEMA_VERSION,
-    DataRecord,
     Evaluation,
     LeftOut,
     Record,
@@ -184,7 +184,7 @@ class _Run:
         scenes = tuple(dict.fromkeys(frame.scene for frame in scored))
         results = tuple(self._result(participant, scored, scenes) for participant in self.participants)
         table = Table(
-            data=_data_record(self.part),
+            data=DataRecord.of(self.part),
             protocol=self.protocol,
             groups=self.groups,
             frames=len(scored),
@@ -384,9 +384,3 @@ def _compared(protocol: Protocol, metres: Tensor, sample: Sample, edges: Bool[Te
     normals = None if sample.normals is None else sample.normals[:, rows, columns]
     edges = None if edges is None else edges[rows, columns]
     return Compared(region.predictions[0], region.target, region.valid, camera, normals, edges)
-
-
-def _data_record(part: Dataset) -> DataRecord:
-    source = part.source
-    facts = {key: str(value) for key, value in source.facts.items()}
-    return DataRecord(source.location, source.kind, part.part, len(part), len(part.scenes), part.fingerprint(), facts)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from fathom.data.record import DataRecord
 from fathom.errors import DataError
 from fathom.evaluation.by_depth import Band
 from fathom.evaluation.frames import (
@@ -112,19 +113,6 @@ class Difference:
     p: float | None
     p_holm: float | None
     better: str = ""
-
-
-@dataclass(frozen=True)
-class DataRecord:
-    """The data that were measured on: where, which part, and what it states of itself."""
-
-    location: str
-    kind: str
-    part: str
-    frames: int
-    scenes: int
-    fingerprint: str
-    facts: dict[str, str]
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from fathom.probing.linear.design import Design, Placed
 from fathom.probing.linear.moments import Moments
 from fathom.probing.plan import WIDEST, Blocks
 from fathom.probing.settings import ProbeSettings
+from fathom.progress import count
 from fathom.sample import Grid
 
 ALL = "all"
@@ -146,7 +147,7 @@ def check_fair(participants: Sequence[Participant], test: Dataset) -> list[str]:
             notes.append(f"{name} was trained {where}: it is no evidence of implicit learning.")
         elif seen := set(trained.scenes) & set(test.scenes):
             notes.append(
-                f"{name} was trained on the images, not the depth, of {len(seen)} of the {len(test.scenes)} test scenes."
+                f"{name} was trained on the images, not the depth, of {len(seen)} of {count(len(test.scenes), 'test scene')}."
             )
     return notes
 
@@ -156,6 +157,6 @@ def refuse_seen(who: str, train_scenes: Sequence[str], test: Dataset) -> None:
     seen = sorted(set(train_scenes) & set(test.scenes))
     if seen:
         raise UsageError(
-            f"{who} was trained on {len(seen)} of the {len(test.scenes)} test scenes (such as '{seen[0]}'), so its score "
+            f"{who} was trained on {len(seen)} of {count(len(test.scenes), 'test scene')} (such as '{seen[0]}'), so its score "
             "would be memory; test on scenes it has not seen (--test, --split), or train it on the training part."
         )

@@ -17,6 +17,7 @@ import fathom
 from fathom.data.dataset import Dataset
 from fathom.data.formats.folders.folder_pairs import UNNAMED
 from fathom.data.loading import first_frame
+from fathom.data.record import DataRecord
 from fathom.data.tools.leaks import Leak, LeakWatch, leaking_scenes, not_unseen
 from fathom.data.transforms import fit
 from fathom.depth_models.model import DepthModel
@@ -32,7 +33,7 @@ from fathom.probing.evidence.evidence import Evidence
 from fathom.probing.evidence.findings import LEAST_SCENES
 from fathom.probing.evidence.information import measure_information
 from fathom.probing.evidence.label_curve import few_labels, label_curves
-from fathom.probing.evidence.records import Data, DataPart, EncoderRecord, FeatureRecord, ProtocolRecord
+from fathom.probing.evidence.records import Data, EncoderRecord, FeatureRecord, ProtocolRecord
 from fathom.probing.evidence.rows import clip_notes, controls, evidence_rows
 from fathom.probing.evidence.verdict import layer_verdicts, verdicts
 from fathom.probing.fit import fit_probes
@@ -47,7 +48,7 @@ from fathom.probing.saved.probes import save_probes
 from fathom.probing.settings import ProbeSettings
 from fathom.probing.targets import TargetGroup, target_groups, with_control_task
 from fathom.probing.upper_bound import open_upper_bound, upper_bounds
-from fathom.progress import note
+from fathom.progress import count, note
 from fathom.statistics import METHOD
 
 
@@ -94,7 +95,10 @@ class Plan:
     def describe(self) -> list[tuple[str, str]]:
         """What would be run, in words: (what, value) for the data, every participant, target and setting."""
         facts = [
-            (f"{name} data", f"{len(part)} frames of {len(part.scenes)} scenes, {part.source.location} ({part.part})")
+            (
+                f"{name} data",
+                f"{count(len(part), 'frame')} of {count(len(part.scenes), 'scene')}, {part.source.location} ({part.part})",
+            )
             for name, part in (("training", self.train), ("test", self.test))
         ]
         for item in self.participants:
@@ -186,7 +190,7 @@ def measure(run: Plan, folder: Path | None = None) -> Evidence:
     evidence = Evidence(
         command="",
         versions=versions(),
-        data=Data(describe_data(run.train), describe_data(run.test)),
+        data=Data(DataRecord.of(run.train), DataRecord.of(run.test)),
         protocol=ProtocolRecord(protocol.name, protocol.description),
         settings=settings,
         interval_method=METHOD,
@@ -237,8 +241,8 @@ def plan(
     supervised = open_upper_bound(upper_bound, test, settings.device) if upper_bound is not None else None
     if len(test.scenes) < LEAST_SCENES:
         notes.append(
-            f"{len(test.scenes)} test scenes are too few for a verdict, which takes {LEAST_SCENES} or more; losses are measured "
-            "all the same."
+            f"Too few test scenes for a verdict: {count(len(test.scenes), 'scene')}, and {LEAST_SCENES} or more are needed; losses are "
+            "measured all the same."
         )
         note(notes[-1])
     blocks = _blocks(participants, train, settings)
@@ -260,8 +264,8 @@ def _parts(train: Dataset | None, test: Dataset | None, seed: int) -> tuple[Data
     shared = set(train.scenes) & set(test.scenes)
     if shared and train.source.location == test.source.location:
         raise UsageError(
-            f"{len(shared)} scenes are in both the training and the test part (such as '{min(shared)}'); split by scene, "
-            "or the score shows memory of rooms."
+            f"In both the training and the test part: {count(len(shared), 'scene')} (such as '{min(shared)}'); split by scene, or the "
+            "score shows memory of rooms."
         )
     return train, test
 
@@ -314,7 +318,7 @@ def unseen(train: Dataset, test: Dataset, leaks: Sequence[Leak], notes: list[str
         )
     if not leaks:
         return ""
-    touched = f"{len(leaking_scenes(leaks))} of the {len(test.scenes)} test scenes"
+    touched = f"{len(leaking_scenes(leaks))} of {count(len(test.scenes), 'test scene')}"
     example = f"{leaks[0].test} and {leaks[0].train}"
     if not_unseen(leaks, len(test.scenes)):
         return (
@@ -325,19 +329,6 @@ def unseen(train: Dataset, test: Dataset, leaks: Sequence[Leak], notes: list[str
         f"{touched} have near-duplicates among the training frames, such as {example}: see 'fathom data check'."
     )
     return ""
-
-
-def describe_data(dataset: Dataset) -> DataPart:
-    """One part of the data, for the evidence."""
-    return DataPart(
-        location=dataset.source.location,
-        kind=dataset.source.kind,
-        part=dataset.part,
-        frames=len(dataset),
-        scenes=len(dataset.scenes),
-        fingerprint=dataset.fingerprint(),
-        facts=dict(dataset.source.facts),
-    )
 
 
 def describe_encoder(participant: Participant) -> EncoderRecord:

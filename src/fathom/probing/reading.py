@@ -18,7 +18,7 @@ from fathom.probing.linear.design import Placed
 from fathom.probing.participants import Participant
 from fathom.probing.settings import ProbeSettings
 from fathom.probing.targets import TargetGroup
-from fathom.progress import note, track
+from fathom.progress import count, note, track
 from fathom.sample import Sample
 
 Target = tuple[Float[Tensor, "B q h w"], Bool[Tensor, "B 1 h w"]]
@@ -98,5 +98,5 @@ def note_skipped(skipped: Skipped, notes: list[str]) -> None:
     """Add the number of frames that no process could read, and the first reasons, to `notes`."""
     everyone = Skipped(processes.gathered(skipped.frames))
     if len(everyone):
-        notes.append(f"{len(everyone)} frames could not be read and were left out: {everyone.describe()}")
+        notes.append(f"Left out, since they could not be read: {count(len(everyone), 'frame')}: {everyone.describe()}")
         note(notes[-1])

@@ -30,9 +30,10 @@ from fathom.data.sources import load
 from fathom.data.splits import load_split
 from fathom.errors import DataError, FathomError, UsageError, nearest
 from fathom.files.atomic import write_json
-from fathom.files.inputs import read_text
-from fathom.probing.evidence.compare import TESTED, differences, measurements_of
+from fathom.files.inputs import convert, parse_toml, read_bytes
+from fathom.probing.evidence.differences import differences
 from fathom.probing.evidence.evidence import FILE, Evidence
+from fathom.probing.evidence.pairs import TESTED, measurements_of
 from fathom.probing.evidence.ranking import Ranking, ranking_of
 from fathom.probing.probe import probe
 from fathom.probing.settings import ProbeSettings
@@ -94,13 +95,8 @@ def load_runs(path: Path, changes: Mapping[str, Any]) -> list[Run]:
         DataError: it is no TOML, or a key is unknown or of another type.
         UsageError: a run has no name, encoder or data, two share a name, or a setting is unknown.
     """
-    try:
-        head = msgspec.toml.decode(read_text(path), type=RunFile)
-    except msgspec.DecodeError as error:
-        keys = [one.name for one in msgspec.structs.fields(RunFile)]
-        unknown = re.search(r"unknown field `([^`]*)`", str(error))
-        hint = nearest(unknown[1], keys) if unknown else ""
-        raise DataError(path, f"cannot be read ({error}){hint}", "see docs/evidence.md, 'Many runs'") from error
+    fix = "see docs/evidence.md, 'Many runs'"
+    head = convert(parse_toml(read_bytes(path), path, fix=fix), path, RunFile, what="a file of probe runs", fix=fix)
     runs = []
     for one in head.run:
         joined = {key: getattr(one, key) or getattr(head, key) for key in one.__struct_fields__ if key != "settings"}

@@ -27,6 +27,7 @@ from fathom.probing.evidence.records import (
 )
 from fathom.probing.saved.probes import SavedProbes
 from fathom.probing.settings import ProbeSettings
+from fathom.progress import count
 from fathom.sample import Grid
 
 if TYPE_CHECKING:
@@ -198,8 +199,8 @@ class Evidence:
         found = ", ".join(f"{item.feature} in {item.encoder}: {item.verdict}" for item in self.verdicts[:3])
         more = f" and {len(self.verdicts) - 3} more" if len(self.verdicts) > 3 else ""
         return (
-            f"<Evidence: {', '.join(self.features)}; {roles.count('encoder')} encoders and {roles.count('baseline')} baselines "
-            f"on {len(self.test_scenes)} test scenes; {found or 'no verdict'}{more}>"
+            f"<Evidence: {', '.join(self.features)}; {count(roles.count('encoder'), 'encoder')} and "
+            f"{count(roles.count('baseline'), 'baseline')} on {count(len(self.test_scenes), 'test scene')}; {found or 'no verdict'}{more}>"
         )
 
     def _repr_html_(self) -> str:

@@ -1,4 +1,4 @@
-"""A ranking of the encoders of a run: their losses, every paired difference, and which of them share a group.
+"""A ranking of the encoders of one or several runs: their losses, every paired difference, and which of them share a group.
 
 The difference of two encoders is taken on the same test scenes, as in `fathom.probing.evidence.pairs`, and tested for every pair,
 after Holm over all pairs of the feature. Two encoders share a letter where their difference is not significant. Groups are found by
@@ -7,10 +7,11 @@ insertion and absorption (Piepho 2004): from one group of all, each significant 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from string import ascii_lowercase
+from typing import TypeVar
 
 from rich.table import Table
 from rich.text import Text
@@ -21,6 +22,8 @@ from fathom.probing.evidence.evidence import Evidence
 from fathom.probing.evidence.findings import LEVEL
 from fathom.probing.evidence.pairs import Measurement, Pair, measurements_of, pair_of
 from fathom.statistics import holm
+
+T = TypeVar("T", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -41,18 +44,18 @@ class Ranking:
 
     def table(self) -> Table:
         """One line an encoder: loss, difference from the best, and the group."""
-        names = short_names({item.encoder for item in self.places}, 32)
-        to_best = {pair.measurement.name: pair for pair in self.pairs if pair.against is self.places[0]}
+        names = _labels(self.places)
+        to_best = {_key(pair.measurement): pair for pair in self.pairs if pair.against is self.places[0]}
         table = Table(title=Text(f"{self.feature}: ranking by test loss"), title_justify="left")
         for head in ("place", "encoder", "layer", "MSE", "above the best", *DIFFERENCE_HEADS[1:], "group"):
             table.add_column(
                 head, justify="left" if head in ("encoder", "layer", "group") else "right", overflow="fold"
             )
         for place, (item, letters) in enumerate(zip(self.places, self.letters, strict=True), 1):
-            pair = to_best.get(item.name)
+            pair = to_best.get(_key(item))
             cells = [
                 str(place),
-                names[item.encoder],
+                names[_key(item)],
                 item.layer,
                 f"{item.mse:.4g}",
                 *(difference_cells(pair) if pair else [""] * len(DIFFERENCE_HEADS)),
@@ -63,31 +66,63 @@ class Ranking:
         table.caption_justify = "left"
         return table
 
+    def pairs_table(self) -> Table:
+        """One line a pair, the better one first: difference of the losses with its interval."""
+        names = _labels(self.places)
+        table = Table(title=Text(f"{self.feature}: all pairs, on the same test scenes"), title_justify="left")
+        for head in ("encoder", "less loss than", *DIFFERENCE_HEADS, "finding"):
+            left = head in ("encoder", "less loss than", "finding")
+            table.add_column(head, justify="left" if left else "right", overflow="fold")
+        for pair in self.pairs:
+            # The difference is that of the worse one from the better one.
+            clear = "" if pair.p_holm is None else "different" if pair.p_holm <= LEVEL else "no difference shown"
+            cells = [names[_key(pair.against)], names[_key(pair.measurement)], *difference_cells(pair), clear]
+            table.add_row(*(Text(cell) for cell in cells))
+        return table
+
+
+def _labels(places: Sequence[Measurement]) -> dict[tuple[int, str], str]:
+    """Short names; of several runs with the number of the run."""
+    names = short_names({item.encoder for item in places}, 32)
+    several = len({item.run for item in places}) > 1
+    return {
+        _key(item): names[item.encoder]
+        + (f", {item.layer.partition(':')[0]}" if item.role == "head" else "")
+        + (f" (run {item.run})" if several else "")
+        for item in places
+    }
+
 
 def rank(evidence: Evidence, feature: str) -> Ranking | None:
-    """The ranking of one feature; None with fewer than two encoders."""
-    measured = [item for item in measurements_of(evidence, 1, feature, evidence.test_scenes) if item.role == "encoder"]
+    """The ranking of the encoders of one run; None with fewer than two."""
+    measured = measurements_of(evidence, 1, feature, evidence.test_scenes)
+    return ranking_of(feature, [item for item in measured if item.role == "encoder"])
+
+
+def ranking_of(feature: str, measured: Sequence[Measurement]) -> Ranking | None:
+    """The ranking of what was measured on the same test scenes; None with fewer than two."""
     if len(measured) < 2:
         return None
     places = sorted(measured, key=lambda item: item.mse)
     pairs = [pair_of(feature, worse, better) for better, worse in combinations(places, 2)]
-    tested = [pair for pair in pairs if pair.p is not None]
-    corrected = dict(zip(map(_key, tested), holm([pair.p or 0.0 for pair in tested]), strict=True))
-    pairs = [replace(pair, p_holm=corrected.get(_key(pair))) for pair in pairs]
+    tested = [position for position, pair in enumerate(pairs) if pair.p is not None]
+    for position, p_holm in zip(tested, holm([pairs[position].p or 0.0 for position in tested]), strict=True):
+        pairs[position] = replace(pairs[position], p_holm=p_holm)
     apart = {
-        frozenset((pair.measurement.name, pair.against.name))
+        frozenset((_key(pair.measurement), _key(pair.against)))
         for pair in pairs
         if pair.p_holm is not None and pair.p_holm <= LEVEL
     }
-    letters = letters_of([item.name for item in places], apart)
-    return Ranking(feature, tuple(places), tuple(letters[item.name] for item in places), tuple(pairs))
+    letters = letters_of([_key(item) for item in places], apart)
+    return Ranking(feature, tuple(places), tuple(letters[_key(item)] for item in places), tuple(pairs))
 
 
-def _key(pair: Pair) -> frozenset[str]:
-    return frozenset((pair.measurement.name, pair.against.name))
+def _key(item: Measurement) -> tuple[int, str]:
+    """What tells measurements apart: the run, and the name in it."""
+    return item.run, item.name
 
 
-def letters_of(names: Sequence[str], apart: set[frozenset[str]]) -> Mapping[str, str]:
+def letters_of(names: Sequence[T], apart: Collection[frozenset[T]]) -> dict[T, str]:
     """Letters for each name, such that two names share one exactly where they are not `apart`.
 
     From one group of all names, every pair that is apart splits each group that holds both into one without the first and one

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from fathom.data.record import DataRecord
 from fathom.statistics import Interval
 
 Kind = Literal["implicit", "inconclusive", "absent", "too few scenes", "withheld", ""]
@@ -22,31 +23,11 @@ def finite(value: float | None) -> float | None:
 
 
 @dataclass(frozen=True)
-class DataPart:
-    """The training or the test frames of a run.
-
-    Attributes:
-        location, kind, part: where they are, in which format, and which part of it.
-        frames, scenes: how many.
-        fingerprint: of the content of their files.
-        facts: what the source says, such as the unit of depth.
-    """
-
-    location: str
-    kind: str
-    part: str
-    frames: int
-    scenes: int
-    fingerprint: str
-    facts: dict[str, str]
-
-
-@dataclass(frozen=True)
 class Data:
     """Both parts of the data."""
 
-    train: DataPart
-    test: DataPart
+    train: DataRecord
+    test: DataRecord
 
 
 @dataclass(frozen=True)

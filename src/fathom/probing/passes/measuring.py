@@ -17,6 +17,7 @@ from fathom.probing.evidence.pictures import Pictures
 from fathom.probing.evidence.scores import CellScores, DepthScores
 from fathom.probing.reading import note_skipped, read_batches
 from fathom.probing.settings import ProbeSettings
+from fathom.progress import count
 
 
 def measuring_pass(
@@ -45,7 +46,7 @@ def measuring_pass(
     for item in (*candidates, *few_labels):
         item.errors = SceneErrors.zeros(len(scenes), len(item.layers), len(item.layers[0].penalty))
     frames = test.subset(processes.share(range(len(test))))
-    for batch in read_batches(frames, settings, f"reading {len(frames)} test frames", skipped):
+    for batch in read_batches(frames, settings, f"reading {count(len(frames), 'test frame')}", skipped):
         index = [scenes[sample.scene] for sample in batch.samples]
         predicted: dict[Candidate, Tensor] = {}
         if leaks is not None:

@@ -24,7 +24,7 @@ from fathom.probing.plan import Blocks
 from fathom.probing.reading import Batch, note_skipped, read_batches
 from fathom.probing.settings import ProbeSettings
 from fathom.probing.targets import TargetGroup
-from fathom.progress import note
+from fathom.progress import count, note
 
 NARROW = 192
 """Channels up to which products are formed in float64: there they cost far less than the encoder does."""
@@ -67,7 +67,7 @@ def training_pass(
     before = checkpoint.done - len(checkpoint.skipped)
     rest = frames.subset(range(checkpoint.done, len(frames)))
     with checkpoint.requests() as request:
-        for batch in read_batches(rest, settings, f"reading {len(rest)} training frames", checkpoint.skipped):
+        for batch in read_batches(rest, settings, f"reading {count(len(rest), 'training frame')}", checkpoint.skipped):
             _add_batch(batch, missing, groups, blocks, checkpoint.mean_maps, leaks)
             before += len(batch.samples)
             checkpoint.after(before + len(checkpoint.skipped), request, leaks)

@@ -12,6 +12,7 @@ from fathom.errors import DataError
 from fathom.files.atomic import write_text
 from fathom.models.hub import UNREACHABLE
 from fathom.probing.saved.probes import RECORD, TENSORS, SavedProbes, load_probes
+from fathom.progress import count
 
 
 def save_pretrained(run: str | Path, folder: str | Path) -> Path:
@@ -69,6 +70,6 @@ def card(probes: SavedProbes) -> str:
         "",
         "## Training",
         "",
-        f"{len(probes.train_scenes)} scenes, listed in `{RECORD}`: no fair test holds any of them.",
+        f"{count(len(probes.train_scenes), 'scene')}, listed in `{RECORD}`: no fair test holds any of them.",
     ]  # fmt: skip
     return "\n".join(lines) + "\n"

@@ -20,6 +20,7 @@ from fathom.report.probe.tables import (
     circumstances,
     encoders_table,
     information_table,
+    layer_verdicts_table,
     ranking_tables,
     rows_table,
     verdicts_table,
@@ -88,6 +89,7 @@ def page(evidence: Evidence) -> str:
             if (figure := charts.gains_chart(item, names)) is not None
         ],
         "verdict_numbers": verdicts_table(evidence, names),
+        "layer_verdicts": layer_verdicts_table(evidence, names),
         "rankings": [
             (name, *ranking_tables(found, names))
             for name in evidence.features

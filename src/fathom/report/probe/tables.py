@@ -93,6 +93,28 @@ def verdicts_table(evidence: Evidence, names: Names) -> Table:
     return table(heads, lines)
 
 
+def layer_verdicts_table(evidence: Evidence, names: Names) -> Table:
+    """The verdict on every layer; without lines where it was not asked for."""
+    lines: list[tuple[str, list[str | Cell]]] = [
+        (
+            "encoder",
+            [
+                _named(item.encoder, names),
+                item.feature,
+                str(item.layer),
+                item.verdict,
+                _percent(item.relative_gain),
+                _interval(item.selectivity),
+                _p(item.p_implicit),
+                _p(item.p_absent),
+            ],
+        )
+        for item in evidence.layer_verdicts
+    ]
+    heads = ("encoder", "feature", "layer", "verdict", "loss removed", "selectivity", "p implicit", "p absent")
+    return table(heads, lines)
+
+
 def ranking_tables(ranking: Ranking, names: Names) -> tuple[Table, Table]:
     """The places, and every pair."""
     form = decimals(item.mse for item in ranking.places)

@@ -34,7 +34,7 @@ FEW_SCENES = 25
 """Test scenes below which the rule has little power (docs/method.md)."""
 
 SERIOUS = (
-    "too few for a verdict", "clipped to it", "near-duplicate", "controls 0", "No control with", "no evidence of implicit",
+    "few test scenes for a verdict", "clipped to it", "near-duplicate", "controls 0", "No control with", "no evidence of implicit",
     "was trained on the images", "could not be read",
 )  # fmt: skip
 """Words of the run's notes that a reader must see before any number."""
