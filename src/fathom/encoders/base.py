@@ -7,7 +7,7 @@ import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Self, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from jaxtyping import Float
@@ -63,6 +63,9 @@ class Provenance:
     licence: str | None = None
 
 
+Own = TypeVar("Own", bound="Encoder")
+
+
 class Encoder(ABC):
     """A frozen map from images to feature maps, one for each layer, read in one forward pass.
 
@@ -103,7 +106,7 @@ class Encoder(ABC):
     def encode(self, images: Float[Tensor, "B 3 H W"]) -> dict[str, Float[Tensor, "B _ _ _"]]:
         """Feature maps of `images` (RGB in [0, 1]), one a layer, each on the layer's own grid."""
 
-    def to(self, device: torch.device | str) -> Self:
+    def to(self: Own, device: torch.device | str) -> Own:
         """Move to `device` and return itself."""
         return self
 

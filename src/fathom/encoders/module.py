@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -44,6 +44,9 @@ class Normalise(nn.Module):
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
         mean, std = self.get_buffer("mean"), self.get_buffer("std")
         return (images - mean) / std
+
+
+Own = TypeVar("Own", bound="ModuleEncoder")
 
 
 class ModuleEncoder(Encoder):
@@ -92,7 +95,7 @@ class ModuleEncoder(Encoder):
         self.layers = tuple(layers) or default_layers(name, module, self.preprocess, size)
         self.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def to(self, device: torch.device | str) -> Self:
+    def to(self: Own, device: torch.device | str) -> Own:
         """Move the module and its preprocessing."""
         self.module.to(device)
         if isinstance(self.preprocess, nn.Module):

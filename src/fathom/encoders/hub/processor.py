@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -31,7 +31,7 @@ class Processor(nn.Module):
         self.normalise, self.swap = Normalise(mean, std), swap
 
     @classmethod
-    def read(cls, folder: Path) -> Self | None:
+    def read(cls, folder: Path) -> Processor | None:
         """From ``preprocessor_config.json`` or ``processor_config.json``; None where the folder has neither."""
         found = next((folder / name for name in PROCESSORS if (folder / name).is_file()), None)
         if found is None:
