@@ -77,11 +77,11 @@ def test_runs_are_made_once_and_ranked_on_one_page(file: Path, tmp_path: Path, m
     ("old", "new", "said"),
     [
         ("fraction", "fractoin", "fractoin"),
-        ("folds = 2", "fold = 2", "no setting 'fold' (did you mean folds?)"),
+        ("folds = 2", "fold = 2", "no setting 'fold' (did you mean 'folds'?)"),
         ("folds = 2", 'folds = "two"', "run 'second'"),
         ('name = "second"', 'name = "first"', "two runs are called 'first'"),
         ('name = "second"', 'name = "../x"', "no name of a folder"),
-        ("[[run]]", "[[run", "cannot be read"),
+        ("[[run]]", "[[run", "is not a TOML file"),
     ],
 )
 def test_a_file_that_cannot_be_meant_is_refused_in_one_sentence(file: Path, old: str, new: str, said: str) -> None:
