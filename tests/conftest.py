@@ -11,7 +11,9 @@ import torch
 from jaxtyping import install_import_hook
 
 torch.set_num_threads(max(1, (os.cpu_count() or 2) // 2))
-CHECKED = ("grids", "statistics", "features", "metrics", "models", "depth_models", "probing", "evaluation")
+CHECKED = (
+    "grids", "statistics", "features", "metrics", "models", "encoders", "depth_models", "probing", "evaluation", "report",
+)  # fmt: skip
 for _package in CHECKED:
     install_import_hook(f"fathom.{_package}", "beartype.beartype")
 
