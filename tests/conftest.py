@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
 import torch
-from jaxtyping import install_import_hook
+from jaxtyping import config, install_import_hook
 
 torch.set_num_threads(max(1, (os.cpu_count() or 2) // 2))
 CHECKED = (
@@ -24,3 +25,11 @@ def _not_quiet() -> None:
     from fathom.progress import set_quiet
 
     set_quiet(False)
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """Without the check of types: for tests of what a user is told who gives another type."""
+    config.update("jaxtyping_disable", True)
+    yield
+    config.update("jaxtyping_disable", False)

@@ -160,6 +160,25 @@ def test_a_run_is_repeated_like_another(data: str, tmp_path: Path, capsys: pytes
     assert f"Unlike {first}, this run has other settings: penalties" in capsys.readouterr().out.replace("\n", " ")
 
 
+def test_a_repeated_run_reads_depth_in_the_unit_of_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = str(pairs(tmp_path / "d", scenes=12, views=1))
+    few = ["--grid", "3x4", "--baselines", "constant", "-f", "log_depth", "-q"]
+    first = ["probe", root, "--depth-scale", "1000", *few, "-o", str(tmp_path / "first")]
+    monkeypatch.setattr(sys, "argv", ["fathom", *first])
+    assert main(first) == 0
+    again = ["probe", root, "--like", str(tmp_path / "first"), "-q", "-o", str(tmp_path / "again")]
+    assert main(again) == 0
+    losses = [[row.test_mse for row in Evidence.load(tmp_path / name).rows] for name in ("first", "again")]
+    assert losses[0] == losses[1]
+    capsys.readouterr()
+    # Without a unit nothing can be read, and the reason is given.
+    (tmp_path / "mine.py").write_text("def height(sample):\n    return sample.depth\n")
+    assert main(["probe", root, *few, "-f", f"module:{tmp_path / 'mine.py'}:height", "-o", str(tmp_path / "none")]) != 0
+    assert "depth-scale" in capsys.readouterr().err
+
+
 def test_a_run_is_not_replaced_unless_asked(data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["probe", data, "--grid", "3x4", "--baselines", "constant", "-q", "-o", str(tmp_path / "out")]
     assert main(arguments) == 0

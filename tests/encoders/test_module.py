@@ -246,6 +246,7 @@ def test_a_module_in_memory_has_both_controls_and_a_provenance() -> None:
     assert known.weights == as_encoder(net).provenance().weights != random.provenance().weights
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_a_module_that_cannot_be_copied_is_refused_with_the_remedy() -> None:
     net = pyramid()
     vars(net)["handle"] = (letter for letter in "ab")  # generators cannot be copied

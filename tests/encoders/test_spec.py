@@ -118,6 +118,7 @@ def test_an_alias_is_the_encoders_name_and_half_of_one_is_refused() -> None:
             open_encoder(text)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_anything_that_is_no_encoder_is_refused_with_the_remedy() -> None:
     with pytest.raises(UsageError, match=r"torch\.nn\.Module, not int; fathom\.Encoder\.from_module"):
         as_encoder(3)  # type: ignore[arg-type]

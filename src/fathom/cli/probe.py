@@ -198,6 +198,7 @@ def probe(
     if earlier is not None:
         encoders, features = encoders or earlier.specs(), features or earlier.feature_specs()
         upper_bound = upper_bound or earlier.upper_bound
+        depth_scale = depth_scale or _given_in(earlier.command, "--depth-scale")
         saved = (like if like is not None and like.is_dir() else out) / "split.json"
         if not given & {"split", "test", "fraction"} and saved.is_file():
             split = saved
@@ -265,6 +266,16 @@ def _show(screen: Console, evidence: Evidence, layers: bool) -> None:
         screen.print(f"{encoder_name}: {sentence}", soft_wrap=True)
     for line in evidence.notes:
         screen.print(f"note: {line}")
+
+
+def _given_in(command: str, option: str) -> str | None:
+    """The value of an option in the command of an earlier run; None where it was not given."""
+    words = shlex.split(command)
+    for position, word in enumerate(words):
+        name, sign, value = word.partition("=")
+        if name == option:
+            return value if sign else next(iter(words[position + 1 :]), None)
+    return None
 
 
 def _words(text: str | None) -> tuple[str, ...] | None:

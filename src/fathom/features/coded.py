@@ -59,9 +59,10 @@ def _map(name: str, function: UserFunction, sample: Sample) -> Tensor:
 
 
 def _first(dataset: Dataset) -> Sample:
+    first: DataError | None = None
     for position in range(len(dataset)):
         try:
             return dataset[position]
-        except DataError:
-            continue  # the pass over the data names it, or leaves it out where that was asked for
-    raise UsageError(f"{dataset.source.location} has no frame that can be read.")
+        except DataError as error:
+            first = first or error  # the pass over the data names it, or leaves it out where that was asked for
+    raise first or UsageError(f"{dataset.source.location} has no frame.")

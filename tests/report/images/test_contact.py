@@ -35,6 +35,6 @@ def test_overlay_draws_jumps_and_leaves_unknown_pixels_grey() -> None:
     truth = np.full((10, 20), 1.0, np.float32)
     truth[:, 10:] = 2.0
     truth[0] = np.nan
-    drawn = overlay(image, truth, 1, 2)
+    drawn = overlay(image, truth, 1.0, 2.0)
     assert (drawn[2:, 20] == EDGE).all() and not (drawn[:, :19] == EDGE).all(-1).any()
     assert (drawn[0, 0] == 100).all() and (drawn[5, 5] != drawn[5, 30]).any()

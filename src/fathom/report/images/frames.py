@@ -104,26 +104,14 @@ def frame_grid(rows: Sequence[FrameRow], path: str | Path, *, errors: bool = Tru
         _bare(axes)
     for axes, name in zip(grid[0], ["image", "truth", *names], strict=True):
         axes.set_title(short_name(name), fontsize=8)
-    if depth_image is not None:
-        figure.colorbar(
-            depth_image,
-            ax=grid[: lines * len(rows), :],
-            location="right",
-            shrink=0.5,
-            label="depth in metres",
-            anchor=(0, 1),
-            pad=0.01,
-        )
-    if error_image is not None:
-        figure.colorbar(
-            error_image,
-            ax=grid[: lines * len(rows), :],
-            location="right",
-            shrink=0.5,
-            label="prediction − truth, metres",
-            anchor=(0, 0),
-            pad=0.01,
-        )
+    # Both scales stand in one column at the right: depth beside the upper half of the frames, errors beside the lower.
+    half = max(1, len(grid) // 2)
+    for drawn, beside, label in (
+        (depth_image, grid[:half] if error_image is not None else grid, "depth in metres"),
+        (error_image, grid[half:] if len(grid) > half else grid, "prediction − truth, metres"),
+    ):
+        if drawn is not None:
+            figure.colorbar(drawn, ax=beside, location="right", shrink=0.8, label=label, pad=0.01)
     if title:
         figure.suptitle(title, fontsize=9)
     return save(figure, path)
