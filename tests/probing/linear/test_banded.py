@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -83,3 +85,11 @@ def test_penalties_stay_in_the_span_that_is_given() -> None:
     held = banded_ridge(moments, folds, bands, cross_validate(moments, folds, (0.1,)), [[0]], span=(0.05, 0.2))
     assert float(free.penalties.max()) > 0.2 and float(free.penalties.min()) < 0.05
     assert float(held.penalties.max()) <= 0.2 and float(held.penalties.min()) >= 0.05
+
+
+def test_a_banded_fit_after_penalties_below_rounding_has_no_path_to_be_limited_by() -> None:
+    moments, _, _ = world()
+    one = replace(cross_validate(moments, FOLDS, PATH), left_out=(1e-9,))
+    found = banded_ridge(moments, FOLDS, BANDS, one, [[0]]).chosen
+    assert found.left_out == (1e-9,) and not found.limited_by_rounding
+    assert replace(one, probe=replace(one.probe, penalty=one.probe.penalty * 0)).limited_by_rounding

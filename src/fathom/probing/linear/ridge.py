@@ -248,8 +248,11 @@ class Chosen:
 
     @property
     def limited_by_rounding(self) -> bool:
-        """Whether a penalty that was left out might have been chosen: the least that was tried is the best of some output."""
-        return bool(self.left_out) and bool((self.probe.penalty <= min(self.path)).any())
+        """Whether a penalty that was left out might have been chosen: the least that was tried is the best of some output.
+
+        A banded fit searches without a path; what limits it shows in the fit of the same columns with one penalty.
+        """
+        return bool(self.left_out and self.path) and bool((self.probe.penalty <= min(self.path)).any())
 
 
 def cross_validate(
