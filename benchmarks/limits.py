@@ -20,6 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 
 def image(folder: Path) -> Callable[[], object]:
     """A PNG of 100 million pixels of one colour, some 300 kB."""
@@ -89,6 +91,61 @@ def objects(folder: Path) -> Callable[[], object]:
     return lambda: read_json(folder / "a.json", dict)
 
 
+def hdf5(folder: Path) -> Callable[[], object]:
+    """An HDF5 frame of 50 million pixels: image and depth, compressed zeros."""
+    import h5py
+
+    from fathom.data.sources import load
+
+    path = folder / "train" / "hall_0001" / "00001.h5"
+    if not path.exists():
+        path.parent.mkdir(parents=True)
+        with h5py.File(path, "w") as file:
+            options = {"compression": "gzip", "compression_opts": 1}
+            file.create_dataset("rgb", (3, 5000, 10_000), np.uint8, chunks=(3, 500, 1000), **options)
+            file.create_dataset("depth", (5000, 10_000), np.float32, chunks=(500, 1000), **options)
+    return lambda: load(f"nyu-hdf5:{folder}")[0]
+
+
+def tiff(folder: Path) -> Callable[[], object]:
+    """A TIFF target of 3 channels of 33 million float32 values, compressed zeros."""
+    import imagecodecs
+
+    from fathom.data.formats.folders.target_files import TargetFormat, read_target
+
+    path = folder / "a.tif"
+    if not path.exists():
+        content = np.zeros((5500, 6000, 3), np.float32)
+        encoded = imagecodecs.tiff_encode(content, photometric="rgb", planarconfig="contig", compression="deflate")
+        path.write_bytes(encoded)
+    return lambda: read_target(path, TargetFormat())
+
+
+def r3d(folder: Path) -> Callable[[], object]:
+    """A Record3D capture of one frame, whose depth unpacks to 64 MiB."""
+    from fathom.data.sources import load
+    from tests.data.files import r3d as write
+
+    if not (folder / "a.r3d").exists():
+        write(folder / "a.r3d", 1, (4096, 4096), (4096, 4096), confidence=False)
+    return lambda: load(folder / "a.r3d")[0]
+
+
+def packed(folder: Path) -> Callable[[], object]:
+    """A packed frame of 50 million pixels: image and float32 depth."""
+    from PIL import Image
+
+    from fathom.data.packed.pack import pack
+    from fathom.data.sources import load
+
+    if not (folder / "p").exists():
+        for kind, mode in (("rgb", "RGB"), ("depth", "I;16")):
+            (folder / "d" / kind).mkdir(parents=True)
+            Image.new(mode, (10_000, 5000), 1000 if kind == "depth" else 0).save(folder / "d" / kind / "a.png")
+        pack(load(f"{folder / 'd'}?depth-scale=1000"), folder / "p")
+    return lambda: load(f"packed:{folder / 'p'}")[0]
+
+
 def toml(folder: Path) -> Callable[[], object]:
     """TOML of 1 MiB of keys."""
     from fathom.files.inputs import parse_toml
@@ -130,7 +187,10 @@ def network(folder: Path) -> Callable[[], object]:
     return read
 
 
-CASES = {case.__name__: case for case in (image, array, exr, member, numbers, objects, toml, matlab, network)}
+CASES = {
+    case.__name__: case
+    for case in (image, array, exr, hdf5, tiff, r3d, packed, member, numbers, objects, toml, matlab, network)
+}
 
 
 def peak_mb() -> float:

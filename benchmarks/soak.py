@@ -1,6 +1,7 @@
 """Ten thousand damaged files, and faults injected into every command that writes.
 
 python benchmarks/soak.py cases [--count 10000] [--formats npy+r3d] [--start 0]
+python benchmarks/soak.py commands [--count 400]
 python benchmarks/soak.py faults [--count 100] [--kinds kill,term,int,...] [--commands export,pack,...]
 
 ``cases`` damages a file of each format in turn and reads it, in a process of its own for each format: a crash ends that process
@@ -8,8 +9,10 @@ alone, and a case that takes longer than 30 s is a hang. It prints, by format: c
 checksum covers), same (the damage does not show), tracebacks, hangs, crashes, and silently wrong (other values although a checksum
 covers the file).
 
+``commands`` runs command lines with odd options, drawn from a seed (``tests/commands.py``): each ends with one sentence and 0, 1 or 2.
+
 ``faults`` injects one fault into a command, of each kind `count` times over the commands in turn; what must hold afterwards stands in
-``tests/injection.py``. A full disk is tried as root alone. Both exit with 1 if anything is wrong.
+``tests/injection.py``. A full disk is tried as root alone. All exit with 1 if anything is wrong.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
+import random
 import signal
 import sys
 import tempfile
@@ -139,9 +143,26 @@ def faults(names: list[str], kinds: list[str], count: int, seed: int) -> bool:
     return good
 
 
+def commands(start: int, count: int) -> bool:
+    """Run odd command lines; prints how they ended and whether each did so in a sentence."""
+    from tests.commands import Lines
+
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    ended: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory() as folder:
+        lines = Lines(Path(folder))
+        for number in range(start, start + count):
+            words, code, wrong = lines.case(random.Random(number))
+            ended["wrong" if wrong else f"exit {code}"] += 1
+            if wrong:
+                print(f"  {number}: {words}: {wrong}", file=sys.stderr, flush=True)
+    print(f"{count} command lines: " + ", ".join(f"{ended[key]} {key}" for key in sorted(ended)))
+    return not ended["wrong"]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["cases", "faults"])
+    parser.add_argument("what", choices=["cases", "commands", "faults"])
     parser.add_argument("--count", type=int, default=None, help="cases altogether, or faults of each kind")
     parser.add_argument("--start", type=int, default=1000, help="number of the first case, or seed of the faults")
     parser.add_argument("--formats", default="", help="joined by +; all of them by default")
@@ -153,6 +174,8 @@ def main() -> None:
 
         names = given.formats.split("+") if given.formats else list(EVERY)
         good = cases(names, given.start, given.count or 10_000)
+    elif given.what == "commands":
+        good = commands(given.start, given.count or 400)
     else:
         from tests.injection import KINDS
 

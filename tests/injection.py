@@ -373,9 +373,10 @@ class Workshop:
         room.mkdir(parents=True)
         fault = Fault(kind, rng.uniform(0, 1.02), kind in SIGNALS and rng.random() < 0.5, rng)
         out = room / rng.choice(PLACES)
-        stack = _full_disk(
-            room, rng.randrange(1, max(2, _size(self.folder / "whole" / name))) if kind == "disk full" else 0
-        )
+        size = rng.randrange(1, max(2, _size(self.folder / "whole" / name))) if kind == "disk full" else 0
+        if kind == "read-only" and os.geteuid() == 0 and can_mount(room):
+            size = 1 << 20  # permissions do not stop root, a file system does
+        stack = _full_disk(room, size)
         with stack, _kept(self.data, kind):
             if kind == "twice":
                 wrong, code = self._twice(name, out, fault)
@@ -384,17 +385,19 @@ class Workshop:
             else:
                 if kind == "read-only":
                     _forbid(out, rng)
+                    stack.remount("ro")
                 ended = self.run(name, out, fault)
                 code = ended.code
                 wrong = self._complaints(kind, code, ended.said)
                 if kind == "read-only":
+                    stack.remount("rw")
                     _allow(out)
                 left = [path for path in _all(room) if _leftover(path.name)]
                 if left and kind != "kill":
                     wrong.append(f"left {left[0].name}")
             same_data = kind != "data changed"
             wrong += self._judge(name, out, whole, read, same_data)
-            _free(stack)
+            stack.remount("size=500m")
             restored = _restore(self.data)
             if not restored:
                 wrong.append("the data could not be restored")
@@ -546,9 +549,6 @@ def _surround(fault: Fault, whole: Ended | None) -> None:
         time.tzset()
         os.umask(rng.choice([0o000, 0o022, 0o077, 0o177 if os.geteuid() == 0 else 0o077]))
         os.chdir(rng.choice(["/", "/tmp"]))
-    elif fault.kind == "read-only" and os.geteuid() == 0:
-        os.setgid(65_534)
-        os.setuid(65_534)
 
 
 def _import_all() -> None:
@@ -679,14 +679,13 @@ class _full_disk:  # noqa: N801
             subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kib}k", "tmpfs", self.place], check=True)
         return self
 
+    def remount(self, option: str) -> None:
+        if self.size:
+            subprocess.run(["mount", "-o", f"remount,{option}", self.place], check=True)
+
     def __exit__(self, *_: object) -> None:
         if self.size:
             subprocess.run(["umount", self.place], check=False)
-
-
-def _free(disk: _full_disk) -> None:
-    if disk.size:
-        subprocess.run(["mount", "-o", "remount,size=500m", disk.place], check=True)
 
 
 def can_mount(folder: Path) -> bool:

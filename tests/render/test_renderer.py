@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from dataclasses import replace
 from typing import Any
@@ -14,6 +15,7 @@ from fathom.render.layout import CLASSES, Camera, Room, Solid, furnish
 from fathom.render.renderer import (
     UNLABELLED,
     View,
+    _signals_later,
     denoise,
     geometry,
     load_mitsuba,
@@ -216,3 +218,11 @@ def test_a_palette_changes_one_thing_at_a_time() -> None:
     assert palette_of(5, "textures") == replace(base, texture_seed=5 + 1_000_003)
     assert palette_of(5, "light") == replace(base, light_seed=5 + 1_000_003)
     assert np.ptp(palette_of(5, "grey").texture("rug", 3)) == 0 and np.ptp(base.texture("rug", 3)) > 0.1
+
+
+def test_a_signal_during_the_import_of_the_renderer_waits_for_its_end() -> None:
+    ended = []
+    with pytest.raises(KeyboardInterrupt), _signals_later():
+        signal.raise_signal(signal.SIGINT)
+        ended.append(True)
+    assert ended and signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -90,6 +90,8 @@ def _limits(arguments: list[str]) -> list[str]:
     """Take ``--limit NAME=VALUE``, which every command has, out of `arguments` and set the limits."""
     from fathom.files.limits import set_limits
 
+    if broken := next((argument for argument in arguments if "\0" in argument), None):
+        raise UsageError(f"{broken!r} holds a zero byte, which no name can have.")
     rest, settings, given = [], [], iter(arguments)
     for argument in given:
         if argument == "--":
