@@ -43,6 +43,8 @@ PIECE = 1 << 15
 CANCELS = 0.1
 """SILog is a difference of two sums; where less than this fraction of the first is left, both are taken again in float64."""
 
+LN2 = math.log(2)
+
 _DIFFERENCES = frozenset({"abs_rel", "sq_rel", "sq_rel_kitti", "rmse", "mae"})
 _LOGARITHMS = frozenset({"rmse_log", "log10", "silog", "silog_half"})
 _SILOG = frozenset({"silog", "silog_half"})
@@ -90,14 +92,16 @@ def depth_metrics(
 
 
 def _workspace(pixels: int) -> Float32[ndarray, "3 m"]:
-    """Three rows for at least `pixels` numbers, each beginning at a multiple of 64 bytes.
+    """Two rows for at least `pixels` numbers and one of ones, each beginning at a multiple of 64 bytes.
 
     BLAS sums in another order where its input begins elsewhere, and the last digits would depend on what the allocator gave.
     """
     columns = -(-pixels // 16) * 16
     raw = np.empty(3 * columns + 16, dtype=np.float32)
     start = (-raw.ctypes.data % 64) // raw.itemsize
-    return raw[start : start + 3 * columns].reshape(3, columns)
+    work = raw[start : start + 3 * columns].reshape(3, columns)
+    work[2] = 1.0
+    return work
 
 
 def _pieces(
@@ -108,14 +112,17 @@ def _pieces(
     lines = max(1, PIECE // width)
     for top in range(0, height, lines):
         band = slice(top, top + lines)
-        keep = mask[band].ravel()
-        if not keep.any():
+        inside = mask[band].ravel()
+        held = int(np.count_nonzero(inside))
+        if not held:
             continue
-        every = bool(keep.all())
-        truth = g[band].ravel() if every else np.compress(keep, g[band].ravel())
+        # The places are found once for all rows; a mask would be read again for each.
+        places = np.flatnonzero(inside) if held < inside.size else None
+        truth = g[band].ravel()
+        truth = truth if places is None else truth.take(places)
         for row in range(len(p)):
             values = p[row, band].ravel()
-            yield row, values if every else np.compress(keep, values), truth
+            yield row, values if places is None else values.take(places), truth
 
 
 def _exact_logarithms(
@@ -147,7 +154,7 @@ def _from_sums(total: Mapping[str, float], count: int, wanted: frozenset[str]) -
 def _sums(
     p: Float32[ndarray, "n"], g: Float32[ndarray, "n"], wanted: frozenset[str], work: Float32[ndarray, "3 m"]
 ) -> dict[str, float]:
-    """Sums over n pixels of what the `wanted` metrics are made of; `work` is overwritten."""
+    """Sums over n pixels of what the `wanted` metrics are made of; the first two rows of `work` are overwritten."""
     from scipy.linalg.blas import sasum  # Σ|x| in one pass
 
     out: dict[str, float] = {}
@@ -168,11 +175,7 @@ def _sums(
                 if name in wanted:
                     out[name] = int(np.count_nonzero(worse < threshold))
         if wanted & _LOGARITHMS:
-            e = np.log(ratio, out=first)
-            ones.fill(1.0)
-            out["log_size"], out["log"], out["log_squared"] = (
-                float(sasum(e)),
-                float(np.dot(e, ones)),
-                float(np.dot(e, e)),
-            )
+            e = np.log2(ratio, out=first)  # two thirds of the time of the natural one
+            out["log_size"] = LN2 * float(sasum(e))
+            out["log"], out["log_squared"] = LN2 * float(np.dot(e, ones)), LN2**2 * float(np.dot(e, e))
     return out

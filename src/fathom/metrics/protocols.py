@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -101,7 +102,10 @@ class Protocol:
     def counted(self, target: Float[Tensor, "H W"], valid: Bool[Tensor, "H W"]) -> Bool[Tensor, "H W"]:
         """Valid pixels whose true depth lies strictly inside the range."""
         g = target.numpy()  # NumPy compares several times faster than PyTorch on a CPU
-        return torch.from_numpy((g > self.least) & (g < self.most) & valid.numpy())
+        found = np.greater(g, self.least)
+        found &= np.less(g, self.most)
+        found &= valid.numpy()
+        return torch.from_numpy(found)
 
     def apply(self, prediction: Float[Tensor, "h w"], sample: Sample) -> Region:
         """`apply_rows` of one prediction."""
