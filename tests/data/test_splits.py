@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fathom.data.dataset import Dataset, Frame
-from fathom.data.splits import kfold_split, load_split, save_split, three_way
+from fathom.data.splits import kfold_split, load_split, save_split
 from fathom.errors import DataError, UsageError
 
 
@@ -59,12 +59,6 @@ def test_each_scene_is_tested_in_exactly_one_fold(sizes: list[int], folds: int) 
     parts = kfold_split(whole, folds, 0)
     assert sorted(scene for _, test in parts for scene in test.scenes) == sorted(whole.scenes)
     assert all(not set(train.scenes) & set(test.scenes) for train, test in parts)
-
-
-def test_three_parts_share_no_scene() -> None:
-    parts = three_way(dataset([4] * 30), 0.2, 0.2, 3)
-    scenes = [scene for part in parts for scene in part.scenes]
-    assert len(scenes) == len(set(scenes)) == 30
 
 
 def test_one_scene_cannot_be_split() -> None:

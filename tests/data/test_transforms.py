@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fathom.data.transforms import centre_crop, crop_border, fit
+from fathom.data.transforms import crop_border, fit
 from fathom.errors import UsageError
 from fathom.sample import Intrinsics, Sample
 
@@ -61,11 +61,6 @@ def test_crop_takes_the_same_window_of_a_smaller_depth_map() -> None:
     assert cut.image_size == (16, 24) and cut.depth_size == (8, 12)
     assert torch.equal(cut.depth, whole.depth[:, 2:-2, 2:-2])
     assert cut.intrinsics == Intrinsics(20, 21, 12, 8)
-
-
-def test_centre_crop_is_in_the_middle() -> None:
-    whole = sample()
-    assert torch.equal(centre_crop(whole, (20, 20)).image, whole.image[:, 2:22, 6:26])
 
 
 def test_crop_larger_than_the_frame_names_the_frame() -> None:

@@ -16,16 +16,6 @@ from fathom.files.atomic import write_text
 from fathom.files.inputs import read_json, seal
 
 
-def three_way(dataset: Dataset, val: float, test: float, seed: int) -> tuple[Dataset, Dataset, Dataset]:
-    """(train, val, test) by scene, `val` and `test` as fractions of all frames."""
-    if val + test >= 1:
-        raise UsageError(f"Fractions {val} and {test} leave nothing to train on.")
-    need_scenes(dataset, 3)
-    rest, held_out = dataset.split(test, seed)
-    train, validation = rest.split(val / (1 - test), seed + 1)
-    return train, validation.named("val"), held_out
-
-
 def kfold_split(dataset: Dataset, folds: int, seed: int) -> list[tuple[Dataset, Dataset]]:
     """`folds` pairs (train, test); every scene is in exactly one test part, parts balanced by frames."""
     if folds < 2:

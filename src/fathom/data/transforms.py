@@ -106,9 +106,3 @@ def crop_border(sample: Sample, pixels: int) -> Sample:
         return sample
     height, width = sample.image_size
     return crop(sample, pixels, pixels, height - 2 * pixels, width - 2 * pixels)
-
-
-def centre_crop(sample: Sample, size: Grid) -> Sample:
-    """The window of `size` in the middle of the image."""
-    height, width = sample.image_size
-    return crop(sample, (height - size[0]) // 2, (width - size[1]) // 2, size[0], size[1])

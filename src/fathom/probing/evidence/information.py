@@ -43,15 +43,6 @@ def r_squared(errors: Array, around: Array, *, resamples: int = RESAMPLES) -> In
     return replace(loss, estimate=1 - loss.estimate, low=1 - loss.high, high=1 - loss.low)
 
 
-def gaussian_entropy(mse: float) -> float:
-    """½ log₂(2πe σ²): bits that a cell takes on average under the best Gaussian code, one output, for targets noted to a unit.
-
-    The predictive V-entropy (Xu et al. 2020, definition 2) of the family of Gaussians about a linear prediction, whose infimum
-    over σ² lies at the mean squared error. Relative to the unit of the target; differences are not.
-    """
-    return 0.5 * math.log2(2 * math.pi * math.e * mse)
-
-
 def v_information(without: Array, errors: Array, *, outputs: int = 1, resamples: int = RESAMPLES) -> Interval:
     """V-information I_V(X → Y) = H_V(Y|∅) − H_V(Y|X) = (q/2) log₂(L_without / L), in bits a cell, with its interval.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -95,10 +94,3 @@ class Pictures:
                     sample.intrinsics,
                 )
             )
-
-
-def error_map(picture: Picture, encoder: str) -> Float[Tensor, "H W"]:
-    """Prediction less truth in metres at the size of the truth, NaN where there is none."""
-    prediction = picture.predictions[encoder][None, None]
-    full = torch.nn.functional.interpolate(prediction, picture.depth.shape[-2:], mode="bilinear", align_corners=False)
-    return torch.where(picture.valid[0], full[0, 0] - picture.depth[0], torch.nan)

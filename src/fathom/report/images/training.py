@@ -159,12 +159,12 @@ def _maps(axes: Any, image: Tensor, target: Tensor, valid: Tensor, prediction: T
     figure.colorbar(wrong, ax=axes[:, 3], label=f"prediction − truth, {unit}", shrink=0.8)
 
 
-def _magnitude(values: Tensor) -> np.ndarray[Any, Any]:
+def _magnitude(values: Tensor) -> np.ndarray:
     """A map of one channel as it is, of several its length."""
-    array: np.ndarray[Any, Any] = (values[0] if len(values) == 1 else values.norm(dim=0)).numpy()
+    array: np.ndarray = (values[0] if len(values) == 1 else values.norm(dim=0)).numpy()
     return array
 
 
-def _hwc(image: Tensor) -> np.ndarray[Any, Any]:
-    array: np.ndarray[Any, Any] = image.permute(1, 2, 0).numpy()
+def _hwc(image: Tensor) -> np.ndarray:
+    array: np.ndarray = image.permute(1, 2, 0).numpy()
     return array
