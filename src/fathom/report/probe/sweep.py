@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -13,6 +15,8 @@ from fathom.report.html import render
 from fathom.report.probe.tables import ranking_tables
 
 if TYPE_CHECKING:
+    from fathom.probing.evidence.pairs import Measurement
+    from fathom.probing.evidence.ranking import Ranking
     from fathom.probing.sweep import Sweep
 
 
@@ -39,6 +43,24 @@ def sweep_page(found: Sweep) -> str:
         ],
         names=names,
         failed=list(found.failed.items()),
-        rankings=[(group, item.feature, *ranking_tables(item, names)) for group, item in found.rankings],
+        rankings=[
+            (group, item.feature, *ranking_tables(_labelled(item, list(found.runs), names), names))
+            for group, item in found.rankings
+        ],
         several=len({group for group, _ in found.rankings}) > 1,
     )
+
+
+def _labelled(ranking: Ranking, runs: Sequence[str], names: Mapping[str, str]) -> Ranking:
+    """The ranking with the name of the run behind each encoder that several runs have."""
+    every = [item.encoder for item in ranking.places]
+
+    def label(item: Measurement) -> Measurement:
+        if every.count(item.encoder) == 1:
+            return item
+        return replace(item, encoder=f"{names.get(item.encoder, item.encoder)} ({runs[item.run - 1]})")
+
+    pairs = tuple(
+        replace(pair, measurement=label(pair.measurement), against=label(pair.against)) for pair in ranking.pairs
+    )
+    return replace(ranking, places=tuple(map(label, ranking.places)), pairs=pairs)
