@@ -8,6 +8,7 @@ from scipy import stats
 
 from fathom.statistics import (
     LEAST_SCENES,
+    freedom,
     holm,
     linearised,
     loss_interval,
@@ -126,3 +127,26 @@ def test_spread_over_seeds_widens_the_interval() -> None:
 def test_holm_equals_the_definition() -> None:
     np.testing.assert_allclose(holm([0.01, 0.04, 0.03]), [0.03, 0.06, 0.06])
     assert holm([0.5, 0.9]) == [1.0, 1.0]
+
+
+def test_degrees_of_freedom_lie_between_the_scenes_and_their_effective_number() -> None:
+    weights = np.array([[4.0, 1], [1, 1], [1, 1], [2, 1]])
+    effective = 1 / (0.5**2 + 2 * 0.125**2 + 0.25**2)
+    np.testing.assert_allclose(freedom(weights), [np.sqrt(3 * (effective - 1)), 3])
+
+
+def test_variance_over_seeds_is_relative_under_a_logarithm() -> None:
+    counts = np.array([1.0, 2, 3, 4, 5, 6])
+    found = scene_interval(3 * counts, counts, log=True, seed_variance=0.04, seed_df=4)
+    half = stats.t.ppf(0.975, 4) * np.sqrt(0.04) / 3  # no spread over scenes
+    np.testing.assert_allclose([found.low, found.high], [3 * np.exp(-half), 3 * np.exp(half)], rtol=1e-9)
+
+
+def test_intervals_follow_the_unit_and_the_sign_of_what_they_are_of() -> None:
+    errors, counts = worlds(8, np.random.default_rng(3))
+    found = scene_interval(errors, counts, resamples=500)
+    larger = scene_interval(1000 * errors, counts, resamples=500)
+    turned = scene_interval(-errors, counts, resamples=500)
+    np.testing.assert_allclose([larger.low, larger.high], [1000 * found.low, 1000 * found.high], rtol=1e-9)
+    np.testing.assert_allclose([turned.low, turned.high], [-found.high, -found.low], rtol=1e-9)
+    assert found.high - found.estimate > 1.1 * (found.estimate - found.low), "losses are skewed, and so is the interval"

@@ -144,7 +144,7 @@ def test_damaged_splits_of_nyu_do_not_crash_the_process(tmp_path: Path, capsys: 
 @pytest.mark.parametrize(
     "options",
     [
-        ["--set", "optim.lr=inf"], ["--set", "optim.weight_decay=nan"], ["--set", "optim.betas=[2, 3]"], ["--set", "data.size=²x³"],
+        ["--set", "optim.lr=inf"], ["--set", "train.steps=" + "9" * 400], ["--set", "optim.weight_decay=nan"], ["--set", "optim.betas=[2, 3]"], ["--set", "data.size=²x³"],
         ["--set", "data.size=99999999x99999999"], ["--seed", "-1"], ["--set", "train.seed=99999999999999999999"],
         ["--device", "meta"], ["--set", "model.name=[1]"], ["--set", "model.width=" + "[" * 2000],
     ],

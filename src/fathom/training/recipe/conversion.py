@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
 from collections.abc import Mapping
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -77,7 +76,7 @@ def _refuse_unbounded(value: Any, origin: str, where: str) -> None:
     elif isinstance(value, list | tuple):
         for item in value:
             _refuse_unbounded(item, origin, where)
-    elif isinstance(value, int | float) and not (math.isfinite(value) and abs(value) < 1e18):
+    elif isinstance(value, int | float) and not -1e18 < value < 1e18:
         raise UsageError(f"{origin}: {where} should be a finite number of at most 18 digits.")
 
 
