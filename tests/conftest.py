@@ -14,6 +14,7 @@ from jaxtyping import config, install_import_hook
 torch.set_num_threads(max(1, (os.cpu_count() or 2) // 2))
 CHECKED = (
     "grids", "statistics", "features", "metrics", "models", "encoders", "depth_models", "probing", "evaluation", "report",
+    "training",
 )  # fmt: skip
 for _package in CHECKED:
     install_import_hook(f"fathom.{_package}", "beartype.beartype")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from fathom.encoders.backbone import STRIDES, chosen_levels, open_backbone
+from fathom.encoders.backbone import STRIDES, chosen_levels, open_backbone, resized
 from fathom.errors import CheckpointError, UsageError
 from fathom.models.saved import load_model
 from fathom.training.recipe import from_table
@@ -66,6 +66,11 @@ def test_maps_have_their_strides_and_gradients_and_statistics_stand_still(spec: 
     sum(z.mean() for z in maps).backward()
     assert all(parameter.grad is not None for parameter in backbone.parameters())
     assert all(torch.equal(before[name], value) for name, value in backbone.named_buffers())
+
+
+def test_maps_are_resized_under_autocast_too() -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        assert resized(torch.rand(1, 2, 8, 8).bfloat16(), (4, 4)).shape == (1, 2, 4, 4)
 
 
 def test_a_frozen_encoder_stays_and_a_free_one_moves(spec: str, tmp_path: Path) -> None:

@@ -73,6 +73,7 @@ def resized(values: Float[Tensor, "B C h w"], size: tuple[int, int]) -> Float[Te
     if tuple(values.shape[-2:]) == size:
         return values
     shrinks = values.shape[-2] > size[0]
+    values = values.float() if shrinks else values  # averaging is not implemented in bf16
     return F.interpolate(values, size, mode="bilinear", align_corners=False, antialias=shrinks)
 
 

@@ -7,17 +7,15 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from lightning_fabric import Fabric
 from msgspec.structs import replace
 
 from fathom.devices import fast_bf16, keep_freed_memory, rank, world_size
 from fathom.errors import FathomError, UsageError
 from fathom.training.recipe import Recipe
-
-if TYPE_CHECKING:
-    from lightning_fabric import Fabric
 
 _PRECISIONS: dict[str, Any] = {"float32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
@@ -34,7 +32,6 @@ def resolve_precision(recipe: Recipe, device: str) -> Recipe:
 
 def make_fabric(recipe: Recipe, device: str) -> Fabric:
     """A launched Fabric: on `device`, or as this process of a `torchrun` job (gloo on CPUs, NCCL on GPUs)."""
-    from lightning_fabric import Fabric
     from lightning_fabric.strategies import DDPStrategy
 
     # It announces every precision; the name of its logger differs between its two packages.

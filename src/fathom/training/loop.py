@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor
 
 from fathom.errors import FathomError
@@ -24,9 +25,6 @@ from fathom.training.run.state import State
 from fathom.training.scoring.scoring import Scores
 from fathom.training.scoring.targets import target_of
 from fathom.training.signals import Request, StoppedError
-
-if TYPE_CHECKING:
-    from lightning_fabric import Fabric
 
 Validate = Callable[[], Mapping[str, Scores]]
 """Scores of the network as it stands on each held-out part, by the part's name."""

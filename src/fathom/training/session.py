@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from jaxtyping import Float
+from lightning_fabric import Fabric
 from torch import Tensor
 
 from fathom.data.dataset import Dataset
@@ -44,9 +45,6 @@ from fathom.training.run.summary import summarise, versions
 from fathom.training.scoring import scoring
 from fathom.training.scoring.targets import target_of
 from fathom.training.signals import Request
-
-if TYPE_CHECKING:
-    from lightning_fabric import Fabric
 
 EXAMPLES = "examples.safetensors"
 """Some unseen frames of a finished run with truth and prediction, for its pictures."""

@@ -40,7 +40,7 @@ def test_every_scene_keeps_a_frame_however_many_are_asked_for() -> None:
 
 def test_a_fraction_by_scene_takes_whole_scenes_and_a_smaller_one_is_part_of_a_larger() -> None:
     data = painted.painted(scenes=20, views=4)
-    whole, half, tenth = (divide(data, 0.2, 0.1, fraction=f, fraction_by="scene") for f in (1, 0.5, 0.1))
+    whole, half, tenth = (divide(data, 0.2, 0.1, fraction=f, fraction_by="scene") for f in (1.0, 0.5, 0.1))
     assert ids(whole.unseen) == ids(half.unseen) == ids(tenth.unseen)
     assert len(half.train.scenes) == 8 and len(tenth.train.scenes) == 2
     assert set(tenth.train.scenes) < set(half.train.scenes) < set(whole.train.scenes)
@@ -50,7 +50,7 @@ def test_a_fraction_by_scene_takes_whole_scenes_and_a_smaller_one_is_part_of_a_l
 
 def test_a_fraction_by_frame_spreads_over_scenes() -> None:
     data = painted.painted(scenes=20, views=4)
-    whole, part = (divide(data, 0.2, 0.1, fraction=f, fraction_by="frame") for f in (1, 0.25))
+    whole, part = (divide(data, 0.2, 0.1, fraction=f, fraction_by="frame") for f in (1.0, 0.25))
     assert len(part.train) == round(0.25 * len(whole.train))
     assert len(part.train.scenes) > 4
     assert part.seen is not None

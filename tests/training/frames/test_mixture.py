@@ -60,7 +60,7 @@ def test_a_step_of_the_mixture_is_the_same_wherever_one_starts() -> None:
     assert Order(30, 2, sets=sets).draws(0, 4) != steps[0]
 
 
-@pytest.mark.parametrize(("weights", "draws"), [([1, 1, 1], 10), ([0.7, 0.3], 7), ([1e-9, 1], 5)])
+@pytest.mark.parametrize(("weights", "draws"), [([1.0, 1.0, 1.0], 10), ([0.7, 0.3], 7), ([1e-9, 1.0], 5)])
 def test_allotted_draws_are_whole_and_within_one_of_their_share(weights: list[float], draws: int) -> None:
     wanted = shares(weights, [1] * len(weights))
     counts = allotted(wanted, draws)

@@ -58,7 +58,7 @@ def test_one_cycle_is_that_of_pytorch(steps: int, floor: float) -> None:
 
 
 def test_plateau_decides_as_that_of_pytorch() -> None:
-    losses = [3, 2, 2.5, 2.1, 1.9, 2, 2, 2, 2, 2, 1.8, 5, 5, 5, 5, 1.7, 1.7, 1.7]
+    losses = [3.0, 2.0, 2.5, 2.1, 1.9, *[2.0] * 5, 1.8, *[5.0] * 4, 1.7, 1.7, 1.7]
     optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     theirs = ReduceLROnPlateau(optimiser, factor=0.5, patience=1, threshold=0, threshold_mode="abs", eps=0)
     ours = Schedule(ScheduleSection("plateau", patience=2, factor=0.5), 100)

@@ -59,4 +59,4 @@ def test_the_difference_is_that_of_the_scores_over_frames() -> None:
 def test_few_scenes_give_no_interval() -> None:
     found = _minus_mean_map(scenes([1.0, 1.0], [2.0, 2.0]), "rmse")
     assert found["rmse"]["low"] is None
-    assert "2 scenes give no interval (5 do), so it cannot be told apart" in said(found)[0]
+    assert "an interval needs 5 scenes, not 2, so it cannot be told apart" in said(found)[0]

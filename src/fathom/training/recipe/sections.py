@@ -13,7 +13,7 @@ import msgspec
 LOSS_TERMS = ("mae", "mse", "gradient", "ssim", "silog", "berhu")
 
 
-def key(meaning: str, **bounds: float) -> msgspec.Meta:
+def key(meaning: str, **bounds: int | float) -> msgspec.Meta:
     """The meaning of a key and the bounds of its value (`ge`, `gt`, `le`, `lt`)."""
     return msgspec.Meta(description=meaning, **bounds)  # type: ignore[call-overload,no-any-return]
 

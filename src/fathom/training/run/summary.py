@@ -9,16 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from rich.table import Table
 
 import fathom
-from fathom.progress import count
 from fathom.statistics import LEAST_SCENES
 from fathom.training.scoring.scoring import ByScene, metric, paired, ratio
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
-    from fathom.training.session import Session
+    import fathom.training.session
 
 SCHEMA_VERSION = 1
 UNITS = {"depth": "m", "image": "", "depth_edges": "m/px"}
@@ -28,7 +26,7 @@ _PARTS = {"seen": "seen rooms", "unseen": "unseen rooms", "test": "test set"}
 
 
 def summarise(
-    session: Session,
+    session: fathom.training.session.Session,
     chosen: Path,
     early: bool,
     seconds: float,
@@ -126,8 +124,6 @@ def versions() -> dict[str, str]:
 
 def table(summary: Mapping[str, Any]) -> Table:
     """Scores of every held-out part, for the terminal."""
-    from rich.table import Table
-
     unit = f" ({summary['unit']})" if summary["unit"] else ""
     shown = Table(title=f"{summary['recipe']}: {summary['target']}{unit}, held-out frames", title_justify="left")
     names = [name for name in _COLUMNS if name in summary["scores"]["unseen"]["model"]]
@@ -166,7 +162,7 @@ def _beside_mean_map(part: str, name: str, found: Mapping[str, Any], scenes: int
     where, label = _PARTS[part].capitalize(), _COLUMNS[name]
     gap = f"{where}: {label} minus the mean map's is {found['difference']:+.3g}{unit}"
     if found["low"] is None:
-        return f"{gap}; {count(scenes, 'scene')} give no interval ({LEAST_SCENES} do), so it cannot be told apart from the mean map."
+        return f"{gap}; an interval needs {LEAST_SCENES} scenes, not {scenes}, so it cannot be told apart from the mean map."
     interval = f"95 % interval {found['low']:+.3g} to {found['high']:+.3g}, paired over {scenes} scenes"
     if found["low"] <= 0 <= found["high"]:
         return f"{gap} ({interval}): it cannot be told apart from the mean map."

@@ -7,9 +7,10 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from rich.table import Table
 
 from fathom.data.dataset import Dataset
 from fathom.devices import rank
@@ -21,9 +22,6 @@ from fathom.statistics import Array, Ratio, holm, mean_over_seeds, scene_interva
 from fathom.training.loop import DivergedError
 from fathom.training.recipe import Recipe, load_recipe
 from fathom.training.train import Data, open_data, train
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 SCHEMA_VERSION = 1
 
@@ -199,8 +197,6 @@ def sentences(result: Mapping[str, Any]) -> list[str]:
 
 def table(result: dict[str, Any]) -> Table:
     """The runs, lowest score first."""
-    from rich.table import Table
-
     metric = str(result["metric"] or "score").upper()
     shown = Table(title=f"{result['recipe']}: {metric} of {len(result['runs'])} runs", title_justify="left")
     keys = [axis.partition("=")[0].strip() for axis in result["axes"]]
