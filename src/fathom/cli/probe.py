@@ -16,7 +16,9 @@ from fathom.files.atomic import write_json
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from fathom.data.dataset import Dataset
     from fathom.probing.evidence.evidence import Evidence
+    from fathom.probing.settings import ProbeSettings
 
 CONTROLS = 5
 """As in `fathom.probing.settings`, which is heavy to import for a help text."""
@@ -66,6 +68,13 @@ def probe(
     ] = None,
     describe: Annotated[
         bool, typer.Option("--describe", help="Print what would be run, with every setting, and run nothing.")
+    ] = False,
+    self_check: Annotated[
+        bool,
+        typer.Option(
+            "--self-check",
+            help="Instead of probing, count how often the verdict is false on this data, with random copies of one encoder.",
+        ),
     ] = False,
     baselines: Annotated[
         str | None, typer.Option("--baselines", help="Baselines to compare with, separated by commas.")
@@ -209,6 +218,9 @@ def probe(
         for key, value in plan(encoders, features, train, held_out, upper_bound, settings).describe():
             screen.print(f"{key}: {value}", soft_wrap=True, markup=False)
         return
+    if self_check:
+        _self_check(encoders, features, train, held_out, settings, out)
+        return
     note(f"{train.source.location} is {train.source.kind}; probing {', '.join(features)} with "
          f"{count(len(encoders), 'encoder')} and {count(len(settings.baselines), 'baseline')}.")  # fmt: skip
     with processes.joined(), run_folder(out, overwrite):
@@ -266,6 +278,25 @@ def _show(screen: Console, evidence: Evidence, layers: bool) -> None:
         screen.print(f"{encoder_name}: {sentence}", soft_wrap=True)
     for line in evidence.notes:
         screen.print(f"note: {line}")
+
+
+def _self_check(
+    encoders: list[str], features: list[str], train: Dataset, test: Dataset, settings: ProbeSettings, out: Path
+) -> None:
+    """Print how often the verdict is false on this data, and write ``self-check.json``."""
+    from fathom.features import feature
+    from fathom.probing.self_check import self_check
+    from fathom.progress import console
+
+    if len(encoders) != 1 or len(features) != 1:
+        raise UsageError("--self-check takes one --encoder, whose random copies are drawn, and one --feature.")
+    found = self_check(encoders[0], feature(features[0], train), train, test, settings=settings)
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / "self-check.json"
+    write_json(path, found.to_json())
+    screen = console(WIDTH)
+    screen.print(found.table())
+    screen.print(f"Written: {path}", soft_wrap=True)
 
 
 def _given_in(command: str, option: str) -> str | None:

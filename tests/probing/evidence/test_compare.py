@@ -10,6 +10,7 @@ import pytest
 from scipy import stats
 
 from fathom.errors import UsageError
+from fathom.probing.evidence.cases import moderated
 from fathom.probing.evidence.compare import Comparison, compare
 from fathom.probing.evidence.differences import differences
 from fathom.probing.evidence.evidence import Evidence
@@ -195,7 +196,8 @@ def test_seeds_of_a_control_stand_together_and_widen_the_interval() -> None:
     made = run()
     single = replace(made, rows=tuple(r for r in made.rows if r.role != "random" or "seed=1" in r.encoder))
     alone = pair(compare([single], ["a"]), f"random:{NET}&seed=1", 1)
-    spread = stats.t.ppf(0.975, 2) * np.std(np.log([1.2, 1.22, 1.24]), ddof=1) * np.sqrt(1 + 1 / 3)
+    variance, df = moderated(float(np.var(np.log([1.2, 1.22, 1.24]), ddof=1)), 3)
+    spread = stats.t.ppf(0.975, df) * np.sqrt(variance)
 
     def below(found: Pair) -> float:
         return float(np.log1p(found.relative.estimate) - np.log1p(found.relative.low))

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from fathom.errors import FathomError
-from fathom.probing.evidence.cases import Baseline, Case, Control
+from fathom.probing.evidence.cases import PRIOR_SPREAD, PRIOR_WEIGHT, Baseline, Case, Control, moderated
 from fathom.probing.evidence.findings import (
     LEAST_SCENES,
     LEVEL,
@@ -144,8 +144,18 @@ def test_against_identical_scenes_the_draw_is_a_t_test_with_the_prediction_varia
     levels = np.array([1.0, 1.1, 0.9, 1.05, 0.95])
     seeds = Baseline("random", tuple(cells * level for level in levels), 1.0)
     gain = weigh(Case("net", "depth", cells, 0.8 * cells, (seeds,)), resamples=200).gains[0]
-    t = (np.log(levels.mean()) - np.log(0.8)) / (np.log(levels).std(ddof=1) * np.sqrt(1.2))
-    assert gain.p_above == pytest.approx(stats.t.sf(t, 4))
+    pooled = (PRIOR_WEIGHT * PRIOR_SPREAD**2 + 4 * np.log(levels).var(ddof=1)) / (PRIOR_WEIGHT + 4)
+    t = (np.log(levels.mean()) - np.log(0.8)) / np.sqrt(1.2 * pooled)
+    assert gain.p_above == pytest.approx(stats.t.sf(t, PRIOR_WEIGHT + 4))
+
+
+def test_many_seeds_outweigh_the_assumed_spread() -> None:
+    for spread in (0.01, 0.2):
+        variance, df = moderated(spread**2, 1000)
+        assert df == 999 + PRIOR_WEIGHT
+        assert variance == pytest.approx(spread**2, rel=0.05)
+    two, _ = moderated(0.0, 2)
+    assert two == pytest.approx(1.5 * PRIOR_SPREAD**2 * PRIOR_WEIGHT / (PRIOR_WEIGHT + 1))
 
 
 def test_share_of_the_gap_and_of_the_loss() -> None:
@@ -306,7 +316,7 @@ def test_seeds_that_limit_the_verdict_are_counted() -> None:
 
     def with_seeds(count: int) -> Case:
         z = stats.norm.ppf((np.arange(count) + 0.5) / count)
-        seeds = tuple(mean * (1 + 0.075 * z_i / z.std(ddof=1)) for z_i in z)
+        seeds = tuple(mean * (1 + 0.1 * z_i / z.std(ddof=1)) for z_i in z)
         return replace(
             given, baselines=(*given.baselines, Baseline("random:net", seeds, 1.0, given.baselines[1].control))
         )

@@ -49,8 +49,26 @@ class Baseline:
         return draw_variance(self.losses / np.sum(cells))
 
     def log_draw_variance(self) -> tuple[float, int]:
-        """The same of the logarithm of the loss; none where a loss is 0."""
-        return draw_variance(np.log(self.losses)) if (self.losses > 0).all() else (0.0, 0)
+        """The same of the logarithm of the loss, moderated; none of one seed, or where a loss is 0."""
+        if len(self.errors) < 2 or not (self.losses > 0).all():
+            return 0.0, 0
+        return moderated(float(np.log(self.losses).var(ddof=1)), len(self.errors))
+
+
+PRIOR_SPREAD = 0.04
+"""Standard deviation of the logarithm of the loss over random copies, as assumed before any is seen. docs/method.md has those measured."""
+
+PRIOR_WEIGHT = 2
+"""Degrees of freedom that the assumption is worth: half as much as five seeds, so that the seeds decide where they differ."""
+
+
+def moderated(variance: float, seeds: int) -> tuple[float, int]:
+    """s̃²(1 + 1/k), the variance of one further draw, and its degrees of freedom d₀ + k − 1 (Smyth 2004):
+
+    s̃² = (d₀ s₀² + (k − 1) s²) / (d₀ + k − 1), with s² the variance of k draws and s₀² the one assumed.
+    """
+    df = PRIOR_WEIGHT + seeds - 1
+    return (PRIOR_WEIGHT * PRIOR_SPREAD**2 + (seeds - 1) * variance) / df * (1 + 1 / seeds), df
 
 
 def draw_variance(values: Array) -> tuple[float, int]:
@@ -142,7 +160,7 @@ def _case(row: Row, peers: Sequence[Row], control_of: ControlOf) -> Case:
         feature=row.feature,
         cells=np.asarray(row.cells, dtype=np.float64),
         errors=np.asarray(row.errors, dtype=np.float64),
-        baselines=tuple(_baseline(group, control_of) for group in groups),
+        baselines=tuple(baseline_of(group, control_of) for group in groups),
         control=control_of(row),
         # Of several upper bounds, the best: the gap that is left is to the best network known.
         untrained=any(group[0].role == "random" for group in groups),
@@ -150,7 +168,8 @@ def _case(row: Row, peers: Sequence[Row], control_of: ControlOf) -> Case:
     )
 
 
-def _baseline(group: Sequence[Row], control_of: ControlOf) -> Baseline:
+def baseline_of(group: Sequence[Row], control_of: ControlOf) -> Baseline:
+    """One row, or the seeds of one control together."""
     cv = [peer.cv_mse for peer in group if peer.cv_mse is not None]
     controls = [control.errors for peer in group if (control := control_of(peer)) is not None]
     first = group[0]

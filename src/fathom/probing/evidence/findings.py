@@ -7,7 +7,8 @@ the feature beyond that on the control. Both tasks can be learnt by place alone,
 drawn, which swamps the difference of R² and cancels against a baseline.
 
 A baseline with several seeds (the same architecture with random weights) is a distribution, and the question is whether the encoder
-could be one more draw from it: the variance is s²(1 + 1/k), that of a draw against a mean of k, not s²/k.
+could be one more draw from it: the variance is s²(1 + 1/k), that of a draw against a mean of k, not s²/k. s² is moderated (Smyth 2004):
+with few seeds it is drawn towards the spread that untrained networks were measured to have.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fathom.errors import FathomError
-from fathom.probing.evidence.cases import Baseline, Case
+from fathom.probing.evidence.cases import Baseline, Case, moderated
 from fathom.probing.evidence.records import Estimate, GainRecord, VerdictRecord, finite
 from fathom.statistics import RESAMPLES, Contrast, Interval, Ratio, scene_intervals
 
@@ -124,7 +125,7 @@ def _findings(case: Case, found: Mapping[str, Interval], margin: float) -> Verdi
     reference = reference_baseline(case)
     known = [gain.p_selectivity for gain in gains if gain.p_selectivity is not None]
     selective = max(known) if known else 1.0 if plain is None else _known(plain.p_above)
-    scenes = int((cells > 0).sum())
+    scenes = found_scenes(case)
     enough = scenes >= LEAST_SCENES
     same_as = _same_as(case)
     p_implicit = max(selective, *(gain.p_above for gain in gains))
@@ -153,6 +154,11 @@ def _findings(case: Case, found: Mapping[str, Interval], margin: float) -> Verdi
         untrained=case.untrained,
     )
     return replace(record, p_implicit_alone=record.p_implicit, p_absent_alone=record.p_absent)
+
+
+def found_scenes(case: Case) -> int:
+    """Test scenes with a valid cell."""
+    return int((np.asarray(case.cells) > 0).sum())
 
 
 def _gains(case: Case, found: Mapping[str, Interval], margin: float) -> list[GainRecord]:
@@ -217,8 +223,8 @@ def _seeds_limit(
 ) -> tuple[bool, int | None]:
     """Whether the number of random copies is all that stands in the way of `implicit`, and how many would do, if any number would.
 
-    The gain C, the spread s over seeds and the error over scenes are kept as they were found; the error of C with k seeds is
-    then √(se² + s²(1 + 1/k)), with Satterthwaite's degrees of freedom.
+    The gain C, the spread s over seeds and the error over scenes are kept as they were found; the variance of C with k seeds is
+    then se² + s̃²(1 + 1/k), s̃² moderated as for the seeds of the run, with Satterthwaite's degrees of freedom.
     """
     from scipy import stats
 
@@ -229,12 +235,11 @@ def _seeds_limit(
     scenes, seeds = found[f"scenes/{index}"], len(case.baselines[index].errors)
     if not _known(scenes.p_above) <= LEVEL:
         return False, None  # the scenes alone leave it open
-    drawn, _ = case.baselines[index].log_draw_variance()
-    spread, df = drawn / (1 + 1 / seeds), max(int((np.asarray(case.cells) > 0).sum()) - 1, 1)
+    spread, df = float(np.log(case.baselines[index].losses).var(ddof=1)), max(found_scenes(case) - 1, 1)
     for count in range(seeds + 1, MOST_SEEDS + 1):
-        variance = spread * (1 + 1 / count)
+        variance, seed_df = moderated(spread, count)
         both = scenes.se**2 + variance
-        pooled = both**2 / (scenes.se**4 / df + variance**2 / (count - 1))
+        pooled = both**2 / (scenes.se**4 / df + variance**2 / seed_df)
         if stats.t.sf(scenes.estimate / both**0.5, pooled) <= LEVEL:
             return True, count
     return True, None
