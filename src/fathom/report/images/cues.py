@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fathom.encoders.spec import short_name
+from fathom.encoders.spec import short_names
 from fathom.errors import UsageError
 from fathom.report.images.frames import save
 
@@ -50,6 +50,7 @@ def draw_cues(cues: Sequence[Cue], path: str | Path, feature: str | None = None)
         own = [record for record in records if record.group == group]
         own.sort(key=lambda record: (not record.decides, record.exact))
         lines += [(group, name) for name in dict.fromkeys(record.alteration for record in own)]
+    names = short_names(encoders, 32)
     words = {record.alteration: _label(record) for record in records}
     figure = Figure(figsize=(9.0, 1.5 + len(lines) * max(0.3, 0.09 * len(encoders))), layout="constrained")
     axes = figure.subplots()
@@ -58,7 +59,7 @@ def draw_cues(cues: Sequence[Cue], path: str | Path, feature: str | None = None)
     for rank, encoder in enumerate(encoders):
         offset = (rank - (len(encoders) - 1) / 2) * 0.75 / len(encoders)
         found = [(places[name] + offset, by_key.get((encoder, name))) for _, name in lines]
-        _marks(axes, [(at, record) for at, record in found if record is not None], rank, short_name(encoder, 32))
+        _marks(axes, [(at, record) for at, record in found if record is not None], rank, names[encoder])
     _backdrop(axes, lines, places)
     axes.set_yticks([places[name] for _, name in lines], [words[name] for _, name in lines], fontsize=8)
     axes.set_ylim(max(places.values()) + 0.6, min(places.values()) - 0.9)

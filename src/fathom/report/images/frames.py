@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fathom.encoders.spec import short_name
+from fathom.encoders.spec import short_names
 from fathom.files.atomic import atomic_path
 from fathom.media.colour import DEPTH_MAP, ERROR_MAP, UNKNOWN, shared_range
 
@@ -102,8 +102,9 @@ def frame_grid(rows: Sequence[FrameRow], path: str | Path, *, errors: bool = Tru
             below[0].axis("off")
     for axes in grid.ravel():
         _bare(axes)
-    for axes, name in zip(grid[0], ["image", "truth", *names], strict=True):
-        axes.set_title(short_name(name), fontsize=8)
+    short = short_names(names)
+    for axes, title_above in zip(grid[0], ["image", "truth", *(short[name] for name in names)], strict=True):
+        axes.set_title(title_above, fontsize=8 if len(title_above) <= 24 else 6.5)
     # Both scales stand in one column at the right: depth beside the upper half of the frames, errors beside the lower.
     half = max(1, len(grid) // 2)
     for drawn, beside, label in (
