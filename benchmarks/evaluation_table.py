@@ -96,7 +96,8 @@ class Plan:
             argv = ("train", self.data("train.csv"), "--recipe", recipe, "--device", "cpu", "--resume")
             yield Step((*argv, "--out", str(self.out / recipe)), self.out / recipe / "summary.json")
         probe = ("probe", self.data("all.csv"), "--split", str(self.out / "split.json"), "-e")
-        probe = (*probe, f"squeezenet={SQUEEZENET}{self.squeezenet}", "--controls", "0", "--device", "cpu")
+        probe = (*probe, f"squeezenet={SQUEEZENET}{self.squeezenet}", "--controls", "0", "--no-label-curve")
+        probe = (*probe, "--no-banded", "--device", "cpu")
         yield Step((*probe, "--out", str(self.out / "probe")), self.out / "probe" / "evidence.json")
         models = (*SHIPPED, *(str(self.out / recipe) for recipe in RECIPES), f"probe:{self.out / 'probe'}")
         for protocol in ("nyu-eigen", "native"):
