@@ -127,3 +127,11 @@ def test_what_cannot_be_built_is_refused_by_name(name: str, config: Any, message
 def test_an_output_that_is_none_is_refused() -> None:
     with pytest.raises(UsageError, match="one of linear, softplus, log, not 'sigmoid'"):
         check_output("sigmoid", 2.5)
+
+
+@pytest.mark.parametrize("name", ["autoencoder", "residual_cnn"])
+def test_weights_without_storage_are_not_drawn(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Loading builds networks so, and PyTorch imports its compiler to draw nothing.
+    monkeypatch.setattr(torch.Tensor, "normal_", lambda *given, **more: pytest.fail("weights were drawn"))
+    with torch.device("meta"):
+        assert all(weight.is_meta for weight in build(name, TINY[name]).parameters())

@@ -73,7 +73,8 @@ class ResidualGroups(nn.ModuleDict):
 def initialise_fan_in(module: nn.Module) -> None:
     """Weights of every convolution in `module` from N(0, 1/(n_in·k²)), biases 0."""
     for layer in module.modules():
-        if isinstance(layer, nn.Conv2d):
+        # Without storage there is nothing to draw, and to be told so PyTorch imports its whole compiler: three seconds.
+        if isinstance(layer, nn.Conv2d) and not layer.weight.is_meta:
             fan_in = layer.in_channels * layer.kernel_size[0] * layer.kernel_size[1]
             layer.weight.normal_(std=1 / math.sqrt(fan_in))
             if layer.bias is not None:
