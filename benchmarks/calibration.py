@@ -216,7 +216,9 @@ def measure(world: World, scenes: int, worlds: int, seed: int) -> dict[str, Any]
     rng = np.random.default_rng([seed, scenes, WORLDS.index(world)])
     seen: dict[str, list[bool]] = {}
     while len(seen.get("implicit", [])) < worlds:
-        for name, found in _outcomes(plant(world, scenes, min(BATCH, worlds), rng)).items():
+        for name, found in _outcomes(
+            plant(world, scenes, min(BATCH, worlds - len(seen.get("implicit", []))), rng)
+        ).items():
             seen.setdefault(name, []).extend(found)
     rates = {name: sum(found) / len(found) for name, found in seen.items() if len(found) >= worlds / 2}
     return {"world": world.name, "false": world.false, "scenes": scenes, "worlds": worlds, **rates}
