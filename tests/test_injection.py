@@ -12,12 +12,11 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("count", "kinds", "commands"),
     [
-        ("10", "kill,term,int", "export,pack,split,calibrate"),
-        ("3", "size limited,read-only,data changed,data cut,data deleted,clock,surroundings,twice,disk full", "export,pack,evaluate"),
+        ("4", "kill,term,int", "export,pack,split,calibrate"),
+        ("1", "size limited,read-only,data changed,data cut,data deleted,clock,surroundings,twice,disk full", "export,pack,evaluate"),
     ],
 )  # fmt: skip
 def test_nothing_is_lost_by_faults(count: str, kinds: str, commands: str) -> None:
