@@ -104,7 +104,6 @@ def numbers(out: Path) -> dict[str, Any]:
     return {key: value for key, value in evidence.items() if key != "command"}
 
 
-@pytest.mark.slow
 def test_two_processes_give_every_number_of_one(data: str, tmp_path: Path) -> None:
     alone, both = start(data, tmp_path / "one", "--cues"), job(data, tmp_path / "two", "--cues")
     for process in (alone, *both):
@@ -131,7 +130,6 @@ def test_heads_in_several_processes_are_refused_before_the_work(data: str, monke
         probe([], "depth", load(data), heads=("mlp",))
 
 
-@pytest.mark.slow
 def test_a_run_that_is_stopped_and_killed_resumes_to_the_same_digits(data: str, tmp_path: Path) -> None:
     always, kept = (str(tmp_path / "always.py"),), tmp_path / "stopped" / "training-pass.safetensors"
     straight = start(data, tmp_path / "straight")
