@@ -107,7 +107,16 @@ class Plan:
 
     def evaluation(self, models: tuple[str, ...], name: str, options: tuple[str, ...]) -> Step:
         out = self.out / "evaluations" / name
-        argv = ("evaluate", *models, self.data("all.csv"), "--split", str(self.out / "split.json"), *options)
+        argv = (
+            "evaluate",
+            *models,
+            self.data("all.csv"),
+            "--limit",
+            "code-files=1",
+            "--split",
+            str(self.out / "split.json"),
+            *options,
+        )
         return Step((*argv, "--out", str(out)), out / "evaluation.json")
 
 

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from fathom.cli.main import main
+from fathom.files.limits import VARIABLE
 from fathom.probing.evidence.evidence import Evidence
 from fathom.probing.settings import ProbeSettings
 from tests.data.files import pairs
@@ -136,7 +137,9 @@ def test_describe_prints_every_setting_and_runs_nothing(
     assert said["random, seed 1"].startswith("random:mine") and "18 frames of 9 scenes" in said["training data"]
 
 
-def test_a_run_is_repeated_like_another(data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_is_repeated_like_another(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "net.py").write_text(FACTORY)
     first, again, other = tmp_path / "first", tmp_path / "again", tmp_path / "other"
     arguments = [
@@ -150,6 +153,10 @@ def test_a_run_is_repeated_like_another(data: str, tmp_path: Path, capsys: pytes
         "log_depth",
     ]
     assert main([*arguments, "--controls", "1", "--fraction", "0.5", "--seed", "3", "-q", "-o", str(first)]) == 0
+    capsys.readouterr()
+    assert main(["probe", data, "--like", str(first), "-q", "-o", str(again)]) == 1
+    assert "--limit code-files=1" in capsys.readouterr().err.replace("\n", " ") and not again.exists()
+    monkeypatch.setenv(VARIABLE, "code-files=1")
     assert main(["probe", data, "--like", str(first), "-q", "-o", str(again)]) == 0
     one, two = Evidence.load(first), Evidence.load(again)
     assert [row.test_mse for row in one.rows] == [row.test_mse for row in two.rows]

@@ -94,7 +94,7 @@ def test_a_checkpoint_runs_code_that_it_names_only_where_it_is_trusted_and_the_s
     with pytest.raises(CheckpointError, match="trained with other code of its encoder"):
         load_model(trained.path, trusted=True)
     file.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
-    with pytest.raises(CheckpointError, match=r"names 1 Python files .* --limit code-files=1"):
+    with pytest.raises(CheckpointError, match=r"names 1 Python files or modules .* --limit code-files=1"):
         load_model(trained.path)
     assert not (tmp_path / "ran").exists()
     file.unlink()

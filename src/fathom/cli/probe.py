@@ -11,6 +11,7 @@ import typer
 
 from fathom.cli.options import Device, Json, Out, Quiet, Seed, SkipBad, Workers, parse_size
 from fathom.errors import FathomError, UsageError
+from fathom.files import limits
 from fathom.files.atomic import write_json
 
 if TYPE_CHECKING:
@@ -205,6 +206,9 @@ def probe(
     settings = (earlier.settings if earlier else ProbeSettings()).changed(changes)
     encoders, features = list(encoder or ()), list(feature or ())
     if earlier is not None:
+        recorded = ([] if encoders else earlier.specs()) + ([] if features else earlier.feature_specs())
+        # Code that the user names runs; code that a file names runs only where the limit allows it.
+        limits.check("code-files", sum("module:" in spec for spec in recorded), like or out, "names")
         encoders, features = encoders or earlier.specs(), features or earlier.feature_specs()
         upper_bound = upper_bound or earlier.upper_bound
         depth_scale = depth_scale or _given_in(earlier.command, "--depth-scale")

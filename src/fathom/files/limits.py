@@ -40,7 +40,7 @@ LIMITS: dict[str, Limit] = {
     "nesting": Limit(64, "levels of lists and objects in JSON and TOML"),
     "frames": Limit(20_000_000, "frames that one file lists"),
     "parameters": Limit(2_000_000_000, "parameters of a network that a file or recipe describes"),
-    "code-files": Limit(0, "Python files (module:) that a checkpoint names and that would be run"),
+    "code-files": Limit(0, "Python files or modules (module:) that a file names and that would be run"),
     "layers": Limit(5000, "layers (modules) of a network that a file or recipe describes"),
 }
 

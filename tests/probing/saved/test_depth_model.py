@@ -15,6 +15,7 @@ from fathom.data.dataset import Dataset
 from fathom.data.sources import load
 from fathom.depth_models.opening import is_model, open_depth_model
 from fathom.errors import DataError, UsageError
+from fathom.files.limits import VARIABLE
 from fathom.metrics.depth import metrics_of_rows
 from fathom.metrics.protocols import PROTOCOLS
 from fathom.probing.evidence.evidence import Evidence
@@ -46,6 +47,22 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Evidence, Path, Datas
     out = tmp_path_factory.mktemp("run")
     evidence.save(out)
     return evidence, out, test
+
+
+@pytest.fixture(autouse=True)
+def trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run names Python code, which these tests trust."""
+    monkeypatch.setenv(VARIABLE, "code-files=1")
+
+
+def test_code_that_a_run_names_is_run_only_where_it_is_trusted(
+    run: tuple[Evidence, Path, Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, out, _ = run
+    monkeypatch.delenv(VARIABLE)
+    with pytest.raises(DataError, match=r"probes.json: names 1 Python files or modules .* --limit code-files=1"):
+        open_depth_model(f"probe:{out}?encoder=mine")
+    assert open_depth_model(f"probe:{out}?encoder=patch", device="cpu")
 
 
 @pytest.mark.parametrize("feature", ["depth", "log_depth"])

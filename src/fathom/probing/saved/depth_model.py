@@ -21,6 +21,7 @@ from fathom.encoders.spec import Spec
 from fathom.errors import UsageError, nearest
 from fathom.features.feature import ToDepth
 from fathom.features.registry import FEATURES
+from fathom.files import limits
 from fathom.probing.saved.probes import RECORD, TENSORS, SavedProbe, SavedProbes, load_probes
 from fathom.sample import Grid, Intrinsics
 
@@ -85,7 +86,13 @@ class ProbeModel(TorchDepthModel):
 
 
 def open_probe(spec: Spec, input_size: Grid | None = None) -> ProbeModel:
-    """``probe:RUN``, a folder that ``fathom probe`` wrote, or ``probe:ORG/NAME``, what `push_probes` uploaded."""
+    """``probe:RUN``, a folder that ``fathom probe`` wrote, or ``probe:ORG/NAME``, what `push_probes` uploaded.
+
+    Python code that it names as its encoder is run only if the limit ``code-files`` allows it.
+
+    Raises:
+        DataError: the probes are torn or name code. UsageError: the run has no such probe, or it is of no depth.
+    """
     for key in spec.options:
         if key not in OPTIONS:
             raise UsageError(f"Depth model '{spec.text}' has no option '{key}'{nearest(key, OPTIONS)}.")
@@ -98,6 +105,8 @@ def open_probe(spec: Spec, input_size: Grid | None = None) -> ProbeModel:
         )
     probe = run.find(options.get("encoder"), options.get("feature", "depth"), options.get("layer"))
     _meaning(probe.feature)
+    if "module:" in (probe.spec or probe.encoder):  # also random:module: and the like
+        limits.check("code-files", 1, folder / RECORD, "names")
     return ProbeModel(spec.text, run, probe, _open_encoder(probe, run.size).on_grid(run.grid))
 
 
