@@ -32,9 +32,9 @@ import torch
 from numpy.typing import NDArray
 
 from fathom.files.atomic import atomic_path, write_json, write_text
-from fathom.probing.evidence.cases import Baseline, Case, Control
-from fathom.probing.evidence.findings import LEVEL, MARGIN, weigh_all
-from fathom.probing.evidence.verdict import decide
+from fathom.probing.evidence.verdict.cases import Baseline, Case, Control
+from fathom.probing.evidence.verdict.findings import LEVEL, MARGIN, weigh_all
+from fathom.probing.evidence.verdict.verdict import decide
 from fathom.probing.linear.moments import Moments
 from fathom.probing.linear.ridge import Probe, decompose
 from fathom.statistics import FEW_SCENES, Contrast, Ratio, scene_intervals

@@ -213,15 +213,15 @@ MOMENTS = ("xx", "xy", "witness")
 def _moments(folder: Path) -> None:
     rng = torch.Generator().manual_seed(0)
     tensors = {name: torch.rand(3, 4, generator=rng, dtype=torch.float64) for name in MOMENTS}
-    moments_cache._write(folder / "moments-1.safetensors", tensors)
+    moments_cache.write_checked(folder / "moments-1.safetensors", tensors)
 
 
 def _read_moments(folder: Path) -> Any:
     with redirect_stderr(io.StringIO()):
-        found = moments_cache._read(folder / "moments-1.safetensors", MOMENTS)
+        found = moments_cache.read_checked(folder / "moments-1.safetensors", MOMENTS)
     if found is None:
         raise DataError(folder, "is made again")
-    return {name: (tensor.dtype, tensor.shape, tensor.numpy().tobytes()) for name, tensor in found.items()}
+    return {name: (tensor.dtype, tensor.shape, tensor.numpy().tobytes()) for name, tensor in found[0].items()}
 
 
 def _journal(folder: Path) -> None:

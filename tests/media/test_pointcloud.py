@@ -82,7 +82,7 @@ def test_a_prediction_gives_each_point_its_own_pixels_colour(tmp_path: Path) -> 
     depth = np.full((4, 5), 2, np.float32)
     depth[0] = np.nan
     points, colours = read_ply(
-        Prediction(image, depth, "metric", assumed((4, 5))).pointcloud(tmp_path / "p.ply", fov=60)
+        Prediction(image, depth, "metric", assumed((4, 5))).pointcloud(tmp_path / "p.ply", fov=60.0)
     )
     np.testing.assert_array_equal(colours, image[1:].reshape(-1, 3))
     assert (points[:, 2] == 2).all()

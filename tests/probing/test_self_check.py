@@ -10,7 +10,7 @@ import torch
 from scipy import stats
 
 from fathom.errors import UsageError
-from fathom.probing.evidence.cases import Baseline, Case, Control
+from fathom.probing.evidence.verdict.cases import Baseline, Case, Control
 from fathom.probing.self_check import PositionAndNoise, binomial, check, scaled, take
 
 

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from fathom.data.record import DataRecord
-from fathom.probing.evidence.cases import Control, cases
 from fathom.probing.evidence.evidence import Evidence
 from fathom.probing.evidence.pictures import Picture
 from fathom.probing.evidence.records import (
@@ -25,7 +24,8 @@ from fathom.probing.evidence.records import (
     ProtocolRecord,
     Row,
 )
-from fathom.probing.evidence.verdict import verdicts
+from fathom.probing.evidence.verdict.cases import Control, cases
+from fathom.probing.evidence.verdict.verdict import verdicts
 from fathom.probing.settings import ProbeSettings
 from fathom.sample import Intrinsics
 

@@ -72,11 +72,11 @@ def _compare_evaluations(runs: Sequence[Path], against: str | None, json: Path |
 
 def _compare_probes(runs: Sequence[Path], against: str | None, all_pairs: bool, json: Path | None) -> None:
     from fathom.files.atomic import write_json
-    from fathom.probing.evidence.compare import compare as run
-    from fathom.probing.evidence.comparison_table import comparison_tables
+    from fathom.probing.evidence.comparison.compare import compare as run
+    from fathom.probing.evidence.comparison.comparison_table import comparison_tables
+    from fathom.probing.evidence.comparison.pairs import TESTED
+    from fathom.probing.evidence.comparison.ranking import ranking_of
     from fathom.probing.evidence.evidence import Evidence
-    from fathom.probing.evidence.pairs import TESTED
-    from fathom.probing.evidence.ranking import ranking_of
     from fathom.progress import console
 
     names = [str(path) for path in runs]

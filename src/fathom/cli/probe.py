@@ -162,7 +162,7 @@ def probe(
     from fathom.devices import rank as process
     from fathom.devices import resolve_device
     from fathom.probing import processes
-    from fathom.probing.evidence.differences import why_different
+    from fathom.probing.evidence.comparison.differences import why_different
     from fathom.probing.evidence.evidence import FILE, Evidence
     from fathom.probing.probe import measure, plan
     from fathom.probing.run_folder import run_folder, save_run
@@ -266,7 +266,7 @@ def _sweep(file: Path, out: Path, overwrite: bool, given: set[str], device: str,
 
 def _show(screen: Console, evidence: Evidence, layers: bool) -> None:
     """Print tables, rankings, verdicts and notes."""
-    from fathom.probing.evidence.ranking import rank
+    from fathom.probing.evidence.comparison.ranking import rank
     from fathom.probing.evidence.table import layer_table
 
     for name in evidence.features:

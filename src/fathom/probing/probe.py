@@ -28,14 +28,14 @@ from fathom.features import FEATURES, Feature, feature
 from fathom.metrics.protocols import PROTOCOLS, choose_protocol
 from fathom.probing import processes
 from fathom.probing.cues.measurement import choose_alterations, measure_cues
-from fathom.probing.evidence.cases import cases, layer_cases
 from fathom.probing.evidence.evidence import Evidence
-from fathom.probing.evidence.findings import LEAST_SCENES
 from fathom.probing.evidence.information import measure_information
 from fathom.probing.evidence.label_curve import few_labels, label_curves
 from fathom.probing.evidence.records import Data, EncoderRecord, FeatureRecord, ProtocolRecord
 from fathom.probing.evidence.rows import clip_notes, controls, evidence_rows
-from fathom.probing.evidence.verdict import layer_verdicts, verdicts
+from fathom.probing.evidence.verdict.cases import cases, layer_cases
+from fathom.probing.evidence.verdict.findings import LEAST_SCENES
+from fathom.probing.evidence.verdict.verdict import layer_verdicts, verdicts
 from fathom.probing.fit import fit_probes
 from fathom.probing.heads.heads import check_head
 from fathom.probing.participants import Participant, check_fair, open_participants

@@ -27,11 +27,11 @@ from fathom.encoders.baselines import position
 from fathom.errors import UsageError
 from fathom.features import Feature
 from fathom.metrics.protocols import PROTOCOLS
-from fathom.probing.evidence.cases import Baseline, Case, Control, ControlOf, baseline_of
-from fathom.probing.evidence.findings import LEAST_SCENES, LEVEL, MARGIN, weigh_all
 from fathom.probing.evidence.records import Row, VerdictRecord
 from fathom.probing.evidence.rows import controls, evidence_rows
-from fathom.probing.evidence.verdict import decide
+from fathom.probing.evidence.verdict.cases import Baseline, Case, Control, ControlOf, baseline_of
+from fathom.probing.evidence.verdict.findings import LEAST_SCENES, LEVEL, MARGIN, weigh_all
+from fathom.probing.evidence.verdict.verdict import decide
 from fathom.probing.fit import fit_probes
 from fathom.probing.passes.measuring import measuring_pass
 from fathom.probing.passes.training import training_pass

@@ -31,10 +31,10 @@ from fathom.data.splits import load_split
 from fathom.errors import DataError, FathomError, UsageError, nearest
 from fathom.files.atomic import write_json
 from fathom.files.inputs import convert, parse_toml, read_bytes
-from fathom.probing.evidence.differences import differences
+from fathom.probing.evidence.comparison.differences import differences
+from fathom.probing.evidence.comparison.pairs import TESTED, measurements_of
+from fathom.probing.evidence.comparison.ranking import Ranking, ranking_of
 from fathom.probing.evidence.evidence import FILE, Evidence
-from fathom.probing.evidence.pairs import TESTED, measurements_of
-from fathom.probing.evidence.ranking import Ranking, ranking_of
 from fathom.probing.probe import probe
 from fathom.probing.settings import ProbeSettings
 from fathom.progress import note

@@ -20,8 +20,8 @@ from fathom.data.camera import assumed
 from fathom.media.colour import DEPTH_MAP, UNKNOWN
 from fathom.media.pointcloud import unproject
 from fathom.probing.evidence.evidence import Evidence
-from fathom.probing.evidence.power import detectable_gain
 from fathom.probing.evidence.records import Estimate, Information, ProtocolRecord
+from fathom.probing.evidence.verdict.power import detectable_gain
 from fathom.report.probe.cloud import MOST_POINTS, assumption, cloud
 from fathom.report.probe.page import page
 from fathom.report.probe.predictors import columns, display_names

@@ -24,8 +24,8 @@ from dataclasses import dataclass
 
 from fathom.probing.cues.alterations import GROUPS
 from fathom.probing.cues.ledger import MARGIN
-from fathom.probing.evidence.findings import LEAST_SCENES
 from fathom.probing.evidence.records import Cue, Group
+from fathom.probing.evidence.verdict.findings import LEAST_SCENES
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ import numpy as np
 
 from fathom.errors import FathomError
 from fathom.probing.candidates import Candidate, SceneErrors
-from fathom.probing.evidence.cases import Control
 from fathom.probing.evidence.records import Row, finite
 from fathom.probing.evidence.scores import CellScores, DepthScores
+from fathom.probing.evidence.verdict.cases import Control
 from fathom.statistics import loss_interval
 
 CLIPPED = 0.01

@@ -9,8 +9,8 @@ from typing import Any
 
 from fathom.files.atomic import write_text
 from fathom.media.colour import DEPTH_MAP, ERROR_MAP
+from fathom.probing.evidence.comparison.ranking import rank
 from fathom.probing.evidence.evidence import Evidence
-from fathom.probing.evidence.ranking import rank
 from fathom.report.html import render
 from fathom.report.plotly import Figure
 from fathom.report.probe import charts

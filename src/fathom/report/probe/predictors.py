@@ -114,7 +114,7 @@ def predictor(group: Sequence[Row], names: Mapping[str, str]) -> Predictor:
 
 def seeds_interval(group: Sequence[Row]) -> tuple[float, float] | None:
     """95 % interval of the loss of one further seed, over scenes and seeds."""
-    from fathom.probing.evidence.cases import Baseline
+    from fathom.probing.evidence.verdict.cases import Baseline
     from fathom.statistics import scene_interval
 
     baseline = Baseline(group[0].encoder, tuple(np.asarray(row.errors, dtype=np.float64) for row in group))

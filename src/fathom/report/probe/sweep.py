@@ -15,8 +15,8 @@ from fathom.report.html import render
 from fathom.report.probe.tables import ranking_tables
 
 if TYPE_CHECKING:
-    from fathom.probing.evidence.pairs import Measurement
-    from fathom.probing.evidence.ranking import Ranking
+    from fathom.probing.evidence.comparison.pairs import Measurement
+    from fathom.probing.evidence.comparison.ranking import Ranking
     from fathom.probing.sweep import Sweep
 
 

@@ -10,8 +10,8 @@ from fathom.probing.evidence.records import Estimate
 from fathom.report.plotly import decimals, number, with_interval
 
 if TYPE_CHECKING:
+    from fathom.probing.evidence.comparison.ranking import Ranking
     from fathom.probing.evidence.evidence import Evidence
-    from fathom.probing.evidence.ranking import Ranking
     from fathom.probing.evidence.records import Row
 
 Names = Mapping[str, str]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from fathom.probing.evidence.findings import LEAST_SCENES
-from fathom.probing.evidence.power import POWER, detectable_gain
+from fathom.probing.evidence.verdict.findings import LEAST_SCENES
+from fathom.probing.evidence.verdict.power import POWER, detectable_gain
 
 if TYPE_CHECKING:
     from fathom.probing.evidence.evidence import Evidence

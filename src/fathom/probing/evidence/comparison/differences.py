@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fathom.encoders.spec import shorten_middle
+from fathom.probing.evidence.comparison.pairs import ordered
 from fathom.probing.evidence.evidence import Evidence
-from fathom.probing.evidence.pairs import ordered
 
 Array = NDArray[np.float64]
 

@@ -17,7 +17,7 @@ of Schuirmann's (1987) two one-sided tests for each baseline, joined by a weight
 
 and two nearly tied baselines share the weight instead of one of them being *the* reference: no verdict turns on which is ahead.
 
-The tests are in `fathom.probing.evidence.findings`; docs/method.md discusses all of this, with sources and the error rates measured by
+The tests are in `fathom.probing.evidence.verdict.findings`; docs/method.md discusses all of this, with sources and the error rates measured by
 simulation and on real data.
 """
 
@@ -26,10 +26,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from fathom.probing.evidence.cases import Case
-from fathom.probing.evidence.findings import LEAST_SCENES, LEVEL, MARGIN, weigh_all
 from fathom.probing.evidence.records import Kind, Row, VerdictRecord
-from fathom.probing.evidence.sentence import sentence
+from fathom.probing.evidence.verdict.cases import Case
+from fathom.probing.evidence.verdict.findings import LEAST_SCENES, LEVEL, MARGIN, weigh_all
+from fathom.probing.evidence.verdict.sentence import sentence
 from fathom.statistics import RESAMPLES, holm
 
 
@@ -55,7 +55,7 @@ def verdicts(
 
 
 def layer_verdicts(cases: Sequence[tuple[Row, Case]], withheld: str = "") -> tuple[VerdictRecord, ...]:
-    """A verdict for each encoder, feature and layer (`fathom.probing.evidence.cases.layer_cases`); Holm's correction is over all of
+    """A verdict for each encoder, feature and layer (`fathom.probing.evidence.verdict.cases.layer_cases`); Holm's correction is over all of
     them."""
     found = verdicts([case for _, case in cases], withheld=withheld)
     return tuple(

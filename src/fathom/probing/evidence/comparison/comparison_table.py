@@ -8,8 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from fathom.encoders.spec import short_names
-from fathom.probing.evidence.compare import Comparison
-from fathom.probing.evidence.pairs import TESTED, Pair
+from fathom.probing.evidence.comparison.compare import Comparison
+from fathom.probing.evidence.comparison.pairs import TESTED, Pair
 
 
 def comparison_tables(found: Comparison) -> list[Table]:

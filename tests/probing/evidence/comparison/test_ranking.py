@@ -9,8 +9,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fathom.probing.evidence.comparison.ranking import letters_of, rank
 from fathom.probing.evidence.evidence import Evidence
-from fathom.probing.evidence.ranking import letters_of, rank
 from fathom.report.probe.page import page
 from fathom.report.probe.predictors import display_names
 from tests.report.material import NET, evidence

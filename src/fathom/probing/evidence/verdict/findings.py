@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fathom.errors import FathomError
-from fathom.probing.evidence.cases import Baseline, Case, moderated
 from fathom.probing.evidence.records import Estimate, GainRecord, VerdictRecord, finite
+from fathom.probing.evidence.verdict.cases import Baseline, Case, moderated
 from fathom.statistics import RESAMPLES, Contrast, Interval, Ratio, scene_intervals
 
 Array = NDArray[np.float64]

@@ -10,12 +10,12 @@ import pytest
 from scipy import stats
 
 from fathom.errors import UsageError
-from fathom.probing.evidence.cases import moderated
-from fathom.probing.evidence.compare import Comparison, compare
-from fathom.probing.evidence.differences import differences
+from fathom.probing.evidence.comparison.compare import Comparison, compare
+from fathom.probing.evidence.comparison.differences import differences
+from fathom.probing.evidence.comparison.pairs import Pair
 from fathom.probing.evidence.evidence import Evidence
-from fathom.probing.evidence.findings import LEVEL
-from fathom.probing.evidence.pairs import Pair
+from fathom.probing.evidence.verdict.cases import moderated
+from fathom.probing.evidence.verdict.findings import LEVEL
 from fathom.statistics import holm, tail_share
 from tests.report.material import NET, SCENES, evidence
 

@@ -1,6 +1,6 @@
 """A ranking of the encoders of one or several runs: their losses, every paired difference, and which of them share a group.
 
-The difference of two encoders is taken on the same test scenes, as in `fathom.probing.evidence.pairs`, and tested for every pair,
+The difference of two encoders is taken on the same test scenes, as in `fathom.probing.evidence.comparison.pairs`, and tested for every pair,
 after Holm over all pairs of the feature. Two encoders share a letter where their difference is not significant. Groups are found by
 insertion and absorption (Piepho 2004): from one group of all, each significant pair splits the groups that hold both.
 """
@@ -17,10 +17,10 @@ from rich.table import Table
 from rich.text import Text
 
 from fathom.encoders.spec import short_names
-from fathom.probing.evidence.comparison_table import DIFFERENCE_HEADS, difference_cells
+from fathom.probing.evidence.comparison.comparison_table import DIFFERENCE_HEADS, difference_cells
+from fathom.probing.evidence.comparison.pairs import Measurement, Pair, measurements_of, pair_of
 from fathom.probing.evidence.evidence import Evidence
-from fathom.probing.evidence.findings import LEVEL
-from fathom.probing.evidence.pairs import Measurement, Pair, measurements_of, pair_of
+from fathom.probing.evidence.verdict.findings import LEVEL
 from fathom.statistics import holm
 
 T = TypeVar("T", bound=Hashable)

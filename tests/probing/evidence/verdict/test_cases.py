@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fathom.probing.evidence.cases import Control, cases
 from fathom.probing.evidence.records import Row
-from fathom.probing.evidence.verdict import verdicts
+from fathom.probing.evidence.verdict.cases import Control, cases
+from fathom.probing.evidence.verdict.verdict import verdicts
 
 
 def row(encoder: str, role: str, mse: float, *, chosen: bool = True, feature: str = "depth", **extra: object) -> Row:

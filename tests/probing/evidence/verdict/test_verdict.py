@@ -9,8 +9,8 @@ import pytest
 from scipy import stats
 
 from fathom.errors import FathomError
-from fathom.probing.evidence.cases import PRIOR_SPREAD, PRIOR_WEIGHT, Baseline, Case, Control, moderated
-from fathom.probing.evidence.findings import (
+from fathom.probing.evidence.verdict.cases import PRIOR_SPREAD, PRIOR_WEIGHT, Baseline, Case, Control, moderated
+from fathom.probing.evidence.verdict.findings import (
     LEAST_SCENES,
     LEVEL,
     MARGIN,
@@ -20,7 +20,7 @@ from fathom.probing.evidence.findings import (
     weigh,
     weigh_all,
 )
-from fathom.probing.evidence.verdict import decide, verdicts
+from fathom.probing.evidence.verdict.verdict import decide, verdicts
 from fathom.statistics import scene_intervals
 
 

@@ -15,11 +15,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fathom.probing.evidence.cases import Baseline, draw_variance
 from fathom.probing.evidence.evidence import Evidence
-from fathom.probing.evidence.findings import LEAST_SCENES, LEVEL
 from fathom.probing.evidence.pictures import prediction_name
 from fathom.probing.evidence.records import Row, finite
+from fathom.probing.evidence.verdict.cases import Baseline, draw_variance
+from fathom.probing.evidence.verdict.findings import LEAST_SCENES, LEVEL
 from fathom.statistics import Contrast, Interval, scene_intervals
 
 Array = NDArray[np.float64]

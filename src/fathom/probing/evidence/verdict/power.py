@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from fathom.probing.evidence.findings import LEVEL
+from fathom.probing.evidence.verdict.findings import LEVEL
 from fathom.statistics import tail_share
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ from typing import Any
 
 from fathom.encoders.spec import short_name
 from fathom.errors import UsageError, nearest
-from fathom.probing.evidence.differences import differences, why_different
+from fathom.probing.evidence.comparison.differences import differences, why_different
+from fathom.probing.evidence.comparison.pairs import TESTED, Measurement, Pair, measurements_of, pair_of
 from fathom.probing.evidence.evidence import Evidence
-from fathom.probing.evidence.findings import LEAST_SCENES
-from fathom.probing.evidence.pairs import TESTED, Measurement, Pair, measurements_of, pair_of
+from fathom.probing.evidence.verdict.findings import LEAST_SCENES
 from fathom.statistics import METHOD, holm
 
 SCHEMA_VERSION = 2

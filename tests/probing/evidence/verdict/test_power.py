@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy.stats import t
 
-from fathom.probing.evidence.findings import LEVEL
-from fathom.probing.evidence.power import POWER, detectable_gain
 from fathom.probing.evidence.records import Estimate, GainRecord, VerdictRecord
+from fathom.probing.evidence.verdict.findings import LEVEL
+from fathom.probing.evidence.verdict.power import POWER, detectable_gain
 from fathom.statistics import tail_share
 
 
