@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,10 +25,11 @@ from fathom.probing import processes
 from fathom.probing.linear.moments import Moments
 from fathom.probing.participants import Participant
 from fathom.probing.passes.moments_cache import (
-    HASH_BITS,
     MEAN_MAP,
     MOMENTS,
     digest_of,
+    give_hashes,
+    hashes_of,
     identity,
     read_checked,
     target_identity,
@@ -131,9 +131,8 @@ class PassCheckpoint:
             for i, item in enumerate(self.participants):
                 own = {part: tensors[f"{i}.{j}.{part}"] for part in MOMENTS}
                 item.moments[group.name] = Moments(**own, rounding=float(tensors[f"{i}.{j}.rounding"]))
-        if leaks is not None:
-            for position, bits in zip(tensors["seen"].tolist(), tensors["bits"].numpy().astype(bool), strict=True):
-                leaks.bits[self.frames.ids[position]] = bits
+        if leaks is not None and "seen" in tensors:
+            give_hashes(leaks, self.frames, tensors["seen"], tensors["bits"])
         self.done, self.skipped.frames = int(facts["done"]), [(id_, why) for id_, why in facts["skipped"]]
         note(f"Resuming after {self.done} of {len(self.frames)} training frames, whose sums are in {self.path}.")
 
@@ -166,10 +165,8 @@ class PassCheckpoint:
         for i, item in enumerate(self.participants):
             assert item.witness is not None
             tensors[f"{i}.witness"] = item.witness
-        order = {id_: position for position, id_ in enumerate(self.frames.ids)}
-        hashes = {order[id_]: bits for id_, bits in (leaks.bits if leaks else {}).items() if len(bits)}
-        bits = np.array(list(hashes.values()), dtype=np.uint8).reshape(len(hashes), HASH_BITS)
-        tensors |= {"seen": torch.tensor(list(hashes), dtype=torch.int64), "bits": torch.from_numpy(bits)}
+        if leaks is not None:
+            tensors["seen"], tensors["bits"] = hashes_of(leaks, self.frames)
         write_checked(self.path, tensors, {"digest": self._digest, "done": self.done, "skipped": self.skipped.frames})
         self._written = time.monotonic()
         self._cost = self._written - start

@@ -107,11 +107,8 @@ class MomentsCache:
             tensors = {part: getattr(average, part) for part in MEAN_MAP}
             write_checked(self._path("target", self._targets[name] | self._blocks), tensors)
         if leaks is not None:
-            order = {id_: position for position, id_ in enumerate(self._train.ids)}
-            hashes = {order[id_]: bits for id_, bits in leaks.bits.items() if len(bits)}
-            bits = np.array(list(hashes.values()), dtype=np.uint8).reshape(len(hashes), HASH_BITS)
-            tensors = {"position": torch.tensor(list(hashes), dtype=torch.int64), "bits": torch.from_numpy(bits)}
-            write_checked(self._path("hashes", {"hash": HASH}), tensors)
+            position, bits = hashes_of(leaks, self._train)
+            write_checked(self._path("hashes", {"hash": HASH}), {"position": position, "bits": bits})
 
     def load_hashes(self, leaks: LeakWatch | None) -> bool:
         """Give the hashes of the training frames to `leaks`; whether it has all it needs."""
@@ -121,8 +118,7 @@ class MomentsCache:
         if found is None:
             return False
         tensors, _ = found
-        for position, bits in zip(tensors["position"].tolist(), tensors["bits"].numpy().astype(bool), strict=True):
-            leaks.bits[self._train.ids[position]] = bits
+        give_hashes(leaks, self._train, tensors["position"], tensors["bits"])
         return True
 
     def _load_moments(self, participant: Participant) -> bool:
@@ -177,6 +173,20 @@ def target_identity(group: TargetGroup) -> dict[str, Any]:
         "control_seed": None if control is None else control.seed,
         "control": None if control is None else _crc(control.targets),
     }
+
+
+def hashes_of(leaks: LeakWatch, frames: Dataset) -> tuple[Tensor, Tensor]:
+    """The hashes that `leaks` has of training frames: positions in `frames` ``(n,)``, and bits ``(n, HASH_BITS)`` as uint8."""
+    order = {id_: position for position, id_ in enumerate(frames.ids)}
+    hashes = {order[id_]: bits for id_, bits in leaks.bits.items() if len(bits)}
+    bits = np.array(list(hashes.values()), dtype=np.uint8).reshape(len(hashes), HASH_BITS)
+    return torch.tensor(list(hashes), dtype=torch.int64), torch.from_numpy(bits)
+
+
+def give_hashes(leaks: LeakWatch, frames: Dataset, position: Tensor, bits: Tensor) -> None:
+    """Give `leaks` what `hashes_of` has taken from another."""
+    for index, row in zip(position.tolist(), bits.numpy().astype(bool), strict=True):
+        leaks.bits[frames.ids[index]] = row
 
 
 def unchanged(stored: Float[Tensor, "_"], now: Float[Tensor, "_"]) -> bool:
