@@ -125,7 +125,7 @@ class TrainSection(Section, frozen=True):
     save_every: Annotated[int, key("steps between checkpoints", ge=1)] = 200
     keep: Annotated[int, key("last checkpoints kept, besides the best by validation", ge=1)] = 2
     compile: Annotated[bool, key("compile the network with torch.compile")] = False
-    tensorboard: Annotated[bool, key("write TensorBoard files beside metrics.jsonl")] = False
+    tensorboard: Annotated[bool, key("write TensorBoard files next to metrics.jsonl")] = False
     timeout: Annotated[
         int, key("seconds after which a process that hears nothing from the others gives up", ge=1, le=10**6)
     ] = 600
