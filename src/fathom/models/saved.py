@@ -252,6 +252,12 @@ def find_checkpoint(path: str | Path) -> tuple[Path, list[str]]:
     return found, notes
 
 
+def is_network(path: str | Path) -> bool:
+    """Whether `find_checkpoint` would look for a network of Fathom's here: a run, a checkpoint, or a shipped name."""
+    folder = shipped_folder(path) or Path(path)
+    return (folder / "checkpoints").is_dir() or (folder / MODEL).is_file()
+
+
 def _refuse_pickle(path: Path) -> None:
     """Refuse pickles by name, before anything opens them, and other files that are no checkpoint."""
     pickles = [path] if path.is_file() else [entry for entry in path.iterdir() if entry.is_file()]

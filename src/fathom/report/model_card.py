@@ -1,11 +1,7 @@
-"""The model card of a depth network: what `fathom.models.hub.card` says of its training, with measured scores and pictures.
-
-``python -m fathom.report.model_card MODEL OUT [--evaluation FOLDER ...] [--run RUN]``
-"""
+"""The model card of a depth network: what `fathom.models.hub.card` says of its training, with measured scores and pictures."""
 
 from __future__ import annotations
 
-import argparse
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,8 +14,8 @@ from fathom.evaluation.frames import Shown
 from fathom.evaluation.result import Evaluation, Score, Table
 from fathom.files.atomic import write_text
 from fathom.media.colour import colourise, shared_range
-from fathom.models.hub import card
-from fathom.models.saved import load_model
+from fathom.models.hub import CALIBRATION, card
+from fathom.models.saved import Trained, load_model
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -31,18 +27,8 @@ METRICS = ("abs_rel", "rmse", "delta1")
 MOST = 4
 """Failure cases shown."""
 
-NOT = (
-    "Not for anything that it was not measured on: outdoor scenes, rendered images, near objects and other cameras are outside of its "
-    "training unless a row above says otherwise.",
-    "Not a map of edges: it predicts at half of its input size, so thin objects and sharp borders are soft.",
-    "Not aware of what it cannot see: mirrors, glass and the far side of a doorway are given a depth like any surface.",
-    "Not a promise for one image: intervals hold for a random pixel of a random new scene like those of the calibration.",
-)
 
-
-def write_card(
-    model: str | Path, out: str | Path, evaluations: Sequence[str | Path] = (), run: str | Path | None = None
-) -> Path:
+def write_card(model: str | Path, out: str | Path, evaluations: Sequence[str | Path] = ()) -> Path:
     """Write ``README.md`` for `model` to the folder `out`, with the pictures it shows.
 
     Args:
@@ -50,7 +36,6 @@ def write_card(
         out: made if missing.
         evaluations: folders that ``fathom evaluate`` wrote, of this model: scores with intervals, and its worst frames as
             pictures. Whether these pictures may be published is for the owner of the data to say.
-        run: the run folder of the training, for its learning curves.
 
     Raises:
         UsageError: an evaluation holds no scores of this model.
@@ -86,12 +71,28 @@ def write_card(
             "",
             "The frames of largest error, worst first: image, true depth, prediction, in one scale each; grey is unknown.",
         ]
-    if run is not None and (Path(run) / CURVES).is_file():
-        shutil.copyfile(Path(run) / CURVES, folder / CURVES)
+    if (trained.run / CURVES).is_file():
+        shutil.copyfile(trained.run / CURVES, folder / CURVES)
         lines += ["", "## Learning curves", "", f"![loss and validation]({CURVES})"]
-    lines += ["", "## What it is not", "", *[f"- {line}" for line in NOT]]
+    lines += ["", "## What it is not", "", *[f"- {line}" for line in _what_it_is_not(trained)]]
     write_text(folder / "README.md", "\n".join(lines) + "\n")
     return folder / "README.md"
+
+
+def _what_it_is_not(trained: Trained) -> list[str]:
+    stride = trained.info["output_stride"]
+    soft = f"it predicts at 1/{stride} of its input size, so " if stride > 1 else ""
+    lines = [
+        "Not for anything that it was not measured on: outdoor scenes, rendered images, near objects and other cameras are outside of "
+        "its training unless a row above says otherwise.",
+        f"Not a map of edges: {soft}thin objects and sharp borders are soft.",
+        "Not aware of what it cannot see: mirrors, glass and the far side of a doorway are given a depth like any surface.",
+    ]
+    if (trained.path / CALIBRATION).is_file():
+        lines.append(
+            "Not a promise for one image: intervals hold for a random pixel of a random new scene like those of the calibration."
+        )
+    return lines
 
 
 def _row(table: Table, name: str) -> str:
@@ -127,17 +128,3 @@ def failures(worst: Sequence[tuple[str, Shown]], height: int = 150) -> Image:
             sheet.paste(part, (left, number * height))
             left += part.width
     return sheet
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Write the model card of a depth network.")
-    parser.add_argument("model")
-    parser.add_argument("out")
-    parser.add_argument("--evaluation", action="append", default=[])
-    parser.add_argument("--run")
-    options = parser.parse_args()
-    print(write_card(options.model, options.out, options.evaluation, options.run))
-
-
-if __name__ == "__main__":
-    main()
