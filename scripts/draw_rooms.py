@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from fathom.data.sources import load
 from fathom.media.colour import DEPTH_MAP, shared_range
 from fathom.render import VARIANTS
-from fathom.report.images.frames import save
+from fathom.report.images.sheet import save
 from fathom.sample import Sample
 
 FRAMES = ("room_0018/0", "room_0031/2", "room_0024/3", "room_0047/1", "room_0090/0", "room_0103/2")

@@ -13,8 +13,8 @@ from numpy import ndarray
 
 from fathom.data.transforms import resize_image
 from fathom.errors import UsageError
-from fathom.media.colour import DEPTH_MAP, UNKNOWN, colourise, shared_range
-from fathom.report.images.frames import save
+from fathom.media.colour import DEPTH_MAP, colourise, shared_range
+from fathom.report.images.sheet import Line, Scale, Tile, draw_sheet
 from fathom.sample import Sample
 
 WIDEST = 400
@@ -32,39 +32,20 @@ def contact_sheet(samples: Sequence[Sample], path: str | Path, *, columns: int =
 
     Of samples without depth the first channel of the target is drawn instead.
     """
-    from matplotlib.figure import Figure
-
     if not samples:
         raise UsageError("There is no readable frame to draw.")
-    columns = min(columns, len(samples))
-    lines = -(-len(samples) // columns)
     truths = [_truth(sample) for sample in samples]
     low, high = shared_range(truths)
-    tallest = max(s.image_size[0] / s.image_size[1] for s in samples)
-    height = 1.7 * tallest * 3 * lines + 0.3 * lines + 0.3
-    figure = Figure(figsize=(1.7 * columns + 0.8, height), layout="constrained")
-    grid = figure.subplots(3 * lines, columns, squeeze=False)
-    for axes in grid.ravel():
-        axes.axis("off")
-    drawn = None
-    for index, (sample, truth) in enumerate(zip(samples, truths, strict=True)):
-        line, column = divmod(index, columns)
-        above, between, below = (grid[3 * line + row, column] for row in range(3))
-        image = _small(sample)
-        above.imshow(image)
-        above.set_title(shorten(sample.id, 24, placeholder="…"), fontsize=6)
-        between.imshow(overlay(image, truth, low, high))
-        below.axis("on")
-        below.set_xticks([])
-        below.set_yticks([])
-        below.set_facecolor(UNKNOWN)
-        drawn = below.imshow(truth, cmap=DEPTH_MAP, vmin=low, vmax=high)
-    if drawn is not None:
-        label = "depth in metres" if any(bool(s.valid.any()) for s in samples) else "target, first channel"
-        figure.colorbar(drawn, ax=grid, location="right", shrink=0.6, label=label, pad=0.01)
-    if title:
-        figure.suptitle(title, fontsize=8)
-    return save(figure, path, dpi=130)
+    lines = []
+    for start in range(0, len(samples), columns):
+        part = list(zip(samples, truths, strict=True))[start : start + columns]
+        images = [_small(sample) for sample, _ in part]
+        names = [shorten(sample.id, 24, placeholder="…") for sample, _ in part]
+        mixed = [overlay(image, truth, low, high) for image, (_, truth) in zip(images, part, strict=True)]
+        lines += [Line([*map(Tile, images, names)]), Line([*map(Tile, mixed)])]
+        lines.append(Line([Tile(colourise(truth, low, high)) for _, truth in part]))
+    label = "depth in metres" if any(bool(s.valid.any()) for s in samples) else "target, first channel"
+    return draw_sheet(lines, [Scale(DEPTH_MAP, low, high, label)], path, title=title, dpi=130)
 
 
 def _truth(sample: Sample) -> Float32[ndarray, "h w"]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from fathom.encoders.spec import short_names
 from fathom.errors import UsageError
-from fathom.report.images.frames import save
+from fathom.report.images.sheet import save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

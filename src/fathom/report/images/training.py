@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from fathom.files.atomic import atomic_path
-from fathom.media.colour import DEPTH_MAP, ERROR_MAP, NEARNESS_MAP, UNKNOWN
+from fathom.media.colour import DEPTH_MAP, ERROR_MAP, NEARNESS_MAP, colourise
 from fathom.models.saved import Trained, read_summary, read_tensors
+from fathom.report.images.sheet import Line, Scale, Tile, draw_sheet, save
 from fathom.training.run import journal
 from fathom.training.run.summary import UNITS
 from fathom.training.scoring.scoring import metric
@@ -24,27 +24,20 @@ def draw_examples(trained: Trained) -> Path | None:
     """
     if not (trained.run / EXAMPLES).is_file():
         return None
-    from matplotlib.figure import Figure
-
     held = read_tensors(trained.run / EXAMPLES)
     predicts = str(trained.info["target"])
-    is_image = predicts == "image"
-    headings = ("image", "reconstruction", "error") if is_image else ("image", "truth", "prediction", "error")
-    rows = len(held["image"])
-    figure = Figure(figsize=(2.6 * len(headings) + 0.8, 2.1 * rows), layout="constrained")
-    axes: Any = figure.subplots(rows, len(headings), squeeze=False)
-    for axis, heading in zip(axes[0], headings, strict=True):
-        axis.set_title(heading, fontsize=10)
-    for axis in axes.flat:
-        axis.set_xticks([])
-        axis.set_yticks([])
-    if is_image:
-        _images(axes, held["image"], held["prediction"], figure)
+    names = [name[-24:] for name in trained.summary()["examples"]]
+    if predicts == "image":
+        rows, scales = _images(held["image"], held["prediction"])
+        headings = ["image", "reconstruction", "error"]
     else:
-        _maps(axes, held["image"], held["target"], held["valid"].bool(), held["prediction"], figure, UNITS[predicts])
-    for axis, name in zip(axes[:, 0], trained.summary()["examples"], strict=True):
-        axis.set_ylabel(name[-24:], fontsize=6)
-    return _save(figure, trained.run / "pictures" / "unseen.png", 110)
+        rows, scales = _maps(**held, unit=UNITS[predicts])
+        headings = ["image", "truth", "prediction", "error"]
+    lines = [
+        Line([*map(Tile, row, headings if index == 0 else [""] * len(row))], name)
+        for index, (row, name) in enumerate(zip(rows, names, strict=True))
+    ]
+    return draw_sheet(lines, scales, trained.run / "pictures" / "unseen.png", width=2.6)
 
 
 def draw_curves(run: Path) -> Path | None:
@@ -77,7 +70,7 @@ def draw_curves(run: Path) -> Path | None:
     score.set(xlabel="step", ylabel=f"{name.upper()}{unit} in validation", ylim=(0, None))
     if score.get_legend_handles_labels()[0]:
         score.legend()
-    return _save(figure, run / "curves.png", 110)
+    return save(figure, run / "curves.png", 110)
 
 
 def draw_rates(result: dict[str, Any], path: Path) -> Path:
@@ -98,7 +91,7 @@ def draw_rates(result: dict[str, Any], path: Path) -> Path:
     axis.set_ylim(low - 0.1 * abs(low), 1.3 * max(result["losses"][:5]))
     axis.set(xscale="log", xlabel="learning rate", ylabel="loss", title=f"{result['recipe']}: rate finder")
     axis.legend()
-    return _save(figure, path, 120)
+    return save(figure, path, 120)
 
 
 def draw_sweep(result: dict[str, Any], out: Path) -> Path:
@@ -121,42 +114,31 @@ def draw_sweep(result: dict[str, Any], out: Path) -> Path:
     bars.set_yticks(range(len(runs)), ["\n".join(run["settings"]) for run in runs], fontsize=8)
     bars.set(xlabel=f"{result['metric']} on unseen rooms" + (" (dashed: mean map)" if baselines else ""))
     bars.invert_yaxis()
-    return _save(figure, out / "sweep.png", 120)
+    return save(figure, out / "sweep.png", 120)
 
 
-def _save(figure: Any, path: Path, dpi: int) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=dpi)
-    return path
+def _images(image: Tensor, prediction: Tensor) -> tuple[list[list[np.ndarray]], list[Scale]]:
+    rows = []
+    for original, made in zip(image, prediction.clamp(0, 1), strict=True):
+        gap = (original - made).abs().mean(0).numpy()
+        rows.append([_hwc(original), _hwc(made), colourise(gap, 0, 0.3, NEARNESS_MAP)])
+    return rows, [Scale(NEARNESS_MAP, 0, 0.3, "mean |error|")]
 
 
-def _images(axes: Any, image: Tensor, prediction: Tensor, figure: Any) -> None:
-    shown = None
-    for row, original, made in zip(axes, image, prediction.clamp(0, 1), strict=True):
-        row[0].imshow(_hwc(original))
-        row[1].imshow(_hwc(made))
-        shown = row[2].imshow((original - made).abs().mean(0).numpy(), cmap=NEARNESS_MAP, vmin=0, vmax=0.3)
-    figure.colorbar(shown, ax=axes[:, -1], label="mean |error|", shrink=0.8)
-
-
-def _maps(axes: Any, image: Tensor, target: Tensor, valid: Tensor, prediction: Tensor, figure: Any, unit: str) -> None:
+def _maps(
+    image: Tensor, target: Tensor, valid: Tensor, prediction: Tensor, unit: str
+) -> tuple[list[list[np.ndarray]], list[Scale]]:
     """Truth and prediction in one colour scale, from the 1st to the 99th percentile of the truth."""
-    known = target[valid.expand_as(target)].numpy()
+    known = target[valid.bool().expand_as(target)].numpy()
     low, high = (np.percentile(known, (1, 99)) if known.size else np.array([0.0, 1.0])).tolist()
     spread = max(high - low, 1e-6)
-    shown = wrong = None
-    for row, colours, t, v, p in zip(axes, image, target, valid, prediction, strict=True):
-        row[0].imshow(_hwc(colours))
+    rows = []
+    for colours, t, v, p in zip(image, target, valid.bool(), prediction, strict=True):
         truth = np.where(v[0].numpy(), _magnitude(t), np.nan)
-        for axis in row[1:]:
-            axis.set_facecolor(UNKNOWN)
-        row[1].imshow(truth, cmap=DEPTH_MAP, vmin=low, vmax=high)
-        shown = row[2].imshow(_magnitude(p), cmap=DEPTH_MAP, vmin=low, vmax=high)
-        error = _magnitude(p) - truth
-        wrong = row[3].imshow(error, cmap=ERROR_MAP, vmin=-spread / 3, vmax=spread / 3)
-    figure.colorbar(shown, ax=axes[:, 2], label=unit, shrink=0.8)
-    figure.colorbar(wrong, ax=axes[:, 3], label=f"prediction − truth, {unit}", shrink=0.8)
+        depths = [colourise(values, low, low + spread) for values in (truth, _magnitude(p))]
+        rows.append([_hwc(colours), *depths, colourise(_magnitude(p) - truth, -spread / 3, spread / 3, ERROR_MAP)])
+    label = f"prediction − truth, {unit}"
+    return rows, [Scale(DEPTH_MAP, low, low + spread, unit), Scale(ERROR_MAP, -spread / 3, spread / 3, label)]
 
 
 def _magnitude(values: Tensor) -> np.ndarray:
