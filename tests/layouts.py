@@ -15,6 +15,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
+import numpy as np
 import torch
 
 from fathom.cli.main import main
@@ -117,6 +118,11 @@ def _hypersim(folder: Path) -> None:
     head = "scene_name,camera_name,frame_id,included_in_public_release,exclude_reason,split_partition_name"
     rows = ["ai_001_001,cam_00,0,True,,train", "ai_001_002,cam_00,0,True,,test"]
     (folder / test_hypersim.SPLIT).write_text("\n".join([head, *rows]) + "\n")
+
+
+def _sun_split(folder: Path) -> None:
+    test_sun_rgbd.frame(folder / "kv1/NYUdata/NYU0003", np.full((12, 16), 2000))
+    test_sun_rgbd.allsplit(folder / "allsplit.mat", ["kv1/NYUdata/NYU0003"], ["kv1/NYUdata/NYU0009"], packed=False)
 
 
 def _tiff(folder: Path) -> None:
@@ -307,6 +313,9 @@ LAYOUTS: dict[str, Format] = {
     "sun camera": Format(f"{SUN}intrinsics.txt", _fixture(test_sun_rgbd.root), _frames_of("sun-rgbd:", "/SUNRGBD"), mutate_fields),
     "sun depth": Format(
         f"{SUN}depth_bfx/NYU0003.png", _fixture(test_sun_rgbd.root), _frames_of("sun-rgbd:", "/SUNRGBD"), flip_bytes
+    ),
+    "sun split": Format(
+        "allsplit.mat", _sun_split, lambda f: {k: tuple(v) for k, v in load(f"sun-rgbd:{f}").source.official.items()}, flip_bytes
     ),
     "hypersim depth": Format(HYPERSIM, _hypersim, _frames_of("hypersim:"), mutate_hdf5),
     "hypersim split": Format(test_hypersim.SPLIT, _hypersim, lambda f: _split(f"hypersim:{f}"), mutate_fields),

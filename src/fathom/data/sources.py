@@ -103,7 +103,7 @@ SOURCES: dict[str, Kind] = {
     ),
     "tum": Kind(
         "fathom.data.formats.recordings.tum:open_tum",
-        "TUM RGB-D, ICL-NUIM, BONN, ORB-SLAM: rgb.txt with depth.txt, or associations.txt",
+        "TUM RGB-D, ICL-NUIM, BONN, ORB-SLAM: rgb.txt with depth.txt, associations.txt, or rgb/ and depth/ named by times",
     ),
     "scannet": Kind(
         "fathom.data.formats.recordings.scannet:open_scannet",
@@ -153,15 +153,10 @@ SOURCES: dict[str, Kind] = {
     "folder": Kind(
         "fathom.data.formats.folders.folder:open_folder",
         "a folder with rgb/ and depth/ or target/, an index.csv, or pairs such as x_rgb.png + x_depth.png",
-        lambda path: path.is_dir() and _looks_like_pairs(path),
+        folder_pairs.looks_like_pairs,
     ),
 }
 """Every kind of source, in the order in which a bare path is tried."""
-
-
-def _looks_like_pairs(path: Path) -> bool:
-    names = (*folder_pairs.DEPTH_FOLDERS, *folder_pairs.TARGET_FOLDERS, "*depth*", "*Depth*")
-    return (path / "index.csv").is_file() or _any(path, *names, *(f"*/{name}" for name in names))
 
 
 def parse_spec(spec: str) -> tuple[str | None, Path | None, dict[str, str]]:

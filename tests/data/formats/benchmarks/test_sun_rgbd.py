@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.io import savemat
 
 from fathom.data.formats.benchmarks.official_nyu import official_run, official_test, official_train
 from fathom.data.formats.benchmarks.sun_rgbd import place_of
@@ -95,3 +96,46 @@ def test_bad_frames_are_named(root: Path) -> None:
     with pytest.raises(DataError, match=r"depth_bfx: holds 2 images where a frame of SUN RGB-D has one"):
         load(root)
     assert len(load(root, skip_bad=True)) == 6
+
+
+def allsplit(path: Path, train: list[str], test: list[str], *, packed: bool = True) -> None:
+    """As the toolbox has it: rows of cells that hold folders on the authors' machine."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    home = "/n/fs/sun3d/data/SUNRGBD/"
+    rows = {}
+    for name, frames in (("alltrain", train), ("alltest", test), ("trainspl", [])):
+        rows[name] = np.empty((1, len(frames)), dtype=object)
+        rows[name][0] = [f"{home}{frame}" for frame in frames]
+    savemat(path, rows, do_compression=packed)
+
+
+@pytest.mark.parametrize("place", ["allsplit.mat", "SUNRGBDtoolbox/traintestSUNRGBD/allsplit.mat"])
+def test_the_official_split_is_that_of_allsplit(root: Path, place: str) -> None:
+    nyu, realsense, hotel = (
+        "kv1/NYUdata/NYU0003",
+        "realsense/lg/2014_10_21-18_16_12-1311000073",
+        "xtion/sun3ddata/hotel_nips2012/",
+    )
+    allsplit(root.parent / place, [realsense, f"{hotel}nips_5/0000090/"], [nyu])
+    data = load(root)
+    sides = {part: [data.ids[i] for i in indices] for part, indices in data.source.official.items()}
+    assert sides == {"train": [realsense, f"{hotel}nips_5/0000090"], "test": [nyu]}
+    assert load(f"{root}?part=test").ids == (nyu,)
+    assert load(f"{root / 'xtion'}?part=train").ids == ("sun3ddata/hotel_nips2012/nips_5/0000090",)
+    train, test = data.official_split()
+    assert (len(train), len(test)) == (2, 1)
+
+
+def test_a_part_needs_a_sound_table(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"has no allsplit\.mat to tell the part test; give 'PATH\?split=FILE'"):
+        load(f"{root}?part=test")
+    table = tmp_path / "other" / "mine.mat"
+    allsplit(table, ["kv1/NYUdata/NYU0003"], ["kv1/NYUdata/NYU0009"])
+    assert len(load(f"{root}?split={table}&part=train")) == 1
+    data = table.read_bytes()
+    table.write_bytes(data[:200])
+    with pytest.raises(DataError, match=r"mine\.mat: (is not a MATLAB v5 file|has no cell array of text called)"):
+        load(f"{root}?split={table}")
+    savemat(table, {"alltrain": np.arange(3.0), "alltest": np.arange(2.0)})
+    with pytest.raises(DataError, match=r"alltrain is not a cell array"):
+        load(f"{root}?split={table}")

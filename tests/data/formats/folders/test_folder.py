@@ -291,6 +291,83 @@ def test_common_names_pair_themselves(tmp_path: Path, images: tuple[str, str], d
     assert len(set(data.ids)) == 2
 
 
+def _numbers(root: Path, image: str, depth: str, names: tuple[str, ...] = ("0", "1", "2")) -> None:
+    for index, name in enumerate(names):
+        picture(root / image.format(name), seed=index)
+        counts(root / depth.format(name), DEPTH + index)
+
+
+@pytest.mark.parametrize(
+    ("image", "depth", "first", "scenes"),
+    [
+        ("Image/{}.jpg", "Depths/{}.png", "0", 3),
+        ("images/img_{}.jpg", "depth/depth_00{}.png", "img_0", 3),
+        ("frame000{}.color.jpg", "frame000{}.depth.png", "frame0", 3),
+        ("Meine Küche/Foto {} (Tür).jpg", "Meine Küche/Foto {} (Tür) depth.png", "Meine Küche/Foto 0 (Tür)", 1),
+        ("RGB/IMG_{}.JPG", "DEPTH/IMG_{}.PNG", "IMG_0", 3),
+        ("house 1/bath room/color/{}.png", "house 1/bath room/depth/{}.png", "house 1/bath room/0", 1),
+        ("train/rgb/bath/{}.png", "train/depth/bath/{}.png", "train/bath/0", 1),
+        ("my_images/bath/{}.png", "my_depths/bath/{}.png", "bath/0", 1),
+        ("rgb_images/{}.png", "depth_images/{}.png", "0", 3),
+        ("a/0000{}_colors.png", "a/0000{}_depth.png", "a/0", 1),
+    ],
+)
+def test_folders_as_people_name_them_load_from_a_bare_path(
+    tmp_path: Path, image: str, depth: str, first: str, scenes: int
+) -> None:
+    root = tmp_path / "my data"
+    _numbers(root, image, depth)
+    data = load(f"{root}?depth-scale=1000")
+    assert data.source.kind == "folder" and data.ids[0] == first and len(data.scenes) == scenes
+    assert [float(sample.depth.max()) for sample in data] == pytest.approx([2.5, 2.501, 2.502])
+    with pytest.raises(DataError, match=r"nothing says how many make a metre; give 'PATH\?depth-scale="):
+        load(root)[0]
+
+
+@pytest.mark.parametrize(
+    ("image", "depth", "option"),
+    [
+        ("room_{}_rgb.png", "room_{}_d.png", "images=*_rgb.png&depths=*_d.png"),
+        ("{}.jpg", "{}.png", "images=*.jpg&depths=*.png"),
+        ("f/rgb_{}.png", "f/d_{}.png", "images=f/rgb_*.png&depths=f/d_*.png"),
+        ("RGB/{}.jpg", "D/{}.png", "images=RGB/*.jpg&depths=D/*.png"),
+        ("eye/s{}/7.jpg", "range/s{}/7.png", "images=eye/**/*.jpg&depths=range/**/*.png"),
+        ("s{}/eye/7.jpg", "s{}/range/7.png", "images=*/eye/*.jpg&depths=*/range/*.png"),
+    ],
+)
+def test_the_option_that_is_named_pairs_all_frames(tmp_path: Path, image: str, depth: str, option: str) -> None:
+    root = tmp_path / "no depth in this name"
+    _numbers(root, image, depth)
+    with pytest.raises(DataError) as caught:
+        load(root)
+    assert f"give 'PATH?{option}'" in str(caught.value)
+    assert Path(image.format(0)).name in str(caught.value) and Path(depth.format(0)).name in str(caught.value)
+    data = load(f"{root}?{option}&depth-scale=1000")
+    assert [float(sample.depth.max()) for sample in data] == pytest.approx([2.5, 2.501, 2.502])
+
+
+def test_names_that_no_option_pairs_ask_for_a_table(tmp_path: Path) -> None:
+    _numbers(tmp_path / "a", "eye/x{}.jpg", "range/y9{}.png")
+    with pytest.raises(
+        DataError, match=r"3 x eye/\*\.jpg .*no names of images and depth maps agree: list the pairs in index"
+    ):
+        load(tmp_path / "a")
+    _numbers(tmp_path / "b", "rgb/x{}.jpg", "depth/y9{}.png")
+    with pytest.raises(
+        DataError, match=r"b: holds 3 images such as x0\.jpg and x1\.jpg, and 3 depth maps such as y90\.png"
+    ):
+        load(tmp_path / "b")
+
+
+def test_a_scale_is_that_of_counts_where_other_maps_are_floating_point(tmp_path: Path) -> None:
+    _numbers(tmp_path, "rgb/{}.jpg", "depth/{}.png")
+    (tmp_path / "depth" / "1.png").unlink()
+    np.save(tmp_path / "depth" / "1.npy", np.full((12, 16), 3.25, np.float32))
+    data = load(f"{tmp_path}?depth-scale=1000")
+    assert [float(sample.depth.max()) for sample in data] == pytest.approx([2.5, 3.25, 2.502])
+    assert data.source.facts["depth"].endswith("; floating-point maps are metres")
+
+
 def test_other_pictures_beside_marked_pairs_are_left_alone(tmp_path: Path) -> None:
     for name in ("1.mask", "1.rgb", "1.preview"):
         picture(tmp_path / f"{name}.png")

@@ -52,3 +52,21 @@ def test_a_missing_image_is_named(tmp_path: Path) -> None:
     (root / "color" / "2.jpg").unlink()
     with pytest.raises(DataError, match=r"depth/2\.png: has no image"):
         load(root)
+
+
+def test_lists_of_scans_are_the_official_split(tmp_path: Path) -> None:
+    for name in ("scene0000_00", "scene0000_01", "scene0002_00", "scene0004_00"):
+        scan(tmp_path / "scans" / name, (1,))
+    (tmp_path / "scannetv2_train.txt").write_text("scene0000_00\nscene0000_01\n")
+    (tmp_path / "scannetv2_val.txt").write_text("scene0002_00\n")
+    (tmp_path / "scannetv2_test.txt").write_text("scene0707_00\n")
+    for path in (tmp_path, tmp_path / "scans"):
+        official = load(path).source.official
+        assert {part: len(indices) for part, indices in official.items()} == {"train": 2, "val": 1}
+    assert load(f"{tmp_path}?part=val").ids == ("scene0002_00/1",)
+    assert load(tmp_path / "scans" / "scene0002_00").source.official == {"val": (0,)}
+    with pytest.raises(DataError, match=r"holds no frame; looked for .* of scans that scannetv2_test\.txt lists"):
+        load(f"{tmp_path}?part=test")
+    (tmp_path / "scannetv2_train.txt").unlink()
+    with pytest.raises(DataError, match=r"has no scannetv2_train\.txt with a scan to tell the part train"):
+        load(f"{tmp_path}?part=train")

@@ -136,3 +136,14 @@ def test_bad_lists_are_refused_by_name(tmp_path: Path) -> None:
     (root / "rgb.txt").write_text("yesterday rgb/a.png\n")
     with pytest.raises(DataError, match=r"rgb\.txt: has 'yesterday' where a time in seconds is wanted"):
         load(f"{root}?depth-scale=1000")
+
+
+def test_without_lists_the_names_of_the_files_are_the_times(tmp_path: Path) -> None:
+    root = recording(tmp_path / "mine", {f"{T}175304": f"{T}160407", f"{T}275326": f"{T}300000"})
+    (root / "rgb.txt").unlink()
+    (root / "depth.txt").unlink()
+    data = load(f"{root}?depth-scale=5000")
+    assert data.source.kind == "tum" and data.ids == (f"mine/{T}175304",)
+    assert data[0].timestamp == pytest.approx(1305031102.175304)
+    with pytest.raises(DataError, match="does not settle the unit of depth"):
+        load(root)

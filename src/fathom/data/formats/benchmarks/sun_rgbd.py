@@ -7,13 +7,14 @@ Depth PNGs hold millimetres whose 16 bits are rotated to the left by three. ``sc
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from fathom.data.formats.benchmarks.mat5 import read_texts
 from fathom.data.formats.benchmarks.official_nyu import official_run
 from fathom.data.formats.files import SKIP, read_counts
 from fathom.data.formats.poses import read_camera
@@ -21,6 +22,9 @@ from fathom.data.formats.views import View, ViewSource, view_source
 from fathom.errors import DataError
 
 SENSORS = ("kv1", "kv2", "realsense", "xtion")
+
+SPLIT, TOOLBOX = "allsplit.mat", "SUNRGBDtoolbox/traintestSUNRGBD"
+"""The official split, and where the toolbox has it."""
 
 MOST_METRES = 8.0
 """The benchmark's toolbox sets what is deeper to this; here it is unknown."""
@@ -77,38 +81,83 @@ def place_of(frame: Path) -> str:
 
 
 def open_sun_rgbd(
-    path: Path, *, depth: Literal["in-painted", "raw"] = "in-painted", skip_bad: bool = False
+    path: Path,
+    *,
+    depth: Literal["in-painted", "raw"] = "in-painted",
+    split: Path | None = None,
+    part: Literal["all", "train", "test"] = "all",
+    every: int = 1,
+    skip_bad: bool = False,
 ) -> ViewSource:
     """Open SUN RGB-D at any level of its folders.
 
     Args:
         path: the folder that holds ``kv1``, ``kv2``, ``realsense`` and ``xtion``, or one below it.
         depth: holes filled as published (``depth_bfx``), or left invalid (``depth``).
+        split: the toolbox's table of the official split, ``allsplit.mat``; found by itself next to the data.
+        part: frames of one part of the official split.
+        every: keep each n-th frame of a scene.
         skip_bad: leave out incomplete frames.
     """
+    table = split or _table(path)
+    if part != "all" and table is None:
+        raise DataError(path, f"has no {SPLIT} to tell the part {part}", "give 'PATH?split=FILE'")
+    listed = _listed(table) if table else {}
+    parts: dict[str, str] = {}
     left_out: list[str] | None = [] if skip_bad else None
     views: list[View] = []
     for frame in sorted(_frame_folders(path)):
+        side = listed.get(_below_sensor(frame.resolve().parts))
+        if part not in ("all", side):
+            continue
         image = _only(frame / "image", left_out)
         counts = _only(frame / FOLDERS[depth], left_out)
         if image is None or counts is None:
             continue
         name = str(frame.relative_to(path)) if frame != path else frame.resolve().name
         views.append(View(name, place_of(frame), image, counts, read_camera(frame / "intrinsics.txt")))
+        if side is not None:
+            parts[name] = side
     facts = {
         "depth": f"z-depth; 16-bit millimetres, bits rotated by 3; {depth}; beyond {MOST_METRES:g} m unknown",
         "scene": "place as far as the path tells: SUN3D's building, NYU's run of neighbours, else the day of a sensor; "
         "scene.txt is the type of a scene and not used",
     }
+    if table:
+        facts["official split"] = f"{table.name}; {part}"
     return view_source(
         "sun-rgbd",
         path,
         views,
         RotatedDepth(),
         facts,
-        wanted=f"<sensor>/.../<frame>/image/ with {FOLDERS[depth]}/ and intrinsics.txt",
+        wanted=f"<sensor>/.../<frame>/image/ with {FOLDERS[depth]}/ and intrinsics.txt"
+        + ("" if part == "all" else f" of part {part}"),
         left_out=left_out,
+        parts=parts,
+        every=every,
     )
+
+
+def _table(path: Path) -> Path | None:
+    """``allsplit.mat`` in the folder of the sensors, next to it, or in the toolbox next to it."""
+    whole = path.resolve()
+    top = next((one.parent for one in (whole, *whole.parents) if one.name in SENSORS), whole)
+    places = [place / below / SPLIT for place in (top, top.parent) for below in ("", TOOLBOX)]
+    return next((place for place in places if place.is_file()), None)
+
+
+def _below_sensor(parts: Sequence[str]) -> str:
+    """What is left of a frame's path from the name of its sensor on: the same on every machine."""
+    start = next((i for i, part in enumerate(parts) if part in SENSORS), len(parts))
+    return "/".join(part for part in parts[start:] if part)
+
+
+def _listed(table: Path) -> dict[str, str]:
+    """The official part of each frame, by its path below the sensors."""
+    names = {"alltrain": "train", "alltest": "test"}
+    texts = read_texts(table, names, f"name the toolbox's {SPLIT}")
+    return {_below_sensor(text.split("/")): part for name, part in names.items() for text in texts[name]}
 
 
 def _only(folder: Path, left_out: list[str] | None) -> Path | None:

@@ -30,6 +30,9 @@ from fathom.data.transforms import crop_border
 from fathom.errors import DataError
 from fathom.sample import Grid, Intrinsics, Sample
 
+FLOATING = (".npy", ".exr", ".tif", ".tiff")
+"""Endings of files that may hold floating-point depth."""
+
 
 @dataclass(frozen=True)
 class DepthFormat:
@@ -39,18 +42,22 @@ class DepthFormat:
         scale: metres a count, or None for maps of floating-point metres.
         offset: metres added to every count.
         invalid: the stored count that means "no depth", or None.
+        mixed: some maps hold counts and some floating-point metres: the scale is that of the counts alone.
     """
 
     scale: float | None = None
     offset: float = 0.0
     invalid: int | None = 0
+    mixed: bool = False
 
     def read(self, path: Path) -> np.ndarray:
         """Metres as stored, ``(H, W)`` float32."""
-        if path.suffix.lower() in (".npy", ".exr", ".tif", ".tiff"):
+        if path.suffix.lower() in FLOATING:
             if self.scale is None:
                 return read_metres(path)
             counts = read_npy(path) if path.suffix.lower() == ".npy" else decode_image(path)
+            if self.mixed and counts.dtype.kind == "f":
+                return read_metres(path)
         else:
             counts = read_counts(path)
             if self.scale is None:
@@ -63,7 +70,8 @@ class DepthFormat:
     def __str__(self) -> str:
         if self.scale is None:
             return "z-depth taken as stored; floating-point metres"
-        return f"z-depth taken as stored; depth = count x {self.scale:.6g} m + {self.offset:g} m"
+        said = f"z-depth taken as stored; depth = count x {self.scale:.6g} m + {self.offset:g} m"
+        return said + ("; floating-point maps are metres" if self.mixed else "")
 
 
 @dataclass
@@ -142,7 +150,8 @@ def open_folder(
 
     Args:
         path: the folder.
-        depth_scale: of stored counts: below 1 metres a count (0.001), else counts a metre (1000). Integer maps need it.
+        depth_scale: of stored counts: below 1 metres a count (0.001), else counts a metre (1000). Integer maps need it. Where
+            only some maps are integers, floating-point ones are metres.
         depth_offset: metres added to every count.
         invalid: the stored count that means "no depth"; 0 unless an offset gives count 0 a depth.
         border: pixels cut from every side.
@@ -169,7 +178,8 @@ def open_folder(
     scale = None if depth_scale is None else metres_per_count(depth_scale)
     if invalid is None and depth_offset == 0:
         invalid = 0
-    depth = DepthFormat(scale, depth_offset, invalid)
+    floating = {pair.depth.suffix.lower() in FLOATING for pair in found.pairs if pair.depth}
+    depth = DepthFormat(scale, depth_offset, invalid, mixed=len(floating) == 2)
     target = TargetFormat.of(target_channels, target_layout, target_invalid, target_unit)
     facts = {
         "depth": str(depth) if found.pairs[0].depth else "none: every depth map is empty",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from fathom.errors import DataError
@@ -56,17 +56,57 @@ def unique(files: Iterable[tuple[str, Path]]) -> dict[str, Path]:
     return keyed
 
 
-def groups(root: Path, suffixes: frozenset[str]) -> dict[str, list[Path]]:
-    """Files below a folder by a glob pattern, relative to it, that matches those of one folder and one ending; largest first."""
+def wildcard_key(pattern: str, file: Path) -> str:
+    """The frame a file belongs to, told by what the wildcards of a glob pattern stand for in its path."""
+    *folders, name = pattern.split("/")
+    expression = "".join("(?:(.+)/)?" if part == "**" else f"({_regex(part)[0]})/" for part in folders)
+    found = re.fullmatch(expression + _regex(name)[1], str(file))
+    if found is None:
+        return frame_key(file.stem)
+    free = [any(sign in part for sign in "*?[") for part in folders]
+    kept = [text for text, wild in zip(found.groups(), free, strict=False) if wild and text]
+    return "/".join([*kept, frame_key("_".join(found.groups()[len(folders) :]))])
+
+
+def _regex(part: str) -> tuple[str, str]:
+    """A part of a glob pattern as a regular expression, without and with a group for each wildcard."""
+    pieces = re.split(r"(\*|\?|\[[^]]+\])", part)
+    signs = {"*": "[^/]*", "?": "[^/]"}
+    plain = [signs.get(piece, piece if piece[:1] == "[" else re.escape(piece)) for piece in pieces]
+    return "".join(plain), "".join(f"({text})" if at % 2 else text for at, text in enumerate(plain))
+
+
+Place = Callable[[Path], str]
+
+
+def _folder(file: Path) -> str:
+    return f"{file.parent}/" if file.parent.parts else ""
+
+
+def _last_folder(file: Path) -> str:
+    return "*/" * (len(file.parts) - 2) + (f"{file.parent.name}/" if len(file.parts) > 1 else "")
+
+
+def _first_folder(file: Path) -> str:
+    return f"{file.parts[0]}/" + ("**/" if len(file.parts) > 2 else "") if len(file.parts) > 1 else ""
+
+
+PLACES: tuple[Place, ...] = (_folder, _last_folder, _first_folder)
+"""Ways to call the folder of a file (relative to the root) in a pattern: scenes may be above or below kinds of files."""
+
+
+def groups(root: Path, suffixes: frozenset[str], place: Place = _folder) -> dict[str, list[Path]]:
+    """Files below a folder by a glob pattern, relative to it, that matches those of one place and one ending; largest first."""
     found: dict[str, list[Path]] = {}
     for file in sorted(below(root)):
         if file.suffix.lower() not in suffixes or not file.is_file():
             continue
-        # What follows the last digit: "_left.png" of "frame01_left.png".
+        # What follows the last digit: "_left.png" of "frame01_left.png". What is before the first one, if it tells a kind.
         ending = re.sub(r"^.*\d", "", file.name)
         ending = ending if ending != file.name else file.suffix
-        folder = file.parent.relative_to(root)
-        found.setdefault(str(folder / f"*{ending}") if folder.parts else f"*{ending}", []).append(file)
+        start = re.match(r"\D*", file.name)[0] if ending != file.name else ""  # type: ignore[index]
+        start = start if names_image(start) or names_truth(start) or re.fullmatch(r"[A-Za-z][_-]", start) else ""
+        found.setdefault(f"{place(file.relative_to(root))}{start}*{ending}", []).append(file)
     return dict(sorted(found.items(), key=lambda item: -len(item[1])))
 
 
@@ -80,21 +120,36 @@ def describe(root: Path, suffixes: frozenset[str], most: int = 4) -> str:
     return "; ".join(said) + (f"; and {len(found) - most} more kinds" if len(found) > most else "") or "no image"
 
 
+TABLE = "list the pairs in index.csv, with the columns image and depth, a pair a line"
+"""What to do where names do not tell."""
+
+
 def suggestion(root: Path, suffixes: frozenset[str]) -> str:
-    """The options that would pair the two largest groups of files, depth told from images by what the files hold."""
-    found = list(groups(root, suffixes).items())
-    maps = [pattern for pattern, files in found if _holds_depth(files[0])]
-    images = [pattern for pattern, _ in found if pattern not in maps]
+    """The options that pair most files, depth told from images by what the files hold."""
+    best, most, maps = "", 0, False
+    for place in PLACES:
+        found = {
+            pattern: {wildcard_key(pattern, file.relative_to(root)) for file in files}
+            for pattern, files in groups(root, suffixes, place).items()
+        }
+        deep = [pattern for pattern in found if _holds_depth(root, next(root.glob(pattern)))]
+        maps = maps or bool(deep)
+        for depths in deep:
+            for images in (pattern for pattern in found if pattern not in deep):
+                if len(found[images] & found[depths]) > most:
+                    most = len(found[images] & found[depths])
+                    best = f"give 'PATH?images={images}&depths={depths}'"
+    if best:
+        return best
     if not maps:
         return "none of these looks like a depth map: name the folder that holds both, or give 'PATH?images=GLOB&depths=GLOB'"
-    if not images:
-        return "give 'PATH?images=GLOB&depths=GLOB' with the two of them that belong together"
-    return f"give 'PATH?images={images[0]}&depths={maps[0]}'"
+    return f"no names of images and depth maps agree: {TABLE}"
 
 
-def _holds_depth(file: Path) -> bool:
+def _holds_depth(root: Path, file: Path) -> bool:
     """Whether a file can hold depth alone: floating-point or 16-bit numbers, or a name that says so."""
-    if file.suffix.lower() in (".npy", ".exr", ".pgm") or names_truth(file.stem) or names_truth(file.parent.name):
+    named = names_truth(file.stem) or (file.parent != root and names_truth(file.parent.name))
+    if named or file.suffix.lower() in (".npy", ".exr", ".pgm"):
         return True
     from PIL import Image
 

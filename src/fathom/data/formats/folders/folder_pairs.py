@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from fathom.data.formats.files import DEPTH_SUFFIXES, IMAGE_SUFFIXES
 from fathom.data.formats.folders.folder_names import (
+    TABLE,
     by_frame,
     describe,
     frame_key,
@@ -18,6 +20,7 @@ from fathom.data.formats.folders.folder_names import (
     names_truth,
     suggestion,
     unique,
+    wildcard_key,
 )
 from fathom.data.formats.folders.target_files import TARGET_SUFFIXES
 from fathom.errors import DataError, UsageError
@@ -146,6 +149,16 @@ def no_pairs(root: Path, patterns: Mapping[str, str] | None = None, skipped: Seq
     )
 
 
+def looks_like_pairs(root: Path) -> bool:
+    """Whether a folder has a table of pairs, or a name at most four levels down that says depth map or target."""
+    if not root.is_dir():
+        return False
+    levels = ("*/" * level + "*" for level in range(4))
+    return (root / "index.csv").is_file() or any(
+        names_truth(path.stem) or "depth" in path.name.lower() for pattern in levels for path in root.glob(pattern)
+    )
+
+
 def holds_images(root: Path) -> bool:
     """Whether there is an image at most two folders down."""
     return any(
@@ -221,13 +234,15 @@ def _found(root: Path, patterns: Mapping[str, str], skipped: list[str] | None) -
         if "image" not in patterns or len(patterns) < 2:
             raise UsageError("The options images and depths (or targets) go together: give both patterns.")
         keyed = {kind: _keyed(root, pattern, patterns.values()) for kind, pattern in patterns.items()}
+        if not set.intersection(*map(set, keyed.values())):
+            keyed = {kind: _by_wildcards(root, pattern) for kind, pattern in patterns.items()}
         return _match(keyed, skipped), "given patterns"
     found: list[Pair] = []
     for folder in sorted({root, *(p.parent for p in below(root) if p.is_dir())}):
         files = {
             kind: _stems(directory, suffixes)
             for kind, names, suffixes in _SUB_FOLDERS
-            for directory in [_one_of(folder, names)]
+            for directory in [_one_of(folder, kind, names)]
             if directory is not None
         }
         if "image" not in files or not files.keys() & TRUTHS.keys():
@@ -251,10 +266,19 @@ _SUB_FOLDERS = (
 )
 
 
-def _one_of(folder: Path, names: Sequence[str]) -> Path | None:
-    """The sub-folder of the first of `names` that is there, in upper or lower case."""
+def _one_of(folder: Path, kind: str, names: Sequence[str]) -> Path | None:
+    """The sub-folder of the first of `names` that is there, in upper or lower case; else the only one that names the kind."""
     held = {child.name.lower(): child for child in sorted(folder.iterdir()) if child.is_dir()}
-    return next((held[name] for name in names if name in held), None)
+    exact = next((held[name] for name in names if name in held), None)
+    if exact is not None or kind not in ("image", "depth"):
+        return exact
+    telling = [child for name, child in held.items() if "target" not in name and _names_kind(name) == kind]
+    return telling[0] if len(telling) == 1 else None
+
+
+def _names_kind(name: str) -> str | None:
+    """What a folder called ``my_images`` or ``depth_images`` holds."""
+    return "depth" if names_truth(name) else "image" if names_image(name) else None
 
 
 def _stems(directory: Path, suffixes: frozenset[str]) -> dict[str, Path]:
@@ -289,6 +313,11 @@ def _keyed(root: Path, pattern: str, patterns: Collection[str]) -> dict[str, Pat
     return unique(keyed)
 
 
+def _by_wildcards(root: Path, pattern: str) -> dict[str, Path]:
+    """Files of a glob pattern by what its wildcards stand for."""
+    return unique((wildcard_key(pattern, file.relative_to(root)), file) for file in sorted(root.glob(pattern)))
+
+
 def _aligned(files: dict[str, dict[str, Path]]) -> dict[str, dict[str, Path]]:
     """Files by kind and stem as they are where equal stems pair them, else by the frame that their names tell.
 
@@ -321,6 +350,8 @@ def _match(files: Mapping[str, Mapping[str, Path]], skipped: list[str] | None) -
     for kind in TRUTHS:
         if kind not in files:
             continue
+        if skipped is None and images and files[kind] and images.keys().isdisjoint(files[kind]):
+            raise _strangers(images, files[kind], TRUTHS[kind])
         for one, other, what in ((images, files[kind], TRUTHS[kind]), (files[kind], images, "image")):
             for stem in sorted(one.keys() - other.keys()):
                 if skipped is None:
@@ -335,6 +366,16 @@ def _match(files: Mapping[str, Mapping[str, Path]], skipped: list[str] | None) -
         )
         for stem in sorted(whole, key=_in_order)
     ]
+
+
+def _strangers(images: Mapping[str, Path], truths: Mapping[str, Path], what: str) -> DataError:
+    """What to say where no image has the name of any depth map."""
+    said = [
+        f"{len(files)} {noun}s such as {' and '.join(file.name for file in list(files.values())[:2])}"
+        for files, noun in ((images, "image"), (truths, what))
+    ]
+    folder = Path(os.path.commonpath([next(iter(files.values())).parent for files in (images, truths)]))
+    return DataError(folder, f"holds {said[0]}, and {said[1]}: no names agree", f"rename them, or {TABLE}")
 
 
 def _marked(root: Path, skipped: list[str] | None) -> list[Pair]:

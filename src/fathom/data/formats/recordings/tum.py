@@ -19,6 +19,8 @@ from fathom.errors import DataError
 from fathom.files.inputs import inside, regular_file
 from fathom.sample import Intrinsics
 
+FOLDERS = ("rgb", "depth")
+
 WITHIN = 0.02
 """Seconds between colour, depth and pose at most, as in the benchmark's own tools."""
 
@@ -49,9 +51,20 @@ FAMILIES = (
 
 def is_sequence(path: Path) -> bool:
     """Whether a folder is one recording in this layout."""
-    if (path / "rgb.txt").is_file() and (path / "depth.txt").is_file():
+    if not path.is_dir():
+        return False
+    if all((path / f"{name}.txt").is_file() for name in FOLDERS) or _associations(path) is not None:
         return True
-    return path.is_dir() and _associations(path) is not None
+    return all(any(_stamped(file) for file in _frame_files(path / name)) for name in FOLDERS)
+
+
+def _frame_files(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if _is_image(p.name)) if folder.is_dir() else []
+
+
+def _stamped(file: Path) -> bool:
+    """Whether a file is named by its time: seconds with decimals."""
+    return re.fullmatch(r"\d{1,12}\.\d{2,9}", file.stem) is not None
 
 
 def recognise(path: Path) -> bool:
@@ -97,7 +110,7 @@ def open_tum(
     depth = CountedDepth(scale, (0, 65535))
     facts = {
         "depth": f"{depth} ({why})",
-        "pairing": f"associations file, else nearest time within {WITHIN * 1000:g} ms",
+        "pairing": f"associations file, else nearest time (of lists or file names) within {WITHIN * 1000:g} ms",
         "scene": "recording",
         "camera": "as given"
         if intrinsics
@@ -195,7 +208,7 @@ def _pairs(sequence: Path) -> list[tuple[float, Path, Path]]:
     """Time, image and depth map of each frame."""
     file = _associations(sequence)
     if file is None:
-        colours, depths = (_listed(sequence, sequence / name) for name in ("rgb.txt", "depth.txt"))
+        colours, depths = (_listed(sequence, name) for name in FOLDERS)
         matched = pair_in_time([time for time, _ in colours], [time for time, _ in depths], WITHIN)
         return [(colours[i][0], colours[i][1], depths[j][1]) for i, j in matched]
     rows = [row for row in table_rows(file) if len(row) >= 4]
@@ -231,7 +244,11 @@ def _depth_first(sequence: Path, file: Path, row: Sequence[str]) -> bool:
     )
 
 
-def _listed(sequence: Path, file: Path) -> list[tuple[float, Path]]:
+def _listed(sequence: Path, name: str) -> list[tuple[float, Path]]:
+    """Times and files of the list ``rgb.txt`` or ``depth.txt``; without one, of the folder's files that are named by times."""
+    file = sequence / f"{name}.txt"
+    if not file.is_file():
+        return [(float(one.stem), one) for one in _frame_files(sequence / name) if _stamped(one)]
     return [(_time(file, row[0]), inside(sequence, row[1], file)) for row in table_rows(file) if len(row) >= 2]
 
 
