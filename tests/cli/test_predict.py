@@ -224,6 +224,10 @@ def test_a_relative_model_writes_its_values_and_no_metres(
         assert fathom(relative, photos / "b.png", "--out", tmp_path / "none", *option) == 2
         error = capsys.readouterr().err
         assert error.count("\n") == 1 and "--known X,Y=METRES twice" in error
+    for option in ([], ["--calibration", calibrated(relative, tmp_path / "c.json")]):
+        assert fathom(relative, photos / "b.png", "--out", tmp_path / "none", "--interval", "0.8", *option) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1 and "interval" in error and "metric" in error
     assert not (tmp_path / "none").exists()
 
 

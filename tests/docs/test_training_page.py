@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import msgspec
 import pytest
 
+from fathom.models import MODELS
 from fathom.training.recipe import Recipe, recipe_names
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -48,6 +50,16 @@ def test_every_key_of_a_recipe_stands_in_the_page_with_its_meaning_and_default()
     missing = [row for row in rows() if row not in page]
     assert not missing, "\n".join(rows())
     assert page.count("\n| `loss.") == sum(row.startswith("| `loss.") for row in rows())
+
+
+def test_every_setting_of_a_network_stands_in_the_page() -> None:
+    page = (DOCS / "models.md").read_text()
+    settings = page[page.index("## Settings") : page.index("## Losses")]
+    for name, model in MODELS.items():
+        assert f"**`{name}`**" in settings, name
+        for field in dataclasses.fields(model.Config):
+            shown = "gradient_*" if field.name.startswith("gradient_") else field.name
+            assert f"`{shown}`" in settings, f"{name}: {field.name}"
 
 
 def test_every_recipe_is_named_for_what_it_is() -> None:
