@@ -50,6 +50,11 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def significant(value: float, sign: str = "") -> str:
+    """`value` with four significant digits, zeros at its end included; `sign` ``"+"`` shows a plus too."""
+    return f"{value:{sign}#.4g}".rstrip(".")
+
+
 def console(width: int | None = None, *, stderr: bool = False) -> Console:
     """The console for tables and results. Nothing in a text is markup: a folder may be called ``[/red]``.
 

@@ -49,7 +49,7 @@ def _print(found: Any, model: str, data: str, out: Path) -> None:
     from rich.table import Table
 
     from fathom.evaluation.adapt import compared
-    from fathom.progress import console
+    from fathom.progress import console, significant
 
     screen = console()
     what = "scenes" if found.grouped_by == "scene" else "blocks of time"
@@ -58,10 +58,13 @@ def _print(found: Any, model: str, data: str, out: Path) -> None:
         table.add_column(heading, justify="right" if heading else "left")
     for name, shown in (("abs_rel", "AbsRel"), ("rmse", "RMSE (m)"), ("delta1", "δ1")):
         values = compared(found, name)
-        before = f"{values['before']:.4g}" if "before" in values else "no metres"
+        before = significant(values["before"]) if "before" in values else "no metres"
         known = values.get("low", float("nan"))
         table.add_row(
-            shown, before, f"{values['after']:.4g}", f"{known:+.3f} to {values['high']:+.3f}" if known == known else ""
+            shown,
+            before,
+            significant(values["after"]),
+            f"{known:+.3f} to {values['high']:+.3f}" if known == known else "",
         )
     screen.print(table)
     chosen = found.chosen.method + (f" with penalty {found.chosen.penalty:g}" if found.chosen.penalty else "")

@@ -260,7 +260,7 @@ def _print(rows: list[dict[str, Any]], skipped: list[dict[str, str]], out: Path,
     from rich.table import Table
 
     from fathom.media.colour_map import LABELS
-    from fathom.progress import console, count
+    from fathom.progress import console, count, significant
 
     screen = console()
     if rows:
@@ -271,7 +271,9 @@ def _print(rows: list[dict[str, Any]], skipped: list[dict[str, str]], out: Path,
         for heading in ("size", "least", "median", "most", "camera"):
             table.add_column(heading, justify="right")
         for row in rows[:SHOWN]:
-            values = (f"{row[key]:.2f}" if row["unit"] else f"{row[key]:.4g}" for key in ("least", "median", "most"))
+            values = (
+                f"{row[key]:.2f}" if row["unit"] else significant(row[key]) for key in ("least", "median", "most")
+            )
             table.add_row(row["name"], "x".join(map(str, row["size"])), *values, row["camera"]["origin"])
         screen.print(table)
         if len(rows) > SHOWN:

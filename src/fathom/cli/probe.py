@@ -176,9 +176,13 @@ def probe(
     if runs is not None:
         _sweep(runs, out, overwrite, given, resolve_device(device), workers)
         return
+    earlier = Evidence.load(like) if like is not None else None
+    if not data and earlier is not None:
+        raise UsageError(
+            f"--like {like} needs DATA to repeat the run on. Its command was: {earlier.command or 'not recorded'}"
+        )
     if not data:
         raise UsageError("fathom probe needs DATA, such as rooms or KIND:PATH, or --runs FILE.")
-    earlier = Evidence.load(like) if like is not None else None
     if not (describe or overwrite) and (out / FILE).exists():
         raise UsageError(f"{out} holds a run already; choose another --out, or add --overwrite to replace it.")
     values = {

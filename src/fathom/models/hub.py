@@ -20,6 +20,7 @@ from fathom.errors import CheckpointError
 from fathom.files.atomic import write_json, write_text
 from fathom.files.tensors import write_tensors
 from fathom.models.saved import CONFIG, MANIFEST, MODEL, Trained, load_model, read_json, read_tensors, write_manifest
+from fathom.progress import significant
 from fathom.reachable import reachable
 
 CALIBRATION = "calibration.json"
@@ -210,6 +211,6 @@ def _scores(summary: Mapping[str, Any]) -> list[str]:
     rows = [f"| held-out frames | of | {' | '.join(names)} |", "|---" * (len(names) + 2) + "|"]
     for part, by_row in summary["scores"].items():
         for row, values in by_row.items():
-            cells = " | ".join(f"{values[name]:.4g}" for name in names if name in values)
+            cells = " | ".join(significant(values[name]) for name in names if name in values)
             rows.append(f"| {part} | {row} | {cells} |")
     return ["", f"## Scores{unit}", "", *rows]

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from fathom.encoders.spec import short_name
+from fathom.encoders.spec import short_names
 from fathom.probing.evidence.records import Row
+from fathom.progress import significant
 
 if TYPE_CHECKING:
     from fathom.probing.evidence.evidence import Evidence
@@ -46,8 +47,10 @@ def ladder_table(evidence: Evidence, feature: str, layers: bool) -> Table:
         + (list(ANGLES) if angles else [])
     ):
         table.add_column(head, justify="right")
+    names = short_names([row.encoder for row in evidence.rows], 32)
     for group in _by_seed(rows):
-        table.add_row(*_cells(group, layers, depth, classes, angles), style=STYLES.get(group[0].role))
+        cells = _cells(names[group[0].encoder], group, layers, depth, classes, angles)
+        table.add_row(*cells, style=STYLES.get(group[0].role))
     return table
 
 
@@ -55,18 +58,21 @@ def layer_table(evidence: Evidence, feature: str) -> Table:
     """The verdict on every layer of every encoder, in the order of the layers."""
     title = f"{feature}: verdict for each layer (p-values after Holm over all of them)"
     table = Table(title=title, title_justify="left")
-    for head in ("encoder", "layer", "MSE", "least gain", "95 % interval", "p implicit", "p absent", "verdict"):
+    for head in ("encoder", "layer", "MSE", "least gain, %", "95 % interval, %", "p implicit", "p absent", "verdict"):
         table.add_column(head, justify="left" if head in ("encoder", "layer", "verdict") else "right", overflow="fold")
+    names = short_names([row.encoder for row in evidence.rows], 32)
     for item in evidence.layer_verdicts:
         if item.feature == feature:
             least = item.gains[0] if item.gains else None
-            known = least is not None and least.low is not None and least.high is not None
+            ends = (None, None) if least is None else (least.low, least.high)
             table.add_row(
-                short_name(item.encoder, 32),
+                names[item.encoder],
                 str(item.layer),
-                f"{item.encoder_mse:.4g}",
-                "" if least is None or least.estimate is None else f"{least.estimate:+.4g}",
-                f"{least.low:+.4g} – {least.high:+.4g}" if least is not None and known else "too few scenes",
+                significant(item.encoder_mse),
+                "" if least is None or least.estimate is None else f"{100 * least.estimate:+.1f}",
+                "too few scenes"
+                if None in ends
+                else " to ".join(f"{100 * end:+.1f}" for end in ends if end is not None),
                 _number(item.p_implicit, 3),
                 _number(item.p_absent, 3),
                 item.verdict,
@@ -91,7 +97,9 @@ def _by_seed(rows: Sequence[Row]) -> list[list[Row]]:
     return sorted(groups.values(), key=lambda group: -math.fsum(row.test_mse for row in group) / len(group))
 
 
-def _cells(group: Sequence[Row], layers: bool, depth: bool, classes: Sequence[str], angles: bool) -> list[str]:
+def _cells(
+    name: str, group: Sequence[Row], layers: bool, depth: bool, classes: Sequence[str], angles: bool
+) -> list[str]:
     """One line of the table; of several seeds the means, and their range in place of the interval."""
     row, seeds = group[0], len(group)
 
@@ -100,19 +108,19 @@ def _cells(group: Sequence[Row], layers: bool, depth: bool, classes: Sequence[st
         return None if None in values else math.fsum(values) / seeds
 
     mse = [item.test_mse for item in group]
-    interval = f"{row.interval[0]:.4g} – {row.interval[1]:.4g}" if row.interval else "too few scenes"
+    interval = " – ".join(map(significant, row.interval)) if row.interval else "too few scenes"
     if seeds > 1:
-        interval = f"{seeds} seeds: {min(mse):.4g} – {max(mse):.4g}"
+        interval = f"{seeds} seeds: {significant(min(mse))} – {significant(max(mse))}"
     chosen = list(dict.fromkeys(item.layer for item in group))
     loss = math.fsum(mse) / seeds
     cells = [
-        short_name(row.encoder, 32),
+        name,
         "/".join(chosen) + ("*" if layers and row.chosen else ""),
         str(row.channels),
         f"{row.penalty:.0e}" if row.channels and row.penalty and seeds == 1 else "",
-        f"{loss:.4g}",
+        significant(loss),
         interval,
-        f"{loss**0.5:.4g}",
+        significant(loss**0.5),
         _number(mean("ratio_to_pixels"), 3),
         _number(mean("r2"), 3),
     ]

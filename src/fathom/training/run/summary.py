@@ -12,6 +12,7 @@ import torch
 from rich.table import Table
 
 import fathom
+from fathom.progress import significant
 from fathom.statistics import LEAST_SCENES
 from fathom.training.scoring.scoring import ByScene, metric, paired, ratio
 
@@ -132,7 +133,7 @@ def table(summary: Mapping[str, Any]) -> Table:
     for part, rows in summary["scores"].items():
         count = f"{_PARTS[part]} ({summary['data']['frames'][part]})"
         for i, (row, values) in enumerate(rows.items()):
-            cells = (f"{values[name]:.4g}" if name in values else "-" for name in names)
+            cells = (significant(values[name]) if name in values else "-" for name in names)
             shown.add_row(count if i == 0 else "", _ROWS[row], *cells, end_section=i + 1 == len(rows))
     return shown
 

@@ -17,7 +17,7 @@ from fathom.devices import rank
 from fathom.errors import UsageError
 from fathom.files.atomic import write_json
 from fathom.models.saved import read_summary
-from fathom.progress import note
+from fathom.progress import note, significant
 from fathom.statistics import Array, Ratio, holm, mean_over_seeds, scene_intervals
 from fathom.training.loop import DivergedError
 from fathom.training.recipe import Recipe, load_recipe
@@ -209,6 +209,6 @@ def table(result: dict[str, Any]) -> Table:
         if run["value"] is None:
             shown.add_row(*values, "diverged", "", "")
         else:
-            seen = "-" if run["seen"] is None else f"{run['seen']:.4g}"
-            shown.add_row(*values, f"{run['value']:.4g}", seen, f"{run['over_mean_map']:.3f}")
+            seen = "-" if run["seen"] is None else significant(run["seen"])
+            shown.add_row(*values, significant(run["value"]), seen, f"{run['over_mean_map']:.3f}")
     return shown

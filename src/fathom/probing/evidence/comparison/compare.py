@@ -124,9 +124,13 @@ def compare(runs: Sequence[Evidence], names: Sequence[str], *, against: str | No
 
 def _reference(measurements: Sequence[Measurement], against: str | None) -> Measurement:
     if against is not None:
-        for item in measurements:
-            if against in (item.encoder, short_name(item.encoder)):
-                return item
+        found = [item for item in measurements if item.encoder == against]
+        found = found or [item for item in measurements if short_name(item.encoder) == against]
+        alike = list(dict.fromkeys(item.encoder for item in found))
+        if len(alike) > 1:
+            raise UsageError(f"'{against}' means {' and '.join(alike)}; give one of them whole.")
+        if found:
+            return found[0]
         raise UsageError(
             f"No run has an encoder '{against}'{nearest(against, {item.encoder for item in measurements})}."
         )

@@ -10,6 +10,7 @@ from rich.text import Text
 from fathom.encoders.spec import short_names
 from fathom.probing.evidence.comparison.compare import Comparison
 from fathom.probing.evidence.comparison.pairs import TESTED, Pair
+from fathom.progress import significant
 
 
 def comparison_tables(found: Comparison) -> list[Table]:
@@ -33,7 +34,7 @@ def comparison_tables(found: Comparison) -> list[Table]:
         shared = [pair for pair in shared if pair.against is not reference]  # stands in the first table
         who = f"{names[reference.encoder]} at {reference.layer} (run {reference.run})"
         scenes = f"{found.test['scenes']} test scene{'' if found.test['scenes'] == 1 else 's'}"
-        title = f"{feature}, {scenes}: difference from {who}, MSE {reference.mse:.4g}"
+        title = f"{feature}, {scenes}: difference from {who}, MSE {significant(reference.mse)}"
         tables.append(_table(title, sorted(own, key=lambda pair: -pair.measurement.mse), names, named=False))
         if shared:
             tables.append(_table(f"{feature}: the same encoder in several runs", shared, names, named=True))
@@ -44,7 +45,7 @@ def difference_cells(pair: Pair) -> list[str]:
     """Difference, the same in percent, its interval, and the corrected p-value."""
     bounds = "too few scenes" if pair.bounds is None else f"{100 * pair.bounds[0]:+.1f} to {100 * pair.bounds[1]:+.1f}"
     p = "" if pair.p_holm is None else "< 0.001" if pair.p_holm < 0.001 else f"{pair.p_holm:.3f}"
-    return [f"{pair.difference:+.4g}", f"{100 * pair.relative.estimate:+.1f}", bounds, p]
+    return [significant(pair.difference, "+"), f"{100 * pair.relative.estimate:+.1f}", bounds, p]
 
 
 DIFFERENCE_HEADS = ("difference", "%", "95 % interval, %", "p (Holm)")
@@ -71,8 +72,8 @@ def _table(title: str, pairs: Sequence[Pair], names: Mapping[str, str], *, named
             str(item.run),
             names[item.encoder] + seeds,
             item.layer,
-            f"{item.mse:.4g}",
-            *([str(other.run), f"{other.mse:.4g}"] if named else []),
+            significant(item.mse),
+            *([str(other.run), significant(other.mse)] if named else []),
             *difference_cells(pair),
             pair.finding,
         ]

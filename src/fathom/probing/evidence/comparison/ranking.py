@@ -21,6 +21,7 @@ from fathom.probing.evidence.comparison.comparison_table import DIFFERENCE_HEADS
 from fathom.probing.evidence.comparison.pairs import Measurement, Pair, measurements_of, pair_of
 from fathom.probing.evidence.evidence import Evidence
 from fathom.probing.evidence.verdict.findings import LEVEL
+from fathom.progress import significant
 from fathom.statistics import holm
 
 T = TypeVar("T", bound=Hashable)
@@ -57,7 +58,7 @@ class Ranking:
                 str(place),
                 names[_key(item)],
                 item.layer,
-                f"{item.mse:.4g}",
+                significant(item.mse),
                 *(difference_cells(pair) if pair else [""] * len(DIFFERENCE_HEADS)),
                 letters,
             ]

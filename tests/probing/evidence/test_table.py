@@ -1,0 +1,35 @@
+"""The tables of the terminal: names tell encoders apart, and numbers keep their zeros."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from fathom.probing.evidence.records import Row
+from fathom.probing.evidence.table import ladder_table
+from fathom.progress import significant
+from tests.report.material import NET, evidence
+
+
+def column(head: str, *extra: Row) -> list[str]:
+    made = evidence(verdict=False, drawn=False)
+    table = ladder_table(replace(made, rows=(*made.rows, *extra)), "depth", False)
+    return next(list(map(str, found.cells)) for found in table.columns if found.header == head)
+
+
+def test_two_encoders_of_one_name_are_told_apart() -> None:
+    assert "net" in column("encoder")
+    own = [row for row in evidence(verdict=False).rows if row.encoder == NET and row.role == "encoder" and row.chosen]
+    shown = column("encoder", replace(own[0], encoder="module:others/small.py:net?width=8"))
+    assert "net" not in shown
+    assert len({name for name in shown if "small.py" in name and "random" not in name}) == 2
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(1.7, "1.700"), (0.25, "0.2500"), (1234.0, "1234"), (12.3456, "12.35"), (1e-5, "1.000e-05")]
+)
+def test_four_digits_whatever_they_are(value: float, shown: str) -> None:
+    assert significant(value) == shown
+    assert significant(value, "+") == f"+{shown}"
+    assert "1.700" in column("MSE") and "0.9000" in column("MSE")
