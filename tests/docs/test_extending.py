@@ -17,15 +17,17 @@ import fathom
 from fathom.data.sources import SOURCES, Kind, _any, load
 from fathom.depth_models.opening import DEPTH_MODELS
 from fathom.encoders import ENCODERS, open_encoder
-from fathom.errors import DataError
+from fathom.errors import DataError, UsageError
 from fathom.features import FEATURES, Feature
 from fathom.metrics.groups import GROUPS, Compared, Group, Metric, measured
 from fathom.metrics.protocols import PROTOCOLS, Protocol
 from fathom.models import MODELS, build
+from fathom.report.images.training import draw_examples
 from fathom.report.probe.page import CHARTS, page
 from fathom.training.losses import LOSSES, WeightedSum
-from fathom.training.scoring.scoring import metric
-from fathom.training.scoring.targets import TARGETS, target_of
+from fathom.training.recipe.recipe import from_table
+from fathom.training.scoring.targets import TARGETS, Predicted, target_of
+from fathom.training.train import train
 from tests.data.files import pairs
 from tests.report.material import NET, evidence
 
@@ -119,17 +121,35 @@ def test_network_and_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(bool(p.grad is not None and p.grad.isfinite().all()) for p in network.parameters())
 
 
-def test_what_a_network_predicts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_network_predicts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disparity = module("src/fathom/training/scoring/disparity.py", monkeypatch).disparity
-    for name, truth in entry("TARGETS", disparity=disparity).items():
+    for name, truth in entry("TARGETS", disparity=disparity, Predicted=Predicted).items():
         assert name not in TARGETS
         monkeypatch.setitem(TARGETS, name, truth)
     shallow = module("src/fathom/models/shallow.py", monkeypatch).Shallow
-    network = type("Inverse", (shallow,), {"predicts": "disparity", "__annotations__": {}})()
+    inverse = type("Inverse", (shallow,), {"predicts": "disparity", "__annotations__": {}})
+    network = inverse()
     depth = torch.tensor([[2.0, 4.0, 5.0, 5.0], [0.0, 4.0, 5.0, 5.0]])[None, None]
     values, known = target_of(network, torch.zeros(1, 3, 2, 4), depth, depth > 0)
     assert torch.allclose(values[0, 0], torch.tensor([[(0.5 + 0.25 + 0.25) / 3, 0.2]])) and bool(known.all())
-    assert metric(network.predicts) == "mse"
+    monkeypatch.setitem(MODELS, "inverse", inverse)
+    recipe = {
+        "model": {"name": "inverse"}, "data": {"size": [24, 32]}, "train": {"steps": 2, "batch": 2}, "validation": {"pictures": 1},
+    }  # fmt: skip
+    data = load(f"{pairs(tmp_path / 'd', 4, 1)}?depth-scale=1000")
+    trained = train(from_table(recipe), data, out=tmp_path / "run", device="cpu")
+    summary = trained.summary()
+    assert summary["target"] == "disparity" and summary["unit"] == "1/m"
+    assert 0 < summary["scores"]["unseen"]["mean_map"]["mse"] < 1
+    drawn = draw_examples(trained)
+    assert drawn is not None and drawn.is_file()
+    assert open_encoder(f"checkpoint:{tmp_path / 'run'}@body").training().depth
+    with pytest.raises(UsageError, match=r"predicts 'disparit', which has no entry in .* 'disparity'"):
+        target_of(
+            type("Odd", (shallow,), {"predicts": "disparit", "__annotations__": {}})(),
+            *(torch.zeros(1, c, 2, 4) for c in (3, 1)),
+            depth > 0,
+        )
 
 
 def test_protocol(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from fathom.errors import UsageError, nearest
 from fathom.models import MODELS, Autoencoder, Network
 from fathom.models.saved import load_model
 from fathom.sample import Grid
+from fathom.training.scoring.targets import predicted
 
 
 class CheckpointEncoder(ModuleEncoder):
@@ -39,7 +40,7 @@ class CheckpointEncoder(ModuleEncoder):
             # The code needs no decoder: half the work of a forward pass.
             run=network.encode if isinstance(network, Autoencoder) and set(layers) <= own.keys() else None,
             fresh=_initialiser(network),
-            trained=Training(scenes=train_scenes, depth=network.predicts != "image"),
+            trained=Training(scenes=train_scenes, depth=predicted(network).from_depth),
             origin=Provenance(spec=name),
         )
 

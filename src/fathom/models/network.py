@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +22,6 @@ from fathom.files.limits import most
 from fathom.models.receptive_field import Step, receptive_field
 from fathom.sample import Grid
 
-Predicts = Literal["depth", "image", "depth_edges"]
 Box = tuple[int, int, int, int]
 """Top, left, height, width."""
 
@@ -36,7 +35,7 @@ class Network(nn.Module):
 
     Attributes:
         config: what it was built from.
-        predicts: what it predicts.
+        predicts: what it predicts: a name in `fathom.training.scoring.targets.TARGETS`.
         stride: the coarsest step of its grids: an input divisible by it needs no padding.
         output_stride: input pixels to one output pixel, along an axis.
         output_channels: C of the prediction.
@@ -52,7 +51,7 @@ class Network(nn.Module):
     class Config:
         """The parameters of the network; the defaults are its full size."""
 
-    predicts: ClassVar[Predicts]
+    predicts: ClassVar[str]
     config: Config
     stride: int = 1
     output_stride: int = 1

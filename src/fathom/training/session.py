@@ -43,7 +43,7 @@ from fathom.training.run.resume import RECIPE, prepare_run, same_data
 from fathom.training.run.state import State
 from fathom.training.run.summary import summarise, versions
 from fathom.training.scoring import scoring
-from fathom.training.scoring.targets import target_of
+from fathom.training.scoring.targets import predicted, target_of
 from fathom.training.signals import Request
 
 EXAMPLES = "examples.safetensors"
@@ -107,7 +107,7 @@ class Session:
         plain = frames["train"] if train_size(recipe) == recipe.data.size else Frames(parts.train, recipe.data.size)
         positions = spread(len(plain), None if plain.kept is not None else MEAN_FRAMES)
         baseline = _baseline(network, plain, positions, recipe, workers)
-        if network.predicts != "image" and not bool(baseline.counts.any()):
+        if predicted(network).from_depth and not bool(baseline.counts.any()):
             raise DataError(
                 data.source.location,
                 f"no pixel of {len(positions)} training frames has a valid depth",

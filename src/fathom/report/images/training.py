@@ -12,7 +12,6 @@ from fathom.media.colour import DEPTH_MAP, ERROR_MAP, NEARNESS_MAP, colourise
 from fathom.models.saved import Trained, read_summary, read_tensors
 from fathom.report.images.sheet import Line, Scale, Tile, draw_sheet, save
 from fathom.training.run import journal
-from fathom.training.run.summary import UNITS
 from fathom.training.scoring.scoring import metric
 from fathom.training.session import EXAMPLES
 
@@ -31,7 +30,7 @@ def draw_examples(trained: Trained) -> Path | None:
         rows, scales = _images(held["image"], held["prediction"])
         headings = ["image", "reconstruction", "error"]
     else:
-        rows, scales = _maps(**held, unit=UNITS[predicts])
+        rows, scales = _maps(**held, unit=trained.summary()["unit"])
         headings = ["image", "truth", "prediction", "error"]
     lines = [
         Line([*map(Tile, row, headings if index == 0 else [""] * len(row))], name)

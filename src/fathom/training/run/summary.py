@@ -15,12 +15,12 @@ import fathom
 from fathom.progress import significant
 from fathom.statistics import LEAST_SCENES
 from fathom.training.scoring.scoring import ByScene, metric, paired, ratio
+from fathom.training.scoring.targets import predicted
 
 if TYPE_CHECKING:
     import fathom.training.session
 
 SCHEMA_VERSION = 1
-UNITS = {"depth": "m", "image": "", "depth_edges": "m/px"}
 _COLUMNS = {"rmse": "RMSE", "mae": "MAE", "abs_rel": "AbsRel", "delta1": "δ1", "mse": "MSE"}
 _ROWS = {"model": "this network", "mean_map": "mean map", "constant": "mean value"}
 _PARTS = {"seen": "seen rooms", "unseen": "unseen rooms", "test": "test set"}
@@ -47,7 +47,7 @@ def summarise(
         "recipe": recipe.name,
         "model": recipe.model.name,
         "target": network.predicts,
-        "unit": UNITS[network.predicts],
+        "unit": predicted(network).unit,
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "receptive_field": network.receptive_field,
         "input_size": list(recipe.data.size),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from fathom.errors import UsageError, nearest
 from fathom.grids import masked_average
 from fathom.models.network import Network
 from fathom.sobel import sobel_edges, sobel_xy
@@ -16,8 +18,19 @@ from fathom.sobel import sobel_edges, sobel_xy
 Target = tuple[Float[Tensor, "B C h w"], Bool[Tensor, "B 1 h w"]]
 
 
-Truth = Callable[[Float[Tensor, "B 3 H W"], Float[Tensor, "B 1 H W"], Bool[Tensor, "B 1 H W"], int], Target]
-"""Image, depth, its validity, and the network's output channels, to the truth at the size of the image."""
+@dataclass(frozen=True)
+class Predicted:
+    """What a network may predict.
+
+    Attributes:
+        truth: image, depth, its validity, and the network's output channels, to the truth at the size of the image.
+        unit: of its values.
+        from_depth: whether a frame without depth has no truth.
+    """
+
+    truth: Callable[[Float[Tensor, "B 3 H W"], Float[Tensor, "B 1 H W"], Bool[Tensor, "B 1 H W"], int], Target]
+    unit: str
+    from_depth: bool = True
 
 
 def depth_edges(
@@ -30,12 +43,26 @@ def depth_edges(
     return sobel_xy(depth, valid) if channels == 2 else sobel_edges(depth, valid)
 
 
-TARGETS: dict[str, Truth] = {
-    "image": lambda image, depth, valid, channels: (image, torch.ones_like(valid)),
-    "depth": lambda image, depth, valid, channels: (torch.where(valid, depth, 0.0), valid),
-    "depth_edges": depth_edges,
+TARGETS: dict[str, Predicted] = {
+    "image": Predicted(lambda image, depth, valid, channels: (image, torch.ones_like(valid)), "", from_depth=False),
+    "depth": Predicted(lambda image, depth, valid, channels: (torch.where(valid, depth, 0.0), valid), "m"),
+    "depth_edges": Predicted(depth_edges, "m/px"),
 }
-"""What a network may predict (`Network.predicts`), and its truth."""
+"""By the name that `Network.predicts` gives."""
+
+
+def predicted(model: Network) -> Predicted:
+    """What `model` predicts.
+
+    Raises:
+        UsageError: `TARGETS` has no such name.
+    """
+    if model.predicts not in TARGETS:
+        raise UsageError(
+            f"{type(model).__name__} predicts '{model.predicts}', which has no entry in "
+            f"fathom.training.scoring.targets.TARGETS{nearest(model.predicts, TARGETS)}."
+        )
+    return TARGETS[model.predicts]
 
 
 def target_of(
@@ -49,7 +76,7 @@ def target_of(
     An image needs no depth. Depth on a coarser grid is the average of each cell's valid pixels; a network
     that loses borders is compared with the part that it predicts.
     """
-    values, known = TARGETS[model.predicts](image, depth, valid, model.output_channels)
+    values, known = predicted(model).truth(image, depth, valid, model.output_channels)
     top, left, height, width = model.output_crop((image.shape[-2], image.shape[-1]))
     values, known = (x[..., top : top + height, left : left + width] for x in (values, known))
     return on_grid(values, known, model.output_stride) if model.output_stride > 1 else (values, known)
