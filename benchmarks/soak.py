@@ -18,6 +18,7 @@ covers the file).
 from __future__ import annotations
 
 import argparse
+import itertools
 import multiprocessing
 import os
 import random
@@ -26,6 +27,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -114,33 +116,39 @@ def cases_of(name: str, start: int, count: int) -> Counter[str]:
 
 
 def faults(names: list[str], kinds: list[str], count: int, seed: int) -> bool:
-    """Inject `count` faults of each kind, over the commands in turn; prints a table and whether nothing was lost."""
-    from tests.injection import COMMANDS, Workshop, can_mount, commands_for
+    """Inject `count` faults of each kind, over the commands in turn; prints a table and whether nothing was wrong.
 
-    good = True
-    total: Counter[str] = Counter()
+    The kinds take turns, so that an interrupted run (Ctrl-C) has a table of all of them too.
+    """
+    from tests.injection import COMMANDS, VERDICTS, Workshop, can_mount, commands_for
+
+    table: dict[str, Counter[str]] = {kind: Counter() for kind in kinds}
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)  # one fault is to have no rights there, which the way there must not take first
         workshop = Workshop(Path(folder))
-        print("| fault | commands | injected | ended before it | lost or wrong |\n|---|---|---|---|---|", flush=True)
-        for kind in kinds:
-            if kind == "disk full" and not can_mount(Path(folder) / "disk"):
-                print(f"| {kind} | - | 0: needs root, to mount a small disk | - | - |", flush=True)
-                continue
-            chosen = [name for name in commands_for(kind) if name in (names or COMMANDS)]
-            found: Counter[str] = Counter()
-            for number in range(count if chosen else 0):
+        if "disk full" in table and not can_mount(Path(folder) / "disk"):
+            print("A full disk needs root, to mount a small one: left out.", file=sys.stderr)
+            table.pop("disk full")
+        with suppress(KeyboardInterrupt):
+            for number, kind in itertools.product(range(count), table):
+                chosen = [name for name in commands_for(kind) if name in (names or COMMANDS)]
+                if not chosen:
+                    continue
                 name = chosen[number % len(chosen)]
                 wrong, early = workshop.case(name, kind, f"{seed} {name} {kind} {number}")
-                found += Counter(injected=1, early=int(early), lost=int(bool(wrong)))
-                for sentence in wrong:
-                    print(f"  {name}, {kind} {number}: {sentence}", file=sys.stderr, flush=True)
-            used = min(len(chosen), found["injected"])
-            print(f"| {kind} | {used} | {found['injected']} | {found['early']} | {found['lost']} |", flush=True)
-            total += found
-            good &= not found["lost"]
-    print(f"| all | {len(names or COMMANDS)} | {total['injected']} | {total['early']} | {total['lost']} |", flush=True)
-    return good
+                table[kind] += Counter({"injected": 1, "ended before it": int(early)})
+                table[kind] += Counter({verdict for verdict, _ in wrong})
+                table[kind]["commands"] = min(len(chosen), number + 1)
+                for verdict, sentence in wrong:
+                    print(f"  {name}, {kind} {number}: {verdict}: {sentence}", file=sys.stderr, flush=True)
+        workshop.close()
+    table["all"] = sum(table.values(), Counter())
+    table["all"]["commands"] = len(names or COMMANDS)
+    columns = ("commands", "injected", "ended before it", *VERDICTS)
+    print("| fault | " + " | ".join(columns) + " |\n|---" + "|---" * len(columns) + "|")
+    for kind, found in table.items():
+        print(f"| {kind} | " + " | ".join(str(found[column]) for column in columns) + " |")
+    return not any(table["all"][verdict] for verdict in VERDICTS)
 
 
 def commands(start: int, count: int) -> bool:

@@ -2,7 +2,8 @@
 
 A `Workshop` prepares tiny data and models once, imports what the commands use, and forks a process for each case, so that a case
 costs the command and not Python's start. In each case a command runs with one fault; then the folder is read as the next command
-would read it, and the same command runs again undisturbed.
+would read it, and the same command runs again undisturbed. After a signal, a quarter of the cases strike that second run too, and
+a third one must end well.
 
 What must hold: the exit code says interrupted (130), terminated (143) or failed (1, 2); nothing but a sentence is printed; no
 temporary file is left after a fault that can be handled; every file that stands there is whole and what an undisturbed run writes,
@@ -12,6 +13,7 @@ or is refused in a sentence; the second run ends with all that an undisturbed ru
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import pkgutil
 import random
@@ -26,7 +28,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +112,6 @@ class Command:
         again: further arguments of a run over what an earlier one left, once OUT holds the file `once`.
         once: see `again`.
         workers: whether it takes ``--workers``.
-        holds: whether it locks OUT, and so removes what a killed process left there.
     """
 
     arguments: tuple[str, ...]
@@ -118,7 +119,6 @@ class Command:
     again: tuple[str, ...] = ()
     once: str = ""
     workers: bool = False
-    holds: bool = True
 
 
 TINY = (
@@ -139,27 +139,27 @@ COMMANDS: dict[str, Command] = {
         lambda out, _: _evaluation(out), workers=True,
     ),
     "predict": Command(
-        ("predict", "RUN", "IMAGES", "-o", "OUT", "--npy", "--pointcloud", "ply", "--json", "OUT/all.json"), lambda out, _: None, holds=False),
-    "calibrate": Command(("calibrate", "RUN", "MORE", "-o", "OUT/calibration.json"), lambda out, _: _calibration(out / "calibration.json"), holds=False),
+        ("predict", "RUN", "IMAGES", "-o", "OUT", "--npy", "--pointcloud", "ply", "--json", "OUT/all.json"), lambda out, _: None),
+    "calibrate": Command(("calibrate", "RUN", "MORE", "-o", "OUT/calibration.json"), lambda out, _: _calibration(out / "calibration.json")),
     "adapt": Command(("adapt", "RUN", "DATA", "-o", "OUT"), lambda out, _: _adapted(out)),
     "pack": Command(("data", "pack", "DATA", "-o", "OUT", "--shard-mb", "0.02"), lambda out, _: _frames(f"packed:{out}?check=true")),
     "export": Command(
         ("data", "export", "DATA", "-o", "OUT"), lambda out, _: _frames(f"folder:{out}{MM}"), ("--overwrite",), "export.json"
     ),
-    "split": Command(("data", "split", "DATA", "-o", "OUT/split.json"), lambda out, data: _split(out / "split.json", data), holds=False),
-    "info": Command(("data", "info", "DATA", "-o", "OUT", "--frames", "2", "--json", "OUT/info.json"), lambda out, _: None, holds=False),
-    "check": Command(("data", "check", "DATA", "--json", "OUT/check.json"), lambda out, _: None, holds=False),
+    "split": Command(("data", "split", "DATA", "-o", "OUT/split.json"), lambda out, data: _split(out / "split.json", data)),
+    "info": Command(("data", "info", "DATA", "-o", "OUT", "--frames", "1", "--json", "OUT/info.json"), lambda out, _: None),
+    "check": Command(("data", "check", "DATA", "--json", "OUT/check.json"), lambda out, _: None),
     "render": Command(
         ("data", "render", "OUT", "--rooms", "2", "--views", "1", "--size", "8x8", "--samples", "1"),
         lambda out, _: _frames(f"rooms:{out}"),
     ),
-    "report": Command(("report", "PROBE", "-o", "OUT/report.html", "--csv", "--latex", "--figures", "svg"), lambda out, _: None, holds=False),
-    "compare": Command(("compare", "EVALUATION", "--json", "OUT/compared.json"), lambda out, _: None, holds=False),
+    "report": Command(("report", "PROBE", "-o", "OUT/report.html", "--csv", "--latex", "--figures", "svg"), lambda out, _: None),
+    "compare": Command(("compare", "EVALUATION", "--json", "OUT/compared.json"), lambda out, _: None),
 }  # fmt: skip
 """By name. `read` returns None where nothing reads the files again; they are compared all the same."""
 
 KINDS = (
-    "kill", "term", "int", "disk full", "size limited", "read-only", "data changed", "data cut", "data deleted", "worker killed",
+    "kill", "term", "int", "int twice", "disk full", "size limited", "read-only", "data changed", "data cut", "data deleted", "worker killed",
     "clock", "surroundings", "locale", "twice",
 )  # fmt: skip
 
@@ -167,6 +167,7 @@ HANDLED = {
     "kill": {-9, 0},
     "term": {143, 0},
     "int": {130, 0},
+    "int twice": {130, 0},
     "locale": {0},
     "clock": {0},
     "surroundings": {0},
@@ -188,6 +189,13 @@ LOCALES = (
 CLOCKS = (0.0, 86400.0, 315_000_000.0, 4_200_000_000.0, 7_000_000_000.0)
 """Seconds since 1970 that the clock of a machine without a battery, or one gone wrong, may show."""
 
+LOST, SILENT, TRACEBACK, HANG, OTHER = "lost", "silently wrong", "traceback", "hang", "other"
+VERDICTS = (LOST, SILENT, TRACEBACK, HANG, OTHER)
+"""What can be wrong. Other: an exit code, a failure without a sentence, a temporary file left."""
+
+Wrong = list[tuple[str, str]]
+"""(one of `VERDICTS`, a sentence)."""
+
 VOLATILE = re.compile(
     r'"(command|seconds|images_per_second|\w*_seconds|checksum)":\s*("(?:[^"\\]|\\.)*"|[-\d.eE]+|null),?'
 )
@@ -202,11 +210,15 @@ class Fault:
         kind: one of `KINDS`.
         at: the fraction of the run's processor time, or of its changes to the file system, after which it strikes.
         by_change: strike at a change to the file system, where half-written files are most likely.
+        workers: whether other processes read the data.
+        sizes: of the files that the command writes.
     """
 
     kind: str
     at: float = 0.0
     by_change: bool = False
+    workers: bool = False
+    sizes: list[int] = field(default_factory=list)
     rng: random.Random = field(default_factory=random.Random)
 
 
@@ -218,6 +230,7 @@ class Ended:
     said: str
     seconds: float
     changes: int
+    hangs: bool = False
 
 
 def _changes_to(place: str, strike: Callable[[int], None]) -> Callable[[str, tuple[Any, ...]], None]:
@@ -245,10 +258,7 @@ class Workshop:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        torch.set_num_threads(1)
-        for name in cli.COMMANDS:
-            cli.load_command(name)
-        _import_all()
+        import_all()
         self.data = pairs(folder / "data", 4, 3, 16, 24)
         self.more = pairs(folder / "more", 6, 2, 16, 24)
         for child in sorted((self.more / "rgb").iterdir()):
@@ -258,11 +268,17 @@ class Workshop:
             "DATA": f"{self.data}{MM}", "MORE": f"{self.more}{MM}", "RUN": str(folder / "run"), "PROBE": str(folder / "probe"),
             "EVALUATION": str(folder / "evaluation"), "IMAGES": str(self.data / "rgb" / "scene0"),
         }  # fmt: skip
+        self._servers: dict[int, subprocess.Popen[str]] = {}
         for name, place in (("train", "run"), ("probe", "probe"), ("evaluate", "evaluation")):
             done = self.run(name, folder / place)
             if done.code:
                 raise AssertionError(f"{name} fails undisturbed: {done.said}")
         self._whole: dict[str, tuple[Ended, Pieces, Any]] = {}
+
+    def close(self) -> None:
+        """End the processes of other locales."""
+        for server in self._servers.values():
+            server.communicate()
 
     def whole(self, name: str) -> tuple[Ended, Pieces, Any]:
         """An undisturbed run of a command, what it wrote, and what reads it."""
@@ -294,67 +310,25 @@ class Workshop:
 
     def run(self, name: str, out: Path, fault: Fault | None = None, more: tuple[str, ...] = ()) -> Ended:
         """Run a command in a forked process, with a fault or without."""
-        return self.wait(self.start(name, out, fault, more), fault)
+        running = self.start(name, out, fault, more)
+        outside = fault is not None and not fault.by_change and fault.kind in OUTSIDE
+        return wait(running, fault.at if fault and outside else None, lambda pid: self.strike(fault, pid))
 
     def start(self, name: str, out: Path, fault: Fault | None = None, more: tuple[str, ...] = ()) -> Running:
         """Fork a process that runs a command."""
-        if fault is not None and fault.kind == "worker killed" and COMMANDS[name].workers:
+        if fault is not None and fault.workers:
             more = (*more, "--workers", "2")
-        words = self.words(name, out, more)
-        whole = self._whole[name][0] if fault is not None else None
-        read_end, write_end = os.pipe()
-        counter_read, counter_write = os.pipe()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        pid = os.fork()
-        if pid == 0:
-            with suppress(BaseException):
-                os.setpgid(0, 0)
-                os.close(read_end)
-                os.close(counter_read)
-                _child(words, out, fault, whole, write_end, counter_write)
-            os._exit(97)
-        os.close(write_end)
-        os.close(counter_write)
-        return Running(pid, read_end, counter_read, time.monotonic(), whole.seconds if whole else 0.0)
+        return fork(self.words(name, out, more), out, fault, self._whole[name][0] if fault is not None else None)
 
-    def wait(self, running: Running, fault: Fault | None = None) -> Ended:
-        """Wait for a forked run, and strike from outside where the fault is of that kind."""
-        struck = fault is None or fault.by_change or fault.kind not in OUTSIDE
-        said = b""
-        limit = time.monotonic() + PATIENCE
-        seconds, status = 0.0, None
-        while True:
-            ready, _, _ = select.select([running.output], [], [], 0.002 if not struck else 0.05)
-            if ready:
-                chunk = os.read(running.output, 65_536)
-                said += chunk
-                if not chunk:
-                    break
-            seconds = max(seconds, _processor_seconds(running.pid))
-            if not struck and fault is not None and seconds >= fault.at * running.usual:
-                struck = self.strike(fault, running.pid)
-            if time.monotonic() > limit:
-                said += b"\nTraceback: it hangs"
-                os.killpg(running.pid, signal.SIGKILL)
-                break
-        _, status = os.waitpid(running.pid, 0)
-        with suppress(ProcessLookupError, PermissionError):  # what it started and left
-            os.killpg(running.pid, signal.SIGKILL)
-        changes = os.read(running.counter, 64)
-        os.close(running.output)
-        os.close(running.counter)
-        return Ended(
-            os.waitstatus_to_exitcode(status),
-            said.decode(errors="replace"),
-            seconds,
-            int(changes.split()[-1]) if changes else 0,
-        )
-
-    def strike(self, fault: Fault, pid: int) -> bool:
+    def strike(self, fault: Fault | None, pid: int) -> bool:
         """The fault from outside; whether it could be done."""
+        if fault is None:
+            return True
         if fault.kind in SIGNALS:
             os.kill(pid, SIGNALS[fault.kind])
+            if fault.kind == "int twice":
+                time.sleep(fault.rng.choice([0.0, 0.001, 0.01, 0.05]))
+                os.kill(pid, signal.SIGINT)
             return True
         if fault.kind == "worker killed":
             workers = [child for child in _descendants(pid) if child != pid]
@@ -365,13 +339,13 @@ class Workshop:
         damage(self.data, fault)
         return True
 
-    def case(self, name: str, kind: str, seed: str) -> tuple[list[str], bool]:
+    def case(self, name: str, kind: str, seed: str) -> tuple[Wrong, bool]:
         """One fault in one command: what is wrong afterwards, and whether the command had ended before the fault."""
         _, whole, read = self.whole(name)
         rng = random.Random(seed)
         room = self.folder / "cases" / f"{abs(hash(seed)):x}"
         room.mkdir(parents=True)
-        fault = Fault(kind, rng.uniform(0, 1.02), kind in SIGNALS and rng.random() < 0.5, rng)
+        fault = self._fault(name, kind, rng)
         out = room / rng.choice(PLACES)
         size = rng.randrange(1, max(2, _size(self.folder / "whole" / name))) if kind == "disk full" else 0
         if kind == "read-only" and os.geteuid() == 0 and can_mount(room):
@@ -388,61 +362,82 @@ class Workshop:
                     stack.remount("ro")
                 ended = self.run(name, out, fault)
                 code = ended.code
-                wrong = self._complaints(kind, code, ended.said)
+                wrong = self._complaints(kind, ended)
                 if kind == "read-only":
                     stack.remount("rw")
                     _allow(out)
                 left = [path for path in _all(room) if _leftover(path.name)]
-                if left and kind != "kill":
-                    wrong.append(f"left {left[0].name}")
+                if left and kind not in ("kill", "int twice"):
+                    wrong.append((OTHER, f"left {left[0].name}"))
             same_data = not kind.startswith("data")
             wrong += self._judge(name, out, whole, read, same_data)
             stack.remount("size=500m")
             restored = _restore(self.data)
             if not restored:
-                wrong.append("the data could not be restored")
+                wrong.append((OTHER, "the data could not be restored"))
+            if kind in SIGNALS and rng.random() < 0.25:
+                ended = self.run(name, out, self._fault(name, kind, rng), self._more(name, out))
+                wrong += self._complaints(kind, ended)
+                wrong += self._judge(name, out, whole, read, same_data)
             wrong += self._again(name, kind, out, whole, read)
         shutil.rmtree(room, ignore_errors=True)
         return wrong, code == 0
 
-    def _complaints(self, kind: str, code: int, said: str) -> list[str]:
-        wrong = []
+    def _fault(self, name: str, kind: str, rng: random.Random) -> Fault:
+        """A fault of a kind, drawn from `rng`."""
+        sizes = [path.stat().st_size for path in _all(self.folder / "whole" / name) if path.is_file()]
+        workers = COMMANDS[name].workers and (kind == "worker killed" or (kind in SIGNALS and rng.random() < 0.25))
+        return Fault(kind, rng.uniform(0, 1.02), kind in SIGNALS and rng.random() < 0.5, workers, sizes, rng)
+
+    def _complaints(self, kind: str, ended: Ended) -> Wrong:
+        wrong: Wrong = []
+        code, said = ended.code, ended.said
+        if ended.hangs:
+            return [(HANG, said[-500:])]
         if code not in HANDLED.get(kind, {0, 1, 2}):
-            wrong.append(f"exit code {code}: {said[-500:]}")
+            wrong.append((OTHER, f"exit code {code}: {said[-500:]}"))
         if "Invalid thread pool" in said:
             return []  # of PyTorch in a forked process, which users do not have
         if "Traceback" in said:
-            wrong.append(f"traceback: {said[-1500:]}")
+            wrong.append((TRACEBACK, said[-1500:]))
         elif code in (1, 2) and "error: " not in said:
-            wrong.append(f"no sentence: {said[-500:]}")
+            wrong.append((OTHER, f"no sentence: {said[-500:]}"))
         return wrong
 
-    def _twice(self, name: str, out: Path, fault: Fault) -> tuple[list[str], int]:
+    def _twice(self, name: str, out: Path, fault: Fault) -> tuple[Wrong, int]:
         """Two runs at once into one place: one is whole, the other too or says why not."""
         first = self.start(name, out)
         time.sleep(fault.at * self._whole[name][0].seconds)
         second = self.start(name, out)
-        ended = [self.wait(first), self.wait(second)]
-        wrong = [sentence for each in ended for sentence in self._complaints("both", each.code, each.said)]
+        ended = [wait(first), wait(second)]
+        wrong = [found for each in ended for found in self._complaints("both", each)]
         if all(each.code for each in ended):
-            wrong.append(f"neither run ends well: {[each.said[-300:] for each in ended]}")
+            wrong.append((LOST, f"neither run ends well: {[each.said[-300:] for each in ended]}"))
         return wrong, 0
 
-    def _elsewhere(self, name: str, out: Path, rng: random.Random) -> tuple[list[str], int]:
-        """A run in a process of its own, whose locale and encoding are others."""
-        done = subprocess.run(
-            [sys.executable, "-m", "fathom", *self.words(name, out)],
-            env={**os.environ, **rng.choice(LOCALES)}, capture_output=True, timeout=600, check=False,
-        )  # fmt: skip
-        said = done.stderr.decode(errors="replace")
-        return self._complaints("locale", done.returncode, said), done.returncode
+    def _elsewhere(self, name: str, out: Path, rng: random.Random) -> tuple[Wrong, int]:
+        """A run forked from a Python that started with another locale and encoding."""
+        which = rng.randrange(len(LOCALES))
+        if which not in self._servers:
+            command = [sys.executable, "-m", "tests.injection"]
+            self._servers[which] = subprocess.Popen(
+                command, env={**os.environ, **LOCALES[which]}, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                encoding="ascii",
+            )  # fmt: skip
+        server = self._servers[which]
+        words = [os.fsencode(word).hex() for word in (str(out), *self.words(name, out))]
+        if server.stdin is None or server.stdout is None:
+            raise AssertionError("a process without pipes")
+        print(json.dumps(words), file=server.stdin, flush=True)
+        ended = Ended(**json.loads(server.stdout.readline()))
+        return self._complaints("locale", ended), ended.code
 
-    def _judge(self, name: str, out: Path, whole: Pieces, read: Any, same_data: bool) -> list[str]:
+    def _judge(self, name: str, out: Path, whole: Pieces, read: Any, same_data: bool) -> Wrong:
         """What is wrong with what stands in the folder."""
-        wrong = []
+        wrong: Wrong = []
         if same_data:
             wrong += [
-                f"{key} is half-written or differs"
+                (SILENT, f"{key} is half-written or differs")
                 for key, content in pieces(out).items()
                 if key in whole and content != whole[key] and not _under_way(key)
             ]
@@ -451,32 +446,97 @@ class Workshop:
         except FathomError:
             return wrong
         except Exception as error:
-            return [*wrong, f"reading it: {type(error).__name__} {error} {traceback.format_exc()[-900:]}"]
+            return [
+                *wrong,
+                (TRACEBACK, f"reading it: {type(error).__name__} {error} {traceback.format_exc()[-900:]}"),
+            ]
         if same_data and found != read and not (name == "train" and found[0] != read[0]):
-            wrong.append("half-written data were read as whole")
+            wrong.append((SILENT, "half-written data were read as whole"))
         return wrong
 
-    def _again(self, name: str, kind: str, out: Path, whole: Pieces, read: Any) -> list[str]:
-        """The same command once more must end with what an undisturbed run gives."""
+    def _more(self, name: str, out: Path) -> tuple[str, ...]:
+        """Arguments of a run over what an earlier one left."""
         command = COMMANDS[name]
-        once = (out / command.once).exists() if command.once else False
-        ended = self.run(name, out, more=command.again if once else ())
+        return command.again if command.once and (out / command.once).exists() else ()
+
+    def _again(self, name: str, kind: str, out: Path, whole: Pieces, read: Any) -> Wrong:
+        """The same command once more must end with what an undisturbed run gives."""
+        ended = self.run(name, out, more=self._more(name, out))
         if ended.code in (1, 2) and kind.startswith("data") and "error: " in ended.said:
             return []  # what was begun with other data refuses these, in a sentence
         if ended.code:
-            return [f"the same command fails afterwards ({ended.code}): {ended.said[-900:]}"]
+            return [(LOST, f"the same command fails afterwards ({ended.code}): {ended.said[-900:]}")]
         found = pieces(out)
-        wrong = [f"{key} is missing after the second run" for key in whole if key not in found]
-        wrong += [f"{key} differs after the second run" for key in whole if key in found and found[key] != whole[key]]
+        wrong: Wrong = [(LOST, f"{key} is missing after the second run") for key in whole if key not in found]
+        wrong += [
+            (LOST, f"{key} differs after the second run") for key in whole if key in found and found[key] != whole[key]
+        ]
         try:
             if self._read(name, out) != read:
-                wrong.append("the second run gives other data")
+                wrong.append((LOST, "the second run gives other data"))
         except FathomError as error:
-            wrong.append(f"after the second run: {error}")
-        left = [path for path in _all(out) if _leftover(path.name)]
-        if left and (kind != "kill" or command.holds):
-            wrong.append(f"the second run leaves {left[0].relative_to(out)}")
+            wrong.append((LOST, f"after the second run: {error}"))
+        left = [path for path in _all(out.parent) if _leftover(path.name)]
+        if left:
+            wrong.append((OTHER, f"the second run leaves {left[0].relative_to(out.parent)}"))
         return wrong
+
+
+def fork(words: list[str], out: Path, fault: Fault | None = None, whole: Ended | None = None) -> Running:
+    """Fork a process that runs a command line."""
+    read_end, write_end = os.pipe()
+    counter_read, counter_write = os.pipe()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid == 0:
+        with suppress(BaseException):
+            os.setpgid(0, 0)
+            os.close(read_end)
+            os.close(counter_read)
+            _child(words, out, fault, whole, write_end, counter_write)
+        os._exit(97)
+    os.close(write_end)
+    os.close(counter_write)
+    return Running(pid, read_end, counter_read, whole.seconds if whole else 0.0)
+
+
+def wait(running: Running, at: float | None = None, strike: Callable[[int], bool] | None = None) -> Ended:
+    """Wait for a forked run, and `strike` its process from outside at a fraction of its processor time, if `at` says one."""
+    struck = at is None or strike is None
+    said = b""
+    limit = time.monotonic() + PATIENCE
+    seconds, hangs = 0.0, False
+    while True:
+        ready, _, _ = select.select([running.output], [], [], 0.002 if not struck else 0.05)
+        if ready:
+            chunk = os.read(running.output, 65_536)
+            said += chunk
+            if not chunk:
+                break
+        seconds = max(seconds, _processor_seconds(running.pid))
+        if not struck and at is not None and strike is not None and seconds >= at * running.usual:
+            struck = strike(running.pid)
+        if time.monotonic() > limit:
+            hangs = True
+            os.killpg(running.pid, signal.SIGKILL)
+            break
+    _, status = os.waitpid(running.pid, 0)
+    with suppress(ProcessLookupError, PermissionError):  # what it started and left
+        os.killpg(running.pid, signal.SIGKILL)
+    changes = os.read(running.counter, 64)
+    os.close(running.output)
+    os.close(running.counter)
+    code = os.waitstatus_to_exitcode(status)
+    return Ended(code, said.decode(errors="replace"), seconds, int(changes.split()[-1]) if changes else 0, hangs)
+
+
+def serve() -> None:
+    """Run the command lines that standard input gives, each in a forked process; prints how each ended."""
+    import_all()
+    for line in sys.stdin:
+        out, *words = [os.fsdecode(bytes.fromhex(word)) for word in json.loads(line)]
+        print(json.dumps(asdict(wait(fork(words, Path(out))))), flush=True)
 
 
 @dataclass
@@ -486,11 +546,10 @@ class Running:
     pid: int
     output: int
     counter: int
-    began: float
     usual: float
 
 
-SIGNALS = {"kill": signal.SIGKILL, "term": signal.SIGTERM, "int": signal.SIGINT}
+SIGNALS = {"kill": signal.SIGKILL, "term": signal.SIGTERM, "int": signal.SIGINT, "int twice": signal.SIGINT}
 OUTSIDE = (*SIGNALS, "worker killed", "data changed", "data cut", "data deleted")
 """Kinds that strike from another process, after some processor time of the run."""
 
@@ -503,6 +562,7 @@ def _child(words: list[str], out: Path, fault: Fault | None, whole: Ended | None
     sys.stdout = os.fdopen(1, "w", errors="replace", closefd=False)
     sys.stderr = os.fdopen(2, "w", errors="backslashreplace", buffering=1, closefd=False)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
     os.environ["OMP_NUM_THREADS"] = "1"
     changes = 0
     strike_at = 0
@@ -514,6 +574,8 @@ def _child(words: list[str], out: Path, fault: Fault | None, whole: Ended | None
         changes = count
         if fault is not None and count == strike_at:
             os.kill(os.getpid(), SIGNALS[fault.kind])
+            if fault.kind == "int twice":
+                signal.setitimer(signal.ITIMER_REAL, fault.rng.choice([0.0001, 0.001, 0.01]))
 
     sys.addaudithook(_changes_to(str(out), strike))
     if fault is not None:
@@ -537,7 +599,8 @@ def _surround(fault: Fault, whole: Ended | None) -> None:
     """What is odd around the run from its beginning."""
     rng = fault.rng
     if fault.kind == "size limited":
-        most = rng.choice([0, 1, 100, 1000, 3000, 10_000, 30_000])
+        written = rng.choice(fault.sizes or [1])
+        most = rng.choice([0, 1, written // 2, max(0, written - 1), rng.randrange(max(1, written))])
         resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
     elif fault.kind == "clock":
         shift = rng.choice(CLOCKS) - time.time()
@@ -555,10 +618,14 @@ def _surround(fault: Fault, whole: Ended | None) -> None:
         os.chdir(rng.choice(["/", "/tmp"]))
 
 
-def _import_all() -> None:
+def import_all() -> None:
     """Import the package and what the commands draw with, once for all forked runs."""
+    torch.set_num_threads(1)
+    for name in cli.COMMANDS:
+        cli.load_command(name)
     import matplotlib.pyplot
     import plotly.graph_objects  # noqa: F401
+    import typer._adapters  # noqa: F401
 
     import fathom
 
@@ -580,16 +647,22 @@ def pieces(out: Path) -> Pieces:
             content = path.read_bytes()
         except OSError:
             continue
-        found[name] = (
-            _plain(content, out) if path.suffix in (".json", ".jsonl", ".html", ".txt", ".csv", ".toml") else content
-        )
+        if path.suffix in (".json", ".jsonl", ".html", ".txt", ".csv", ".toml"):
+            found[name] = VOLATILE.sub("", content.decode("utf-8", "surrogateescape"))
+        elif path.suffix == ".safetensors":
+            found[name] = _tensor_file(content)
+        else:
+            found[name] = content
     return found
 
 
-def _plain(content: bytes, out: Path) -> str:
-    """Text without durations, command lines and the folder's own name."""
-    text = content.decode("utf-8", "surrogateescape")
-    return VOLATILE.sub("", text)
+def _tensor_file(content: bytes) -> Any:
+    """Header and values, since the library writes the header's entries in any order."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    try:
+        return json.loads(content[8:end]), content[end:]
+    except ValueError:
+        return content
 
 
 def _under_way(name: str) -> bool:
@@ -732,3 +805,7 @@ def commands_for(kind: str) -> list[str]:
             if any("DATA" in word or "IMAGES" in word for word in command.arguments)
         ]
     return list(COMMANDS)
+
+
+if __name__ == "__main__":
+    serve()

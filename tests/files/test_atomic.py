@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -97,3 +99,45 @@ def test_a_sealed_file_says_when_a_byte_of_it_changed(tmp_path: Path) -> None:
 def test_text_with_a_name_that_is_not_utf8_is_written_with_escapes(tmp_path: Path) -> None:
     write_text(tmp_path / "a.html", f"{os.fsdecode(bytes([99, 0xE9]))} é")
     assert (tmp_path / "a.html").read_text(encoding="utf-8") == "c\\udce9 é"
+
+
+@pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="no memory file system")
+def test_a_file_in_dev_shm_is_a_file_and_redirected_output_is_appended_to(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        for value in (1, 2):
+            write_json(Path(folder) / "a.json", value)
+        assert read_json(Path(folder) / "a.json", int) == 2
+    for place in ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"):
+        code = f"from fathom.files.atomic import write_text; print('before', flush=True); write_text({place!r}, 'new')"
+        with (tmp_path / "a").open("w") as file:
+            subprocess.run([sys.executable, "-c", code], stdout=file, check=True)
+        assert (tmp_path / "a").read_text() == "before\nnew"
+
+
+def test_what_a_killed_process_left_is_removed_and_what_another_writes_is_not(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys; from fathom.files.atomic import atomic_path\n"
+        "with atomic_path(sys.argv[1]): os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.json")], check=False)
+    (left,) = tmp_path.iterdir()
+    pid = left.name.split(".")[2].split("-")[0]
+    of_us, elsewhere, held = (
+        tmp_path / left.name.replace(*names)
+        for names in ((pid, str(os.getpid())), ("-" + left.name.split("-")[1][:8], "-0000000f"), (".a.", ".b."))
+    )
+    mine, upper = tmp_path / ".notes.part", tmp_path / left.name.upper()
+    for path in (of_us, elsewhere, held, mine, upper):
+        path.touch()
+    with held.open() as file:  # as a process of another container
+        fcntl.flock(file, fcntl.LOCK_EX)
+        write_text(tmp_path / "b.txt", "x")
+    assert set(tmp_path.iterdir()) == {of_us, elsewhere, held, mine, upper, tmp_path / "b.txt"}
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root lists any folder")
+def test_a_folder_that_cannot_be_listed_is_written_to(tmp_path: Path) -> None:
+    tmp_path.chmod(0o300)
+    write_text(tmp_path / "a.txt", "x")
+    tmp_path.chmod(0o700)
+    assert (tmp_path / "a.txt").read_text() == "x"

@@ -77,7 +77,7 @@ def test_packed_member_that_unpacks_to_far_more(tmp_path: Path, monkeypatch: pyt
     for suffix, content in (("npz", big.getvalue()), ("png", (tmp_path / "big.png").read_bytes())):
         folder = tmp_path / f"p-{suffix}"
         swap(tmp_path / "p", folder, suffix, content)
-        with pytest.raises(DataError, match=r"beyond the limit|far more pixels than the limit"):
+        with pytest.raises(DataError, match=r"beyond the limit"):
             load(f"packed:{folder}")[0]
 
 

@@ -6,11 +6,13 @@ import contextlib
 import errno
 import json
 import os
+import platform
 import re
 import secrets
 import shutil
 import stat
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +21,15 @@ from typing import Any
 from fathom.errors import DataError
 from fathom.files.inputs import seal
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 _LEFTOVER = re.compile(r"\..*\.part(\.[^.]*)?", re.DOTALL)
+_OURS = re.compile(r"\..*\.(?P<pid>\d{1,9})-(?P<host>[0-9a-f]{8})[0-9a-f]{8}\.part(\.[^.]*)?", re.DOTALL)
+_HOST = f"{zlib.crc32(platform.node().encode()):08x}"
+_swept: set[Path] = set()
 _LONGEST_STEM = 40
 """Characters of the target's name in the temporary one, so that it never is the temporary name that is too long."""
 
@@ -41,11 +51,16 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         folder = Path(tempfile.gettempdir()) if stream else final.parent
         folder.mkdir(parents=True, exist_ok=True)
         # Named before it is made, so that a signal at any moment finds what to remove.
-        temporary = folder / (
-            f".{target.stem[:_LONGEST_STEM]}.{os.getpid()}-{secrets.token_hex(4)}.part{target.suffix[:_LONGEST_STEM]}"
-        )
-        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-        yield temporary
+        owner = f"{os.getpid()}-{_HOST}{secrets.token_hex(4)}"
+        temporary = folder / f".{target.stem[:_LONGEST_STEM]}.{owner}.part{target.suffix[:_LONGEST_STEM]}"
+        if not stream:
+            _sweep(folder)
+        handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
+        try:
+            _hold(handle)
+            yield temporary
+        finally:
+            os.close(handle)
         if stream:
             _copy(temporary, target)
         else:
@@ -62,6 +77,56 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
                 temporary.unlink(missing_ok=True)
 
 
+def _hold(handle: int) -> bool:
+    """Lock an open file for this process; False where another has it, or where the system cannot tell."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (OSError, AttributeError):
+        return False
+    return True
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
+def _listed(folder: Path) -> list[os.DirEntry[str]]:
+    """What a folder holds; nothing where it can be written but not listed."""
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError:
+        return []
+
+
+def _sweep(folder: Path) -> None:
+    """Remove temporary files that killed processes left in `folder`, once for each folder.
+
+    Such a file carries our name and this machine's, its process has ended, and nobody holds its lock (a process of another
+    container is unknown here, but its lock is not).
+    """
+    if folder in _swept or fcntl is None:
+        return
+    _swept.add(folder)
+    for entry in _listed(folder):
+        found = _OURS.fullmatch(entry.name)
+        if found is None or found["host"] != _HOST or _runs(int(found["pid"])):
+            continue
+        with contextlib.suppress(OSError):
+            handle = os.open(entry.path, os.O_RDWR | os.O_NOFOLLOW)
+            try:
+                if _hold(handle):
+                    Path(entry.path).unlink()
+            finally:
+                os.close(handle)
+
+
 def _is_stream(target: Path) -> bool:
     """Whether `target` is written through, not replaced; raises `DataError` where it is neither a file nor writable."""
     try:
@@ -75,8 +140,8 @@ def _is_stream(target: Path) -> bool:
     if stat.S_ISCHR(mode) or stat.S_ISFIFO(mode):
         return True
     if stat.S_ISREG(mode):
-        # /dev/stdout redirected to a file: replacing that file would lose what the shell wrote there.
-        return target.absolute().parts[1:2] in (("dev",), ("proc",))
+        # /dev/stdout redirected to a file: replacing that file would lose what the shell wrote there. Files in /dev/shm are files.
+        return re.match("/dev/(stdout|stderr|fd/)|/proc/", str(target.absolute())) is not None
     kind = "a folder" if stat.S_ISDIR(mode) else "a device or socket"
     raise DataError(target, f"is {kind} where a file is to be written", "choose another name")
 

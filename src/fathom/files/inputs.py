@@ -175,12 +175,13 @@ def parse_toml(data: bytes, path: str | Path, *, fix: str = "see the shipped rec
     except (ValueError, RecursionError) as problem:  # ValueError: TOML and UTF-8 alike
         raise DataError(path, f"is not a TOML file ({_brief(problem)})", fix) from problem
     level: list[Any] = [table]
-    for _ in range(limits.most("nesting")):
+    depth = -1
+    while level:
+        depth += 1
         level = [inner for value in level for inner in (value.values() if isinstance(value, dict) else value)]
         level = [value for value in level if isinstance(value, dict | list)]
-        if not level:
-            return table
-    raise DataError(path, "is nested deeper than any recipe", fix)
+    limits.check("nesting", depth, path, "has")  # of dotted keys too, which no bracket shows
+    return table
 
 
 def _brief(problem: object) -> str:

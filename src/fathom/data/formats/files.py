@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import re
 import struct
 import warnings
 import zlib
@@ -75,8 +76,10 @@ def _reading(path: Path, what: str) -> Iterator[None]:
         yield
     except UnidentifiedImageError:
         raise DataError(path, f"is not {what}", SKIP) from None
-    except Image.DecompressionBombError:
-        raise DataError(path, f"claims far more pixels than the limit of {limits.most('pixels'):,}", SKIP) from None
+    except Image.DecompressionBombError as error:
+        if claimed := re.search(r"\((\d+) pixels\)", str(error)):
+            limits.check("pixels", int(claimed[1]), path)
+        raise DataError(path, f"is not {what} that can be read ({error})", SKIP) from None
     except (*_BROKEN_IMAGE, OSError) as error:
         problem = f"cannot be read as {what} ({error})"
         raise DataError(path, problem, SKIP) from error
@@ -89,6 +92,8 @@ def decode_image(path: Path, data: bytes | None = None) -> np.ndarray:
     with _reading(path, "an image"), warnings.catch_warnings():
         # The limit is ours and is checked below, before any pixel is decoded.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        if Image.MAX_IMAGE_PIXELS is not None:  # Pillow's own limit must not be below ours where the user raised ours
+            Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, limits.most("pixels"))
         _prepare(path)
         source = BytesIO(data) if data is not None else regular_file(path)
         with Image.open(source) as picture:

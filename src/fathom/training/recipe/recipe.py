@@ -195,7 +195,10 @@ def _check(recipe: Recipe, origin: str) -> None:
     rules = (
         (recipe.train.accumulate <= recipe.train.batch, "train.accumulate should be at most train.batch"),
         (min(height, width) > 0, "data.size should be height and width in pixels"),
-        (height * width <= most("pixels"), f"data.size should be at most {most('pixels'):,} pixels"),
+        (
+            height * width <= most("pixels"),
+            f"data.size should be at most {most('pixels'):,} pixels, or --limit pixels={height * width} given",
+        ),
         (bool(recipe.loss.weights()), f"loss needs a weight for one of {', '.join(LOSS_TERMS)}"),
     )
     for holds, problem in rules:

@@ -150,7 +150,7 @@ def test_jpeg_that_is_none_is_named(tmp_path: Path) -> None:
 
 
 def test_header_of_50000_squared_pixels_is_refused_undecoded(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"rgb/b\.png: claims far more pixels than the limit"):
+    with pytest.raises(DataError, match=r"rgb/b\.png: claims [0-9,]+ pixels of one image or map, beyond the limit"):
         load(f"{broken(tmp_path, image=png_header(50_000, 50_000))}?depth-scale=1000")[1]
     (tmp_path / "rgb" / "b.png").write_bytes(png_header(11_000, 11_000))
     with pytest.raises(DataError, match=r"rgb/b\.png: claims 121,000,000 pixels"):

@@ -79,7 +79,9 @@ def _inflated(content: bytes) -> bytes:
     most = limits.most("json-bytes")
     data = stream.decompress(content, most)
     if stream.unconsumed_tail:
-        raise _BrokenError(f"an element unpacks to more than {most:,} bytes")
+        raise _BrokenError(
+            f"an element unpacks to more than {most:,} bytes, a limit that --limit json-bytes={2 * most} raises"
+        )
     return data
 
 

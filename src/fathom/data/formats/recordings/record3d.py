@@ -192,11 +192,16 @@ def lzfse(data: bytes, path: Path) -> bytes:
         import imagecodecs
     except ImportError:
         raise MissingExtraError("Reading the depth of .r3d captures", "record3d") from None
+    most = limits.most("member-bytes")
     try:
-        # A fixed output buffer: a small stream cannot ask for gigabytes.
-        return bytes(imagecodecs.lzfse_decode(data, out=limits.most("member-bytes")))
+        # A fixed output buffer: a small stream cannot ask for gigabytes. What does not fit is cut without an error.
+        unpacked = bytes(imagecodecs.lzfse_decode(data, out=most + 1))
     except (RuntimeError, ValueError, MemoryError) as error:
         raise DataError(path, f"is not a whole LZFSE stream ({error})", SKIP) from error
+    if len(unpacked) > most:
+        fix = f"where you trust the file, raise the limit with --limit member-bytes={2 * most}"
+        raise DataError(path, f"unpacks to more than {most:,} bytes", fix)
+    return unpacked
 
 
 def open_record3d(
