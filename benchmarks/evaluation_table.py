@@ -37,9 +37,12 @@ SAME_ROOM = {
 """Runs of neighbouring frames that show the room of an earlier run, by eye: they stay on one side."""
 
 SQUEEZENET = "module:examples/squeezenet.py:squeezenet?weights="
-RECIPES = ("tiny-unet", "tiny-residual_cnn", "tiny-plain_cnn")
+RECIPES = ("tiny-unet", "tiny-plain_cnn")
 SHIPPED = ("nyu-pretrained_unet", "rooms-residual_cnn")
 PROTOCOLS = ("nyu-eigen", "native")
+NAMES = ("mean map", "constant")
+"""Of the baselines, which are no models."""
+
 MARKS = ("<!-- benchmarks/evaluation_table.py -->", "<!-- end -->")
 COLUMNS = ("abs_rel", "rmse", "silog", "delta1")
 VARIANTS: tuple[tuple[str, ...], ...] = (

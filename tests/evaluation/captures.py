@@ -64,4 +64,4 @@ class Painter(DepthModel):
         if self.kind == "affine-disparity":
             depth = 1 / depth.clamp(min=0.1)
         values = self.scale * depth + self.shift
-        return DepthMaps(values, self.kind, self.unit, known_cameras(images, cameras))
+        return DepthMaps(values, self.kind, known_cameras(images, cameras))

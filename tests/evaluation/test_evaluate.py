@@ -84,7 +84,7 @@ class Painted(DepthModel):
         if self.hole:
             values[:, :, :2] = torch.nan
         assert size == (H, W)
-        return DepthMaps(values, self.kind, self.unit, known_cameras(images, cameras), input_size=(H, W))
+        return DepthMaps(values, self.kind, known_cameras(images, cameras), input_size=(H, W))
 
     def to(self, device: object) -> Painted:
         return self
@@ -98,7 +98,7 @@ class Prompted(Painted):
     def predict(self, images, cameras=None, *, size=None, prompts=None) -> DepthMaps:  # type: ignore[no-untyped-def]
         self.seen += [image.float().mean(0) for image in images]
         assert len(prompts) == len(images) and all(bool((prompt > 0).any()) for prompt in prompts)
-        return DepthMaps(2 * torch.stack(list(prompts)), "metric", "m", tuple(cameras), input_size=(H, W))
+        return DepthMaps(2 * torch.stack(list(prompts)), "metric", tuple(cameras), input_size=(H, W))
 
 
 def trained(name: str = "tiny-plain_cnn", *settings: str, scenes: Sequence[str] = (), **info: Any) -> Trained:

@@ -38,7 +38,7 @@ class Slope(DepthModel):
     ) -> DepthMaps:
         height, width = size or images.shape[-2:]
         values = torch.linspace(1, 3, width).expand(len(images), height, width).clone()
-        return DepthMaps(values, "metric", "m", known_cameras(images, cameras))
+        return DepthMaps(values, "metric", known_cameras(images, cameras))
 
     def to(self, device: str | torch.device) -> Slope:
         return self

@@ -249,7 +249,8 @@ def _say_assumed(count: int, images: int, model: DepthModel) -> None:
     from fathom.data.camera import ASSUMED_FOV
     from fathom.progress import note
 
-    effect = "metres scale with it" if model.uses_camera else "a wrong angle stretches point clouds sideways"
+    scale = "metres scale with it" if model.unit else "the values depend on it"
+    effect = scale if model.uses_camera else "a wrong angle stretches point clouds sideways"
     note(
         f"No camera is known of {count} of {images} images: {ASSUMED_FOV:g} degrees across the longer side are assumed, and "
         f"{effect}; --fov or --intrinsics state it."

@@ -104,7 +104,7 @@ class Adapted(DepthModel):
             inside = None if inputs is None else inputs.reshape(len(inputs), -1)
             metres = self.correction.metres(flat, self.base.kind, inside)
             corrected.append(torch.from_numpy(metres.reshape(values.shape)).float())
-        return DepthMaps(torch.stack(corrected), "metric", "m", maps.cameras, maps.confidence, maps.input_size)
+        return DepthMaps(torch.stack(corrected), "metric", maps.cameras, maps.confidence, maps.input_size)
 
     def facts(self) -> Mapping[str, Any]:
         """The model within, and the correction."""

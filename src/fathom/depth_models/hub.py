@@ -97,7 +97,7 @@ class HubModel(TorchDepthModel):
             outputs = self.network(**{key: value.to(self.device) for key, value in inputs.items()})
         known = self._cameras(outputs, images, cameras)
         values = self.processor.restore(outputs, original, size or original).cpu()
-        return DepthMaps(values, self.kind, self.unit, known, input_size=seen)
+        return DepthMaps(values, self.kind, known, input_size=seen)
 
     def _prompts(self, prompts: Sequence[Tensor | None] | None, count: int) -> list[Tensor] | None:
         if not self.takes_prompt:

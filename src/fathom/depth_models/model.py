@@ -21,6 +21,11 @@ Images = UInt8[Tensor, "B 3 H W"] | Float[Tensor, "B 3 H W"]
 """RGB, uint8 in 0..255 or float in [0, 1]."""
 
 
+def unit_of(kind: Kind) -> str:
+    """``m`` for metric depth, empty for the other kinds."""
+    return "m" if kind == "metric" else ""
+
+
 @dataclass(frozen=True)
 class DepthMaps:
     """What a model says of images of one size.
@@ -28,7 +33,6 @@ class DepthMaps:
     Attributes:
         values: ``(B, H, W)`` float32 on the CPU; NaN where the model gives none.
         kind: what the values are; see `Kind`.
-        unit: ``m`` for metric depth, empty for the other kinds.
         cameras: of each image in pixels of the image, with its origin: as given, the model's own estimate, or assumed.
         confidence: ``(B, H, W)``, larger is surer, or None.
         input_size: the (height, width) at which the model saw the images, where it says.
@@ -36,10 +40,14 @@ class DepthMaps:
 
     values: Float[Tensor, "B H W"]
     kind: Kind
-    unit: str
     cameras: tuple[Intrinsics, ...]
     confidence: Float[Tensor, "B H W"] | None = None
     input_size: Grid | None = None
+
+    @property
+    def unit(self) -> str:
+        """``m`` for metric depth, empty for the other kinds."""
+        return unit_of(self.kind)
 
 
 @runtime_checkable
@@ -68,7 +76,7 @@ class DepthModel(Protocol):
     @property
     def unit(self) -> str:
         """``m`` for metric depth, else empty."""
-        return "m" if self.kind == "metric" else ""
+        return unit_of(self.kind)
 
     def predict(
         self,

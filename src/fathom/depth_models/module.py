@@ -78,7 +78,7 @@ class ModuleModel(TorchDepthModel):
         wanted = size or original
         if tuple(values.shape[-2:]) != wanted:
             values = F.interpolate(values[:, None], wanted, mode="bilinear", align_corners=False)[:, 0]
-        return DepthMaps(values, self.kind, self.unit, known, input_size=seen)
+        return DepthMaps(values, self.kind, known, input_size=seen)
 
     def _map(self, output: Any, count: int) -> Float[Tensor, "B h w"]:
         """The depth map in what the module returned."""

@@ -76,7 +76,7 @@ class NetworkModel(TorchDepthModel):
             stride=self.network.output_stride,
             original=size or original,
         )
-        return DepthMaps(values, self.kind, self.unit, known, input_size=working)
+        return DepthMaps(values, self.kind, known, input_size=working)
 
     def facts(self) -> Mapping[str, Any]:
         """Its folder, architecture, recipe and step, and the canonical focal length where it has one."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fathom.data.camera import checked, from_fov
 from fathom.depth_models.calibration import Calibration
-from fathom.depth_models.model import Kind
+from fathom.depth_models.model import Kind, unit_of
 from fathom.depth_models.scale import Known, fix_scale
 from fathom.errors import UsageError
 from fathom.media import depth_files
@@ -64,7 +64,7 @@ class Prediction:
     @property
     def unit(self) -> str:
         """``m`` for metric depth, else empty."""
-        return "m" if self.kind == "metric" else ""
+        return unit_of(self.kind)
 
     @property
     def depth(self) -> NDArray[np.float32]:

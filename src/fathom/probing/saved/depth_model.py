@@ -70,7 +70,7 @@ class ProbeModel(TorchDepthModel):
             values = self.probe.predict(self.encoder.encode(seen), self.run.grid)[:, 0]
         depth = self._to_depth(values).float().cpu()
         depth = F.interpolate(depth[:, None], size or image_size(images), mode="bilinear", align_corners=False)[:, 0]
-        return DepthMaps(depth, self.kind, self.unit, known, input_size=self.run.size)
+        return DepthMaps(depth, self.kind, known, input_size=self.run.size)
 
     def facts(self) -> Mapping[str, Any]:
         """What it reads, and on which grid."""

@@ -125,7 +125,8 @@ def _renamed(frame: FrameScores, names: Mapping[str, str]) -> FrameScores:
 def headline(table: Table) -> str:
     """What the first model scores, and how that compares with the mean map."""
     first = table.results[0]
-    said = f"{first.name}: RMSE {_words(first.scores['rmse'], 'm')}, δ1 {_words(first.scores['delta1'], '')}"
+    fitted = "" if first.alignment == "none" else f" ({first.alignment} fitted to the truth of each frame)"
+    said = f"{first.name}{fitted}: RMSE {_words(first.scores['rmse'], 'm')}, δ1 {_words(first.scores['delta1'], '')}"
     against = next(
         (
             d
