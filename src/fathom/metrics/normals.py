@@ -1,7 +1,7 @@
 """Do surfaces face the right way? Angles between surface normals (Fouhey et al. 2013; Wang et al. 2015).
 
-Normals of the prediction are those of planes fitted to inverse depth over a window of about a 32nd of the map's shorter side
-(`fathom.features.local_fit`), for the truth as well unless the data bring normals along. Where the true window holds two
+Normals of the prediction are those of quadratics fitted to inverse depth over a window of about a 32nd of the map's shorter
+side (`fathom.features.local_fit`), for the truth as well unless the data bring normals along. Where the true window holds two
 surfaces there is no true normal; the prediction has one everywhere, so that it gains nothing by being rough.
 """
 
