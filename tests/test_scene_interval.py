@@ -82,6 +82,8 @@ def test_equal_scenes_never_give_less_than_students_interval() -> None:
 
 def test_tails_are_narrowed_where_scenes_are_few() -> None:
     assert tail_share(15) == 0.5
+    assert tail_share(10) == pytest.approx(4 / 13 * 4 / 9)
+    assert tail_share(20) == 16 / 25
     assert tail_share(500) > 0.999
     assert all(tail_share(n) < tail_share(n + 1) for n in range(5, 200))
 

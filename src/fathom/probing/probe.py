@@ -32,7 +32,7 @@ from fathom.probing.evidence.evidence import Evidence
 from fathom.probing.evidence.information import measure_information
 from fathom.probing.evidence.label_curve import few_labels, label_curves
 from fathom.probing.evidence.records import Data, EncoderRecord, FeatureRecord, ProtocolRecord
-from fathom.probing.evidence.rows import clip_notes, controls, evidence_rows
+from fathom.probing.evidence.rows import clip_notes, controls, evidence_rows, lone_scene_notes
 from fathom.probing.evidence.verdict.cases import cases, layer_cases
 from fathom.probing.evidence.verdict.findings import LEAST_SCENES
 from fathom.probing.evidence.verdict.verdict import layer_verdicts, verdicts
@@ -184,6 +184,7 @@ def measure(run: Plan, folder: Path | None = None) -> Evidence:
 
     rows, control_of = evidence_rows(candidates, depth, cells), controls(candidates)
     notes += clip_notes(rows, {one.name for group in run.groups for one in group.features if one.classes})
+    notes += lone_scene_notes(rows, run.test.scenes)
     withheld = unseen(run.train, run.test, leaks.leaks(), notes)
     decided = tuple(verdicts(cases(rows, control_of), withheld=withheld))
     references = {(item.encoder, item.feature): item.baseline for item in decided}

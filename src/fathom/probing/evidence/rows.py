@@ -123,3 +123,24 @@ def clip_notes(rows: Sequence[Row], classes: Collection[str]) -> list[str]:
         for row in rows
         if row.chosen and row.clipped is not None and row.clipped > CLIPPED and row.feature not in classes
     ]
+
+
+def lone_scene_notes(rows: Sequence[Row], scenes: Sequence[str]) -> list[str]:
+    """A note for each chosen probe of an encoder whose loss one test scene raises above the interval that the others give.
+
+    As many scenes drawn anew have no such scene in one of three draws, (1 − 1/S)^S, and their interval is then too low.
+    """
+    notes = []
+    for row in rows:
+        if row.role != "encoder" or not row.chosen or row.interval is None:
+            continue
+        errors, cells = np.array(row.errors), np.array(row.cells)
+        hardest = int(errors.argmax())
+        others = loss_interval(np.delete(errors, hardest), np.delete(cells, hardest))
+        if others.high < row.test_mse:
+            notes.append(
+                f"Test scene {scenes[hardest]} holds {100 * errors[hardest] / errors.sum():.0f} % of the squared error of {row.feature} from "
+                f"{row.encoder}. Without it the interval of the loss ends at {others.high:.4g}, below the {row.test_mse:.4g} measured: the "
+                "interval of this loss is not reliable. Compare gains, in which the scene counts on both sides."
+            )
+    return notes
