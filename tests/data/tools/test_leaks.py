@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image, ImageEnhance
 
 from fathom.data.sources import load
-from fathom.data.tools.leaks import describe, find_leaks
+from fathom.data.tools.leaks import describe, difference_hash, find_leaks
 
 
 def rooms_image(index: int) -> Image.Image:
@@ -44,3 +45,11 @@ def test_altered_copies_are_found_and_only_they(tmp_path: Path) -> None:
 def test_rooms_split_has_no_near_duplicate() -> None:
     train, test = load("rooms").official_split()
     assert find_leaks(train, test) == []
+
+
+def test_the_hash_is_that_of_pillows_grey_image() -> None:
+    pixels = torch.randint(0, 256, (3, 67, 90), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    grey = Image.fromarray(pixels.permute(1, 2, 0).numpy()).convert("L")
+    across, down = (np.asarray(grey.resize(cells, Image.Resampling.BOX)).astype(int) for cells in ((17, 16), (16, 17)))
+    expected = np.concatenate([np.diff(across, axis=1).ravel() > 0, np.diff(down, axis=0).ravel() > 0])
+    np.testing.assert_array_equal(difference_hash(pixels), expected)

@@ -205,7 +205,7 @@ class _Looks:
 
     def hash(self, sample: Sample, scene: str) -> None:
         """Remember what the image looks like."""
-        self.hashes.append(difference_hash((sample.float_image() * 255).byte().permute(1, 2, 0).numpy()))
+        self.hashes.append(difference_hash((sample.float_image() * 255).byte()))
         self.names.append((sample.id, scene))
 
     def examine(self, sample: Sample) -> None:
