@@ -11,8 +11,9 @@ import shutil
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,14 @@ def mutate_fields(data: bytes, rng: Rng) -> bytes:
     at = rng.randrange(0, len(parts), 2)
     parts[at] = rng.choice([*ODD_FIELDS, parts[at] + b" " + parts[at]])
     return b"".join(parts)
+
+
+def mutate_ends(data: bytes, rng: Rng) -> bytes:
+    """As `flip_bytes`, most often at the beginning or the end, where tables keep their structure."""
+    part, size = rng.random(), rng.choice([64, 512, 2000])
+    if part < 0.3:
+        return flip_bytes(data[:size], rng) + data[size:]
+    return data[:-size] + flip_bytes(data[-size:], rng) if part < 0.8 else flip_bytes(data, rng)
 
 
 def _seven(folder: Path) -> None:
@@ -366,9 +375,68 @@ LAYOUTS: dict[str, Format] = {
 }  # fmt: skip
 
 
+def _heic(folder: Path) -> None:
+    import numpy as np
+
+    from tests.data.heic import portrait
+
+    folder.mkdir(parents=True)
+    down, right = np.mgrid[:48, :64]
+    rgb = np.stack([right * 3, down * 5, 90 + 0 * right], -1).astype(np.uint8)
+    portrait(folder / "a.heic", rgb, (right[::2, ::2] * 4).astype(np.uint8), 1, d_min=0.5, d_max=2.5)
+
+
+def _stray(folder: Path) -> None:
+    from tests.data.formats.recordings.test_stray_scanner import recording
+
+    recording(folder / "hall", 4, focus=False)
+
+
+def _table(rows: int = 2) -> Any:
+    import datasets
+
+    from tests.data.formats.test_huggingface import table
+
+    datasets.disable_progress_bars()
+    return table(rows, "float")
+
+
+def _parquet(folder: Path) -> None:
+    (folder / "data").mkdir(parents=True)
+    _table().to_parquet(str(folder / "data" / "train-00000-of-00001.parquet"))
+
+
+def _read_hf(folder: Path) -> Any:
+    """As `_frames_of`, without the library's cache, which keeps what it read under the file's time and size."""
+    import datasets
+
+    with TemporaryDirectory() as cache:
+        datasets.config.HF_DATASETS_CACHE = Path(cache)
+        datasets.config.HF_HUB_OFFLINE = True
+        return _frames(load(f"hf:{folder}"))
+
+
+def _with_extras() -> dict[str, Format]:
+    """Formats that need optional packages."""
+    found = {}
+    if find_spec("pillow_heif"):
+        found["heic"] = Format("a.heic", _heic, _frames_of("portrait:"), mutate_head)
+    if find_spec("av"):
+        found["stray video"] = Format("hall/rgb.mp4", _stray, _frames_of("stray-scanner:"), flip_bytes)
+        found["stray odometry"] = Format("hall/odometry.csv", _stray, _frames_of("stray-scanner:"), mutate_fields)
+        found["stray camera"] = Format("hall/camera_matrix.csv", _stray, _frames_of("stray-scanner:"), mutate_fields)
+    if find_spec("datasets"):
+        found["hf parquet"] = Format("data/train-00000-of-00001.parquet", _parquet, _read_hf, mutate_ends)
+        on_disk = lambda folder: _table().save_to_disk(str(folder))  # noqa: E731
+        found["hf arrow"] = Format("data-00000-of-00001.arrow", on_disk, _read_hf, mutate_ends)
+        found["hf state"] = Format("state.json", on_disk, _read_hf, mutate_json)
+        found["hf info"] = Format("dataset_info.json", on_disk, _read_hf, mutate_json)
+    return found
+
+
 def _r3d_export(folder: Path) -> None:
     test_record3d.export(folder / "room", (0, 1))
 
 
-EVERY: dict[str, Format] = FORMATS | LAYOUTS
+EVERY: dict[str, Format] = FORMATS | LAYOUTS | _with_extras()
 """All formats by name."""

@@ -219,3 +219,28 @@ def test_a_limit_can_be_raised_for_one_command(
     said = refused(capsys, "data", "export", data, "-o", tmp_path / "o", "-q")
     assert "raise the limit with --limit pixels=768" in said
     assert main(["data", "export", data, "-o", str(tmp_path / "o"), "-q", "--limit", "pixels=768"]) == 0
+
+
+@pytest.mark.parametrize("then", [None, KeyError("thread"), ConnectionResetError("pipe")])
+def test_a_killed_reading_process_is_one_sentence_wherever_the_command_was(
+    then: Exception | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work(**_: object) -> int:
+        try:
+            raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
+        except RuntimeError:
+            if then is not None:
+                raise then  # noqa: B904
+            raise
+
+    monkeypatch.setattr("fathom.cli.main.load_command", lambda _: work)
+    assert "use fewer --workers" in refused(capsys, "probe")
+
+
+def test_an_error_of_the_program_is_no_killed_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    def work(**_: object) -> int:
+        raise RuntimeError("another")
+
+    monkeypatch.setattr("fathom.cli.main.load_command", lambda _: work)
+    with pytest.raises(RuntimeError, match="another"):
+        main(["probe"])

@@ -159,12 +159,6 @@ def main(arguments: list[str]) -> int:
         _say(f"error: The memory does not suffice ({error}); use smaller sizes or batches." if str(error) else
              "error: The memory does not suffice; use smaller sizes or batches.")  # fmt: skip
         return 1
-    except RuntimeError as error:
-        # PyTorch raises it wherever the main process is when a reading process ends.
-        if not str(error).startswith("DataLoader worker (pid"):
-            raise
-        _say("error: A process that reads data was killed, by hand or for lack of memory; use fewer --workers.")
-        return 1
     except Exception as error:
         # The argument parser's own errors carry their exit code and know how to show themselves.
         show = getattr(error, "show", None)
@@ -174,13 +168,28 @@ def main(arguments: list[str]) -> int:
         return int(getattr(error, "exit_code", 2))
 
 
+def _of_killed_worker(error: BaseException | None) -> bool:
+    """Whether PyTorch said that a reading process ended: wherever the main process was, so that other errors may come of it."""
+    while error is not None:
+        if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker (pid"):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def _run(name: str = "", *rest: str) -> int:
     """Run the command `name`; its exit code."""
     if name not in COMMANDS:
         from fathom.errors import nearest
 
         raise UsageError(f"There is no command '{name}'{nearest(name, COMMANDS)}.")
-    code = int(load_command(name)(args=list(rest), prog_name=f"fathom {name}", standalone_mode=False) or 0)
+    try:
+        code = int(load_command(name)(args=list(rest), prog_name=f"fathom {name}", standalone_mode=False) or 0)
+    except Exception as error:
+        if not _of_killed_worker(error):
+            raise
+        said = "A process that reads data was killed, by hand or for lack of memory; use fewer --workers."
+        raise FathomError(said) from error
     if code == INTERRUPTED:
         # Some versions of the argument parser turn Ctrl-C into this code themselves.
         raise KeyboardInterrupt

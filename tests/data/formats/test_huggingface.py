@@ -108,3 +108,35 @@ def test_without_the_extra_one_sentence_names_it(tmp_path: Path, monkeypatch: py
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'fathom-depth\[datasets\]'"):
         load(tmp_path / "d")
+
+
+def test_a_damaged_table_is_one_sentence_and_not_the_end_of_the_process(tmp_path: Path) -> None:
+    table(2, "float").save_to_disk(str(tmp_path / "d"))
+    (file,) = (tmp_path / "d").glob("*.arrow")
+    whole = file.read_bytes()
+    at = whole.index(b"room0room0") - 64  # the offsets of the scenes' names
+    found = 0
+    for place in range(at, at + 64, 4):
+        file.write_bytes(whole[:place] + b"\xff\xff\xff\x7f" + whole[place + 4 :])
+        try:
+            load(tmp_path / "d")
+        except DataError as error:
+            found += "holds a damaged table" in str(error)
+    assert found
+    file.write_bytes(whole.replace(b"room0room0", b"room0\xff\xffom0"))
+    with pytest.raises(DataError, match="holds a damaged table"):
+        load(tmp_path / "d")
+
+
+@pytest.mark.parametrize("name", ["../data-00000-of-00001.arrow", "/etc/passwd"])
+def test_files_of_a_data_set_stay_in_its_folder(name: str, tmp_path: Path) -> None:
+    whole = datasets.DatasetDict({"train": table(2, "float")})
+    whole.save_to_disk(str(tmp_path / "d"))
+    state = tmp_path / "d" / "train" / "state.json"
+    (tmp_path / "d" / "data-00000-of-00001.arrow").write_bytes(next(state.parent.glob("*.arrow")).read_bytes())
+    state.write_text(state.read_text().replace("data-00000-of-00001.arrow", name))
+    with pytest.raises(DataError, match="outside of its folder"):
+        load(tmp_path / "d")
+    (tmp_path / "d" / "dataset_dict.json").write_text('{"splits": ["../d/train"]}')
+    with pytest.raises(DataError, match="not the plain name of a file"):
+        load(tmp_path / "d")

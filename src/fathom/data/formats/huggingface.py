@@ -10,16 +10,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from fathom.data.dataset import Frame
 from fathom.data.formats.files import SKIP, UnknownUnitError, clean_depth, decode_image, metres_per_count, read_rgb
 from fathom.data.formats.poses import given_camera
 from fathom.errors import DataError, MissingExtraError, UsageError, nearest
+from fathom.files.inputs import inside, plain_name, read_json
 from fathom.sample import Intrinsics, Sample
 
 PARTS = {"train": "train", "validation": "val", "val": "val", "dev": "val", "test": "test"}
 SCENE_COLUMNS = ("scene", "scene_id", "room", "sequence", "video")
+_BROKEN_TABLE = (OSError, ValueError, KeyError, IndexError, TypeError, SystemError)
+"""What Arrow and the library raise for damaged tables; Arrow's own errors are among them."""
 IMAGE_COLUMNS = ("image", "rgb", "color", "img", "rgb_image")
 
 
@@ -48,8 +52,11 @@ class HubSource:
         """One frame."""
         split, row = self.rows[index]
         frame = self.frames[index]
-        record = self.tables[split][row]
         path = Path(f"{self.location}:{frame.id}")
+        try:
+            record = self.tables[split][row]
+        except _BROKEN_TABLE as error:
+            raise DataError(path, f"cannot be read ({_first_line(error)})", SKIP) from error
         pixels = record[self.image]
         image = read_rgb(path / self.image, _encoded(pixels, path / self.image))
         depth, valid = clean_depth(self._metres(record[self.depth], path / self.depth), path / self.depth)
@@ -176,11 +183,13 @@ def _load(path: Path, split: str | None) -> dict[str, Any]:
     except ImportError:
         raise MissingExtraError(f"Reading {path}", "datasets") from None
     on_disk = (path / "dataset_dict.json").is_file() or (path / "state.json").is_file()
+    if on_disk:
+        _check_names(path)
     try:
         found = datasets.load_from_disk(str(path)) if on_disk else datasets.load_dataset(str(path))
     except Exception as error:
         # The library raises whatever the file system, Arrow, fsspec and the hub raise.
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = _first_line(error)
         fix = (
             "save it again with 'save_to_disk'"
             if path.exists()
@@ -194,7 +203,48 @@ def _load(path: Path, split: str | None) -> dict[str, Any]:
         tables = {split: tables[split]}
     if not any(len(table) for table in tables.values()):
         raise DataError(path, "holds no row", "name a data set with images and depth")
-    return tables
+    try:
+        for table in tables.values():
+            table.data.validate(full=True)  # Arrow itself trusts what it reads, and a wrong offset ends the process
+            if table._indices is not None:
+                table._indices.validate(full=True)
+    except _BROKEN_TABLE as error:
+        fix = "copy the data set again, or save it again with 'save_to_disk'"
+        raise DataError(path, f"holds a damaged table ({_first_line(error)})", fix) from error
+    return {name: table.with_format(None) for name, table in tables.items()}
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+class _File(msgspec.Struct):
+    filename: str
+
+
+class _State(msgspec.Struct):
+    """The files of a split, as ``save_to_disk`` lists them."""
+
+    files: list[_File] = msgspec.field(name="_data_files")
+    indices: list[_File] | None = msgspec.field(name="_indices_data_files", default=None)
+
+
+class _Splits(msgspec.Struct):
+    splits: list[str]
+
+
+def _check_names(path: Path) -> None:
+    """Refuse a data set on disk whose files or splits lie outside of its folder."""
+    fix = "save it again with 'save_to_disk'"
+    folders = [path]
+    if (path / "dataset_dict.json").is_file():
+        file = path / "dataset_dict.json"
+        found = read_json(file, _Splits, what="a data set of Hugging Face", fix=fix)
+        folders = [path / plain_name(name, file) for name in found.splits]
+    for folder in folders:
+        state = read_json(folder / "state.json", _State, what="a data set of Hugging Face", fix=fix)
+        for entry in (*state.files, *(state.indices or ())):
+            inside(folder, entry.filename, folder / "state.json")
 
 
 def _kind(feature: Any) -> str:

@@ -101,6 +101,11 @@ def test_bad_recordings_are_refused_by_name(tmp_path: Path) -> None:
     (root / "rgb.mp4").write_bytes(b"no video")
     with pytest.raises(DataError, match=r"rgb\.mp4: is not a readable video"):
         load(root, skip_bad=True)[0]
+    whole = (root / "odometry.csv").read_text()
+    for odd in ("inf", "nan", "0.5", "x"):
+        (root / "odometry.csv").write_text(whole.replace("000000", odd))
+        with pytest.raises(DataError, match=r"odometry\.csv: has a damaged line"):
+            load(root)
     (root / "odometry.csv").write_text("timestamp, frame\n1, 2\n")
     with pytest.raises(DataError, match=r"odometry\.csv: lacks the columns qw, qx"):
         load(root)
@@ -112,3 +117,16 @@ def test_a_frame_beyond_the_video_is_refused(tmp_path: Path) -> None:
     assert len(film) == 5
     with pytest.raises(DataError, match="has 5 frames and no frame 5"):
         film.frame(5)
+
+
+def test_a_video_of_an_unknown_codec_or_of_too_many_pixels_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video(tmp_path / "v.mp4", 5)
+    whole = (tmp_path / "v.mp4").read_bytes()
+    (tmp_path / "u.mp4").write_bytes(whole.replace(b"stsd", b"xxxx"))
+    with pytest.raises(DataError, match=r"u\.mp4: is of a codec that is not known here"):
+        Video(tmp_path / "u.mp4").frame(0)
+    monkeypatch.setenv("FATHOM_LIMITS", "pixels=3000")
+    with pytest.raises(DataError, match=r"v\.mp4: claims 3,072 pixels .* --limit pixels=3072"):
+        Video(tmp_path / "v.mp4").frame(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -145,7 +146,13 @@ def _odometry(table: Path) -> list[Mapping[str, float]]:
     missing = {"timestamp", "frame", "x", "y", "z", "qx", "qy", "qz", "qw"} - set(names)
     if missing:
         raise DataError(table, f"lacks the columns {', '.join(sorted(missing))}", "copy the whole recording again")
-    try:
-        return [dict(zip(names, map(float, line), strict=True)) for line in lines[1:]]
-    except ValueError as error:
-        raise DataError(table, f"has a damaged line ({error})", "copy the whole recording again") from error
+    rows: list[Mapping[str, float]] = []
+    for line in lines[1:]:
+        try:
+            row = dict(zip(names, map(float, line), strict=True))
+        except ValueError as error:
+            raise DataError(table, f"has a damaged line ({error})", "copy the whole recording again") from error
+        if not (all(map(math.isfinite, row.values())) and row["frame"].is_integer()):
+            raise DataError(table, f"has a damaged line ({','.join(line)[:80]})", "copy the whole recording again")
+        rows.append(row)
+    return rows

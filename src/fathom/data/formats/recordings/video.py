@@ -52,10 +52,11 @@ class Video:
                 self._frames = self._container.decode(stream)
             for picture in self._frames:
                 if picture.pts is not None and picture.pts >= times[number]:
+                    limits.check("pixels", picture.width * picture.height, self.path)
                     self._next = number + 1
                     array: np.ndarray = picture.to_ndarray(format="rgb24")
                     return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))
-        except av.FFmpegError as error:
+        except (av.FFmpegError, OSError, ValueError) as error:
             raise DataError(
                 self.path, f"cannot be decoded at frame {number} ({error})", "copy the file again"
             ) from error
@@ -75,11 +76,13 @@ class Video:
             if not container.streams.video:
                 raise DataError(self.path, "has no picture", "name a video")
             stream = container.streams.video[0]
+            if stream.codec_context is None:
+                raise DataError(self.path, "is of a codec that is not known here", "copy the file again")
             limits.check("pixels", stream.width * stream.height, self.path)
             if not self._times:
                 # Packets carry the times without being decoded, in coding order.
                 self._times = tuple(sorted(packet.pts for packet in container.demux(stream) if packet.pts is not None))
-        except (av.FFmpegError, OSError) as error:
+        except (av.FFmpegError, OSError, ValueError) as error:
             raise DataError(self.path, f"is not a readable video ({error})", "copy the file again") from error
         self._container, self._frames = container, None
         return self._times
