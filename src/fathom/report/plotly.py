@@ -59,9 +59,9 @@ def axis(title: str, **more: Any) -> Figure:
     }
 
 
-def number(value: float, digits: str = ".3g") -> str:
-    """Three digits unless told otherwise, with a true minus."""
-    text = format(value, digits)
+def number(value: float, digits: str = "#.3g") -> str:
+    """Three digits, zeros at the end included, unless told otherwise; with a true minus."""
+    text = format(value, digits).rstrip("." if "#" in digits else "")
     return (text.lstrip("-") if float(text) == 0 else text).replace("-", "−")
 
 
@@ -76,7 +76,7 @@ def decimal_places(values: Iterable[float]) -> int:
     return min(max(0, 2 - math.floor(math.log10(least))), 6)
 
 
-def with_interval(value: float, interval: tuple[float, float] | None, digits: str = ".3g") -> str:
+def with_interval(value: float, interval: tuple[float, float] | None, digits: str = "#.3g") -> str:
     """A number, and its interval where it has one."""
     bounds = f" ({number(interval[0], digits)} to {number(interval[1], digits)})" if interval else ""
     return number(value, digits) + bounds

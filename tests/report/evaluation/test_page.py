@@ -58,7 +58,7 @@ def test_the_headline_compares_the_first_model_with_the_mean_map(found) -> None:
     said = headline(table)
     assert (
         said.startswith("first: RMSE ")
-        and f"{abs(item.estimate):.3g} m {'less' if item.estimate < 0 else 'more'}" in said
+        and f"{abs(item.estimate):#.3g} m {'less' if item.estimate < 0 else 'more'}" in said
     )
     assert ("no difference is shown" in said) == (item.better == "")
     assert headline(replace(table, differences=())).count(".") >= 1

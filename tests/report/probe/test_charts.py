@@ -152,7 +152,7 @@ def test_cues_are_in_percent_of_the_loss_and_marked_where_they_decide_nothing() 
 
 
 def test_numbers_have_a_true_minus_and_nothing_no_sign() -> None:
-    assert plotly.with_interval(-0.5, (-1.25e-7, 2.0)) == "−0.5 (−1.25e−07 to 2)"
+    assert plotly.with_interval(-0.5, (-1.25e-7, 2.0)) == "−0.500 (−1.25e−07 to 2.00)"
     assert plotly.with_interval(-0.04, None, ".1f") == "0.0"
 
 
