@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import struct
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import typer
 
 from fathom.cli.main import main
 from fathom.data.sources import load
@@ -225,7 +227,10 @@ def test_a_limit_can_be_raised_for_one_command(
 def test_a_killed_reading_process_is_one_sentence_wherever_the_command_was(
     then: Exception | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def work(**_: object) -> int:
+    app = typer.Typer()
+
+    @app.command()
+    def work() -> int:
         try:
             raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
         except RuntimeError:
@@ -233,14 +238,36 @@ def test_a_killed_reading_process_is_one_sentence_wherever_the_command_was(
                 raise then  # noqa: B904
             raise
 
-    monkeypatch.setattr("fathom.cli.main.load_command", lambda _: work)
+    monkeypatch.setattr("fathom.cli.main.load_command", lambda _: app)
     assert "use fewer --workers" in refused(capsys, "probe")
 
 
 def test_an_error_of_the_program_is_no_killed_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    def work(**_: object) -> int:
+    app = typer.Typer()
+
+    @app.command()
+    def work() -> int:
         raise RuntimeError("another")
 
-    monkeypatch.setattr("fathom.cli.main.load_command", lambda _: work)
+    monkeypatch.setattr("fathom.cli.main.load_command", lambda _: app)
     with pytest.raises(RuntimeError, match="another"):
         main(["probe"])
+
+
+def test_the_thread_that_hands_tensors_on_prints_no_traceback_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    assert main(["data", "check", f"{pairs(tmp_path / 'd', 1)}{MM}", "-q"]) == 0
+    for name, error, printed in (
+        ("resource_sharer.py", ConnectionResetError("peer"), False),
+        ("resource_sharer.py", KeyError("peer"), True),
+        ("other.py", ConnectionResetError("peer"), True),
+    ):
+        capsys.readouterr()
+        try:
+            exec(compile("raise error", name, "exec"), {"error": error})
+        except Exception as found:
+            assert found.__traceback__ is not None
+            sys.excepthook(type(found), found, found.__traceback__.tb_next)
+        assert ("Traceback" in capsys.readouterr().err) is printed

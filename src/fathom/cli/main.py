@@ -11,7 +11,7 @@ import sys
 import threading
 import warnings
 from io import TextIOWrapper
-from types import FrameType
+from types import FrameType, TracebackType
 
 import typer
 
@@ -78,6 +78,13 @@ def _plain_warnings() -> None:
     warnings.showwarning = show
 
 
+def _excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Python's own, but for the thread that hands tensors on: where the other process has ended, the command says so itself."""
+    handing_on = trace is not None and trace.tb_frame.f_code.co_filename.endswith("resource_sharer.py")
+    if not (handing_on and isinstance(error, ConnectionError | EOFError)):
+        sys.__excepthook__(kind, error, trace)
+
+
 def _say(message: object) -> None:
     """Print an error as one line on standard error."""
     from fathom.progress import printable
@@ -138,6 +145,7 @@ def main(arguments: list[str]) -> int:
         print(f"fathom {__version__}")
         return 0
     _plain_warnings()
+    sys.excepthook = _excepthook
     _end_on_sigterm()
     try:
         return _run(*_limits(arguments))
@@ -183,8 +191,9 @@ def _run(name: str = "", *rest: str) -> int:
         from fathom.errors import nearest
 
         raise UsageError(f"There is no command '{name}'{nearest(name, COMMANDS)}.")
+    command = typer.main.get_command(load_command(name))  # calling the app itself would set another excepthook
     try:
-        code = int(load_command(name)(args=list(rest), prog_name=f"fathom {name}", standalone_mode=False) or 0)
+        code = int(command(args=list(rest), prog_name=f"fathom {name}", standalone_mode=False) or 0)
     except Exception as error:
         if not _of_killed_worker(error):
             raise
