@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
 import sys
 import time
 from dataclasses import fields
@@ -19,6 +17,7 @@ from fathom.files.limits import VARIABLE
 from fathom.probing.evidence.evidence import Evidence
 from fathom.probing.settings import ProbeSettings
 from tests.data.files import pairs
+from tests.processes import Command
 
 FACTORY = """
 from torch import nn
@@ -28,10 +27,12 @@ def factory():
     return nn.Sequential(nn.Conv2d(3, 4, 4, 4), nn.ReLU(), nn.Conv2d(4, 6, 3, 2, 1))
 """
 
+QUICK = ["--grid", "3x4", "--baselines", "constant,pixels", "--no-label-curve", "--pictures", "0", "-q"]
 
-@pytest.fixture
-def data(tmp_path: Path) -> str:
-    return f"{pairs(tmp_path / 'd', scenes=12, views=2)}?depth-scale=1000"
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return f"{pairs(tmp_path_factory.mktemp('data'), scenes=12, views=2)}?depth-scale=1000"
 
 
 def test_writes_table_evidence_split_and_picture(data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -39,7 +40,7 @@ def test_writes_table_evidence_split_and_picture(data: str, tmp_path: Path, caps
     spec = f"module:{tmp_path / 'net.py'}:factory@0,2"
     out = tmp_path / "out"
     code = main(["probe", data, "-e", spec, "-e", f"random:{spec}", "-f", "depth", "-f", "luminance", "-o", str(out),
-                 "--grid", "3x4", "--json", str(tmp_path / "e.json"), "--layers", "-q"])  # fmt: skip
+                 "--grid", "3x4", "--controls", "1", "--json", str(tmp_path / "e.json"), "--layers", "-q"])  # fmt: skip
     said = capsys.readouterr().out
     assert code == 0
     assert "pixels+position" in said and "95 % interval" in said and "luminance" in said
@@ -55,8 +56,8 @@ def test_writes_table_evidence_split_and_picture(data: str, tmp_path: Path, caps
 
 def test_saved_split_gives_the_same_numbers(data: str, tmp_path: Path) -> None:
     first, second = tmp_path / "a", tmp_path / "b"
-    assert main(["probe", data, "-o", str(first), "--grid", "3x4", "-q", "--fraction", "0.4", "--seed", "3"]) == 0
-    assert main(["probe", data, "-o", str(second), "--grid", "3x4", "-q", "--split", str(first / "split.json")]) == 0
+    assert main(["probe", data, "-o", str(first), *QUICK, "--fraction", "0.4", "--seed", "3"]) == 0
+    assert main(["probe", data, "-o", str(second), *QUICK, "--split", str(first / "split.json")]) == 0
     rows = [json.loads((out / "evidence.json").read_text())["rows"] for out in (first, second)]
     assert [row["test_mse"] for row in rows[0] if row["encoder"] == "pixels"] == [
         row["test_mse"] for row in rows[1] if row["encoder"] == "pixels"
@@ -93,7 +94,7 @@ def test_bad_arguments_get_one_sentence_and_leave_nothing(
 def test_broken_frame_stops_the_run_unless_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = pairs(tmp_path / "d", scenes=12, views=2)
     (root / "rgb" / "scene3" / "1.png").write_bytes(b"x")
-    arguments = ["probe", f"{root}?depth-scale=1000", "-o", str(tmp_path / "out"), "--grid", "3x4", "-q"]
+    arguments = ["probe", f"{root}?depth-scale=1000", "-o", str(tmp_path / "out"), *QUICK]
     assert main(arguments) == 1
     assert "scene3/1.png: is not an image" in capsys.readouterr().err
     assert main([*arguments, "--skip-bad"]) == 0
@@ -102,22 +103,21 @@ def test_broken_frame_stops_the_run_unless_left_out(tmp_path: Path, capsys: pyte
 
 def test_millimetres_read_as_metres_are_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = pairs(tmp_path / "d", scenes=12, views=1)
-    assert main(["probe", f"{root}?depth-scale=1.0001", "-o", str(tmp_path / "out"), "--grid", "3x4", "-q"]) == 0
+    assert main(["probe", f"{root}?depth-scale=1.0001", "-o", str(tmp_path / "out"), *QUICK]) == 0
     said = capsys.readouterr().err
     assert "warning: " in said and "give 'PATH?depth-scale=1000'" in said and said.count("warning") == 3
 
 
 def test_interrupt_leaves_no_half_written_file(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "fathom", "probe", "rooms", "-f", "depth", "-f", "normals", "-o", str(out)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                               env={**os.environ, "OMP_NUM_THREADS": "1"})  # fmt: skip
-    assert process.stderr is not None
-    assert "probing" in process.stderr.readline()
-    time.sleep(1.0)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=30)
-    assert process.returncode == 130
+    process = Command(["probe", "rooms", "-f", "depth", "-f", "normals", "-o", str(out)], tmp_path / "said")
+    while "probing" not in process.said:
+        assert process.running, process.said
+        time.sleep(0.01)
+    time.sleep(0.5)
+    process.send(signal.SIGINT)
+    assert process.wait(60) == 130
+    said = process.said
     assert ("interrupted" in said or "Stopped by SIGINT after" in said) and "Traceback" not in said
     assert not out.exists() or not [path for path in out.rglob("*") if path.name.startswith(".")]
 
@@ -142,17 +142,8 @@ def test_a_run_is_repeated_like_another(
 ) -> None:
     (tmp_path / "net.py").write_text(FACTORY)
     first, again, other = tmp_path / "first", tmp_path / "again", tmp_path / "other"
-    arguments = [
-        "probe",
-        data,
-        "-e",
-        f"mine=module:{tmp_path / 'net.py'}:factory@0,2",
-        "--grid",
-        "3x4",
-        "-f",
-        "log_depth",
-    ]
-    assert main([*arguments, "--controls", "1", "--fraction", "0.5", "--seed", "3", "-q", "-o", str(first)]) == 0
+    arguments = ["probe", data, "-e", f"mine=module:{tmp_path / 'net.py'}:factory@0,2", "-f", "log_depth", *QUICK]
+    assert main([*arguments, "--controls", "1", "--fraction", "0.5", "--seed", "3", "-o", str(first)]) == 0
     capsys.readouterr()
     assert main(["probe", data, "--like", str(first), "-q", "-o", str(again)]) == 1
     assert "--limit code-files=1" in capsys.readouterr().err.replace("\n", " ") and not again.exists()
@@ -171,7 +162,7 @@ def test_a_repeated_run_reads_depth_in_the_unit_of_the_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = str(pairs(tmp_path / "d", scenes=12, views=1))
-    few = ["--grid", "3x4", "--baselines", "constant", "-f", "log_depth", "-q"]
+    few = [*QUICK, "-f", "log_depth"]
     first = ["probe", root, "--depth-scale", "1000", *few, "-o", str(tmp_path / "first")]
     monkeypatch.setattr(sys, "argv", ["fathom", *first])
     assert main(first) == 0
@@ -187,7 +178,7 @@ def test_a_repeated_run_reads_depth_in_the_unit_of_the_first(
 
 
 def test_a_run_is_not_replaced_unless_asked(data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["probe", data, "--grid", "3x4", "--baselines", "constant", "-q", "-o", str(tmp_path / "out")]
+    arguments = ["probe", data, *QUICK, "-o", str(tmp_path / "out")]
     assert main(arguments) == 0
     before = (tmp_path / "out" / "evidence.json").read_bytes()
     assert main(arguments) == 2
@@ -206,10 +197,9 @@ def test_a_folder_that_cannot_be_written_is_said_before_the_work(
     assert "cannot be written" in capsys.readouterr().err
 
 
-def test_too_few_test_scenes_are_said_before_the_work(data: str, tmp_path: Path) -> None:
-    process = subprocess.run(
-        [sys.executable, "-m", "fathom", "probe", data, "--grid", "3x4", "--baselines", "constant", "-o", str(tmp_path / "out")],
-        capture_output=True, text=True, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    said = process.stderr.splitlines()
+def test_too_few_test_scenes_are_said_before_the_work(
+    data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["probe", data, *QUICK[:-1], "-o", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().err.splitlines()
     assert "Too few test scenes for a verdict: 3 scenes" in said[1] and "probing" in said[0]

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import socket
-import subprocess
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +14,10 @@ from fathom.data.sources import load
 from fathom.errors import UsageError
 from fathom.probing import processes
 from fathom.probing.evidence.evidence import Evidence
+from fathom.probing.passes import checkpoint
 from fathom.probing.probe import probe
 from tests.data.files import pairs
+from tests.processes import Command, ranks
 
 NET = """
 import os, time
@@ -45,41 +44,45 @@ def bright(sample):
     return sample.float_image().mean(0) > 0.5
 """
 
-CHECKPOINT_ALWAYS = """
-import sys
-from fathom.probing.passes import checkpoint
-checkpoint.EVERY = 0.0
-checkpoint.COST = 1e9
-from fathom.cli.main import run
-run(sys.argv[1:])
-"""
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data, and the network and feature of the runs."""
+    folder = tmp_path_factory.mktemp("processes")
+    (folder / "net.py").write_text(NET)
+    pairs(folder / "pairs", scenes=16, views=2)
+    return folder
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> str:
-    (tmp_path / "net.py").write_text(NET)
-    (tmp_path / "always.py").write_text(CHECKPOINT_ALWAYS)
-    return f"{pairs(tmp_path / 'pairs', scenes=16, views=2)}?depth-scale=1000"
-
-
-def start(data: str, out: Path, *options: str, program: tuple[str, ...] = ("-m", "fathom"), **more: str) -> Any:
-    command = [
-        sys.executable, *program, "probe", data, "-e", f"module:{out.parent / 'net.py'}:net@net", "-f", "depth",
-        "-f", f"module:{out.parent / 'net.py'}:bright", "-f", "colour", "--size", "24x32", "--grid", "3x4",
-        "--baselines", "constant,pixels", "--controls", "1", "--batch-size", "3", "--folds", "3", "--label-curve",
-        "--fraction", "0.4", "--device", "cpu", "--out", str(out), "--quiet", *options,
+def arguments(folder: Path, out: Path) -> list[str]:
+    return [
+        "probe", f"{folder / 'pairs'}?depth-scale=1000", "-e", f"module:{folder / 'net.py'}:net@net", "-f", "depth",
+        "-f", f"module:{folder / 'net.py'}:bright", "-f", "colour", "--size", "24x32", "--grid", "3x4",
+        "--baselines", "constant,pixels", "--controls", "1", "--batch-size", "3", "--folds", "3", "--label-curve", "--cues",
+        "--fraction", "0.4", "--pictures", "1", "--device", "cpu", "--out", str(out), "--quiet",
     ]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", **more}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
 
-def job(data: str, out: Path, *options: str, **more: str) -> list[Any]:
+def start(folder: Path, out: Path, before: Callable[[], None] | None = None, **environment: str) -> Command:
+    return Command(arguments(folder, out), out.parent / f"said of {out.name}", environment, before)
+
+
+def job(folder: Path, out: Path, **environment: str) -> list[Command]:
     """Two processes, as torchrun starts them."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, **more}
-    return [start(data, out, *options, RANK=str(rank), LOCAL_RANK=str(rank), **shared) for rank in range(2)]
+    return [start(folder, out, **rank, **environment) for rank in ranks(2)]
+
+
+def checkpoint_always() -> None:
+    """Keep the sums after every batch."""
+    checkpoint.EVERY, checkpoint.COST = 0.0, 1e9
+
+
+@pytest.fixture(scope="module")
+def alone(folder: Path) -> Path:
+    """The run of one process, undisturbed."""
+    process = start(folder, folder / "alone")
+    assert process.wait(300) == 0, process.said
+    return folder / "alone"
 
 
 def same(first: Any, second: Any, where: str = "", rel: float = 1e-5) -> None:
@@ -104,49 +107,46 @@ def numbers(out: Path) -> dict[str, Any]:
     return {key: value for key, value in evidence.items() if key != "command"}
 
 
-def test_two_processes_give_every_number_of_one(data: str, tmp_path: Path) -> None:
-    alone, both = start(data, tmp_path / "one", "--cues"), job(data, tmp_path / "two", "--cues")
-    for process in (alone, *both):
-        assert process.wait(300) == 0, process.stderr.read()
-    same(numbers(tmp_path / "one"), numbers(tmp_path / "two"))
-    assert both[0].stdout.read() and not both[1].stdout.read()  # the first speaks
-    assert sorted(path.name for path in (tmp_path / "two").iterdir()) == sorted(
-        path.name for path in (tmp_path / "one").iterdir()
-    )
+def test_two_processes_give_every_number_of_one(folder: Path, alone: Path, tmp_path: Path) -> None:
+    both = job(folder, tmp_path / "two")
+    for process in both:
+        assert process.wait(300) == 0, process.said
+    same(numbers(alone), numbers(tmp_path / "two"))
+    assert both[0].printed and not both[1].printed  # the first speaks
+    assert sorted(path.name for path in (tmp_path / "two").iterdir()) == sorted(path.name for path in alone.iterdir())
 
 
-def test_a_process_that_ends_ends_the_run_with_one_sentence(data: str, tmp_path: Path) -> None:
-    first, second = job(data, tmp_path / "run", DIES="1")
+def test_a_process_that_ends_ends_the_run_with_one_sentence(folder: Path, tmp_path: Path) -> None:
+    first, second = job(folder, tmp_path / "run", DIES="1")
     assert second.wait(120) == 9
     assert first.wait(120) == 1
-    said = first.stderr.read().strip().splitlines()
+    said = first.said.strip().splitlines()
     assert len([line for line in said if line.startswith("error: ")]) == 1 and "lost contact" in said[-1]
     assert not (tmp_path / "run" / "evidence.json").exists()
 
 
-def test_heads_in_several_processes_are_refused_before_the_work(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_heads_in_several_processes_are_refused_before_the_work(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "count", lambda: 2)
     with pytest.raises(UsageError, match="in one process"):
-        probe([], "depth", load(data), heads=("mlp",))
+        probe([], "depth", load(f"{folder / 'pairs'}?depth-scale=1000"), heads=("mlp",))
 
 
-def test_a_run_that_is_stopped_and_killed_resumes_to_the_same_digits(data: str, tmp_path: Path) -> None:
-    always, kept = (str(tmp_path / "always.py"),), tmp_path / "stopped" / "training-pass.safetensors"
-    straight = start(data, tmp_path / "straight")
+def test_a_run_that_is_stopped_and_killed_resumes_to_the_same_digits(folder: Path, alone: Path, tmp_path: Path) -> None:
+    out = tmp_path / "stopped"
+    kept = out / "training-pass.safetensors"
     for number, code in ((signal.SIGINT, 130), (signal.SIGKILL, -9)):
         before = kept.stat().st_mtime_ns if kept.exists() else 0
-        stopped = start(data, tmp_path / "stopped", program=always, SLEEP="0.3")
+        stopped = start(folder, out, checkpoint_always, SLEEP="0.3")
         end = time.monotonic() + 120
         while not kept.exists() or kept.stat().st_mtime_ns == before:
-            assert stopped.poll() is None and time.monotonic() < end, stopped.stderr.read()
+            assert stopped.running and time.monotonic() < end, stopped.said
             time.sleep(0.01)
-        stopped.send_signal(number)
+        stopped.send(number)
         assert stopped.wait(60) == code
-        said = stopped.stderr.read()
+        said = stopped.said
         assert number == signal.SIGKILL or ("training frames. Their sums are in" in said and str(kept) in said)
-        assert kept.is_file() and not (tmp_path / "stopped" / "evidence.json").exists()
-    resumed = start(data, tmp_path / "stopped")
-    for process in (straight, resumed):
-        assert process.wait(120) == 0, process.stderr.read()
-    same(numbers(tmp_path / "straight"), numbers(tmp_path / "stopped"), rel=0)
+        assert kept.is_file() and not (out / "evidence.json").exists()
+    resumed = start(folder, out)
+    assert resumed.wait(120) == 0, resumed.said
+    same(numbers(alone), numbers(out), rel=0)
     assert not kept.exists()

@@ -19,6 +19,7 @@ from fathom.training.frames.feed import Portion
 from fathom.training.frames.order import Order
 from fathom.training.run import journal
 from fathom.training.scoring.scoring import in_batches
+from tests.processes import context, ranks
 from tests.training import painted
 
 
@@ -40,7 +41,7 @@ def test_processes_score_every_frame_once(world: int) -> None:
     assert sorted(scored) == list(range(11))
 
 
-def test_two_processes_give_the_gradients_and_scores_of_one(tmp_path: Path, start: Any, ranks: Any) -> None:
+def test_two_processes_give_the_gradients_and_scores_of_one(tmp_path: Path, start: Any) -> None:
     # Plain SGD: the weights after a step are the gradient. Five images do not divide evenly by two processes.
     table = painted.recipe(
         3,
@@ -66,7 +67,7 @@ def test_two_processes_give_the_gradients_and_scores_of_one(tmp_path: Path, star
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
 
 
-def test_running_statistics_are_those_that_are_scored_and_saved(tmp_path: Path, start: Any, ranks: Any) -> None:
+def test_running_statistics_are_those_that_are_scored_and_saved(tmp_path: Path, start: Any) -> None:
     model = {"name": "plain_cnn", "filters": [4, 4]}
     table = painted.recipe(3, train={"ema": 0.5}) | {"model": model}
     children = [start(table, tmp_path, environment) for environment in ranks(2)]
@@ -101,8 +102,8 @@ def pixels(number: int) -> tuple[torch.Tensor, torch.Tensor]:
     return x, torch.randn(50 + number, 2, generator=generator, dtype=torch.float64)
 
 
-def test_moments_over_two_processes_are_those_of_one(tmp_path: Path, context: Any, ranks: Any) -> None:
-    children = [context.Process(target=add_moments, args=(e, str(tmp_path / "sums"))) for e in ranks(2)]
+def test_moments_over_two_processes_are_those_of_one(tmp_path: Path) -> None:
+    children = [context().Process(target=add_moments, args=(e, str(tmp_path / "sums"))) for e in ranks(2)]
     for child in children:
         child.start()
     alone = Moments.zeros(2, torch.full((3,), 5.0), torch.zeros(2))
@@ -118,7 +119,7 @@ def test_moments_over_two_processes_are_those_of_one(tmp_path: Path, context: An
     assert alone.n.tolist() == [156, 159]
 
 
-def test_a_dead_process_ends_the_job_with_a_message_and_not_a_hang(tmp_path: Path, start: Any, ranks: Any) -> None:
+def test_a_dead_process_ends_the_job_with_a_message_and_not_a_hang(tmp_path: Path, start: Any) -> None:
     table = painted.recipe(100_000, train={"save_every": 5, "timeout": 30}, validation={"every": 0})
     first, second = (start(table, tmp_path, environment) for environment in ranks(2))
     end = time.monotonic() + 60

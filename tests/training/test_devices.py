@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import resource
 import sys
-from typing import Any
 
 import pytest
 import torch
 
 from fathom.devices import keep_freed_memory
+from tests.processes import context
 
 
 def faults(keep: bool) -> int:
@@ -25,8 +25,8 @@ def faults(keep: bool) -> int:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator is on Linux")
-def test_memory_that_is_freed_is_kept_for_the_next_step(context: Any) -> None:
-    with context.Pool(1, maxtasksperchild=1) as pool:
+def test_memory_that_is_freed_is_kept_for_the_next_step() -> None:
+    with context().Pool(1, maxtasksperchild=1) as pool:
         given_back, kept = (pool.apply(faults, (keep,)) for keep in (False, True))
     every = 20 * 3 * 1000  # 4096 pages a block, unless the kernel gives larger ones
     assert kept < every
