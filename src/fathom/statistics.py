@@ -74,6 +74,11 @@ class Interval:
     p_below: float = float("nan")
     p_margin: float = float("nan")
 
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """Both bounds; None where they are not finite: with too few scenes, or relative to 0."""
+        return (self.low, self.high) if np.isfinite([self.low, self.high]).all() else None
+
 
 @dataclass(frozen=True)
 class Ratio:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fathom.errors import UsageError
-from fathom.metrics.depth import METRICS, _workspace, depth_metrics, metrics_of_rows
+from fathom.metrics.depth import METRICS, _workspace, metrics_of_rows
 from fathom.metrics.protocols import PROTOCOLS
 from fathom.sample import Sample
 
@@ -64,12 +64,6 @@ def test_no_valid_pixel_is_nan_and_a_perfect_prediction_perfect() -> None:
     perfect = metrics_of_rows(target[None], target, valid)
     assert float(perfect["delta1"]) == 1
     assert float(perfect["rmse"]) == 0
-
-
-def test_batched_frames_equal_frames_one_by_one() -> None:
-    predictions, target, valid = maps()
-    batch = depth_metrics(predictions, target.expand(3, -1, -1), valid.expand(3, -1, -1))
-    torch.testing.assert_close(batch["rmse"], metrics_of_rows(predictions, target, valid)["rmse"])
 
 
 def test_one_pixel_and_a_constant_prediction_have_finite_metrics() -> None:

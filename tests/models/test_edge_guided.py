@@ -100,7 +100,9 @@ def test_a_frozen_gradient_network_does_not_move_and_a_trainable_one_does(freeze
 
 def test_takes_the_weights_and_configuration_of_a_trained_gradient_network() -> None:
     gradient = GradientNetwork(GradientNetwork.Config(filters=(4, 4), activation="tanh", edges="xy"))
-    config = EdgeGuidedNetwork.Config(filters=FILTERS).guided_by(gradient.config)
+    config = EdgeGuidedNetwork.Config(
+        filters=FILTERS, gradient_filters=(4, 4), gradient_activation="tanh", gradient_edges="xy"
+    )
     model = EdgeGuidedNetwork(config)
     model.gradient.load_state_dict(gradient.state_dict())
     image = torch.rand(1, 3, 9, 9)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from fathom.sample import Sample
 from tests.data.files import counts, pairs
 
 GRID, SIZE = (3, 4), (24, 32)
+QUICK: Any = {"size": SIZE, "grid": GRID, "pictures": 0, "label_curve": False}
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +46,7 @@ def matrix(data: Dataset) -> tuple[np.ndarray, np.ndarray]:
 
 def test_test_loss_is_that_of_scikit_learns_ridge(split: tuple[Dataset, Dataset]) -> None:
     train, test = split
-    evidence = probe([], "depth", train, test, baselines=("constant", "pixels"), size=SIZE, grid=GRID, pictures=0)
+    evidence = probe([], "depth", train, test, baselines=("constant", "pixels"), **QUICK)
     row = next(row for row in evidence.rows if row.encoder == "pixels")
     (X, y), (X_test, y_test) = matrix(train), matrix(test)
     mean, deviation = X.mean(0), X.std(0)
@@ -57,9 +59,7 @@ def test_test_loss_is_that_of_scikit_learns_ridge(split: tuple[Dataset, Dataset]
 
 def test_numbers_do_not_depend_on_batches_or_workers(split: tuple[Dataset, Dataset]) -> None:
     def losses(**settings: int) -> list[float]:
-        evidence = probe(
-            [], "depth", *split, baselines=("pixels", "patch"), size=SIZE, grid=GRID, pictures=0, **settings
-        )
+        evidence = probe([], "depth", *split, baselines=("pixels", "patch"), **QUICK, **settings)
         return [row.test_mse for row in evidence.rows]
 
     reference = losses(batch_size=16)
@@ -68,7 +68,7 @@ def test_numbers_do_not_depend_on_batches_or_workers(split: tuple[Dataset, Datas
 
 
 def test_pixels_know_luminance_perfectly_and_constant_does_not(split: tuple[Dataset, Dataset]) -> None:
-    evidence = probe([], "luminance", *split, baselines=("constant", "pixels"), size=SIZE, grid=GRID, pictures=0)
+    evidence = probe([], "luminance", *split, baselines=("constant", "pixels"), **QUICK)
     r2 = {row.encoder: row.r2 for row in evidence.rows}
     assert r2["pixels"] > 0.999999 and abs(r2["constant"]) < 0.2
 
@@ -100,7 +100,7 @@ class Planted(nn.Module):
 def test_layer_is_chosen_by_cross_validation_and_finds_what_was_planted(tmp_path: Path) -> None:
     train, test = load(f"{pairs(tmp_path, scenes=12, views=2, planted=True)}?depth-scale=1000").split(0.4)
     encoder = ModuleEncoder("module:planted", Planted(), ("noise", "red"), None, SIZE)
-    evidence = probe(encoder, "depth", train, test, size=SIZE, grid=GRID, pictures=0)
+    evidence = probe(encoder, "depth", train, test, **QUICK)
     rows = {row.layer: row for row in evidence.rows if row.encoder == "module:planted"}
     assert rows["red"].r2 > 0.999 and abs(rows["noise"].r2) < 0.2
     chosen = [layer for layer, row in rows.items() if row.chosen]
@@ -113,19 +113,26 @@ def test_layer_is_chosen_by_cross_validation_and_finds_what_was_planted(tmp_path
 
 def test_a_users_own_feature_is_probed(split: tuple[Dataset, Dataset]) -> None:
     mine = Feature.from_function("redness", lambda sample, grid: (pooled(sample)[:1], whole(grid)))
-    evidence = probe([], mine, *split, baselines=("pixels",), size=SIZE, grid=GRID, pictures=0)
+    evidence = probe([], mine, *split, baselines=("pixels",), **QUICK)
     assert next(row for row in evidence.rows if row.encoder == "pixels").r2 > 0.999999
 
 
 def test_several_features_come_out_of_one_run(split: tuple[Dataset, Dataset]) -> None:
     names = ["depth", "log_depth", "disparity", "depth_edges", "luminance", "position", "colour"]
-    evidence = probe([], names, *split, baselines=("pixels",), size=SIZE, grid=GRID, pictures=0)
+    evidence = probe([], names, *split, baselines=("pixels",), **QUICK)
     assert set(evidence.features) == set(names)
 
 
 def test_rooms_give_labels_and_normals() -> None:
     train, test = load("rooms").official_split()
-    part = probe([], ["normals", "labels"], train.subset(range(0, 336, 12)), test.subset(range(0, 112, 8)), pictures=0)
+    part = probe(
+        [],
+        ["normals", "labels"],
+        train.subset(range(0, 336, 12)),
+        test.subset(range(0, 112, 8)),
+        pictures=0,
+        label_curve=False,
+    )
     rows = {(row.encoder, row.feature): row for row in part.rows}
     assert rows["position", "normals"].test_mse < rows["constant", "normals"].test_mse
     assert rows["constant", "labels"].accuracy is not None
@@ -146,7 +153,7 @@ class Bad(nn.Module):
 def test_encoder_giving_nan_or_infinity_is_refused(split: tuple[Dataset, Dataset], value: float) -> None:
     encoder = ModuleEncoder("module:bad", Bad(value), ("layer",), None, SIZE)
     with pytest.raises(FathomError, match="gave NaN or infinity for frame"):
-        probe(encoder, "depth", *split, size=SIZE, grid=GRID, pictures=0)
+        probe(encoder, "depth", *split, **QUICK)
 
 
 def test_a_scene_on_both_sides_is_refused(split: tuple[Dataset, Dataset]) -> None:
@@ -169,7 +176,7 @@ def test_broken_frames_stop_the_run_or_are_left_out_and_said(tmp_path: Path) -> 
     train, test = load(f"{root}?depth-scale=1000").split(0.4, seed=1)
     with pytest.raises(DataError, match=r"0\.png: is not an image"):
         probe([], "depth", train, test, size=SIZE, grid=GRID)
-    evidence = probe([], "depth", train, test, size=SIZE, grid=GRID, skip_bad=True, pictures=0)
+    evidence = probe([], "depth", train, test, skip_bad=True, **QUICK)
     left_out = [text.split("read: ")[1].split()[0] for text in evidence.notes if text.startswith("Left out")]
     assert sum(map(int, left_out)) == 3
 
@@ -184,7 +191,7 @@ def test_data_without_a_valid_pixel_are_refused(tmp_path: Path) -> None:
 
 
 def test_evidence_goes_to_json_and_back(split: tuple[Dataset, Dataset], tmp_path: Path) -> None:
-    evidence = probe([], "depth", *split, size=SIZE, grid=GRID, pictures=0, command="fathom probe x")
+    evidence = probe([], "depth", *split, **QUICK | {"label_curve": None}, command="fathom probe x")
     path = evidence.save(tmp_path / "out")
     record = json.loads(path.read_text())
     assert {"schema_version", "command", "versions", "data", "protocol", "rows"} <= set(record)
@@ -220,13 +227,13 @@ class Growing(nn.Module):
 def test_encoder_with_another_grid_on_each_image_is_refused(split: tuple[Dataset, Dataset]) -> None:
     encoder = ModuleEncoder("module:growing", Growing(), ("layer",), None, SIZE)
     with pytest.raises(FathomError, match="needs the same channels and grid for every image"):
-        probe(encoder, "depth", *split, size=SIZE, grid=GRID, pictures=0, controls=0)
+        probe(encoder, "depth", *split, **QUICK, controls=0)
 
 
 def test_grid_of_one_cell_is_probed(split: tuple[Dataset, Dataset]) -> None:
     pooled_to_one = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(3, 2, 1))
     encoder = ModuleEncoder("module:one", pooled_to_one, ("1",), None, SIZE)
-    evidence = probe(encoder, "depth", *split, size=SIZE, grid=(1, 1), pictures=0, controls=1)
+    evidence = probe(encoder, "depth", *split, **QUICK | {"grid": (1, 1)}, controls=1)
     assert evidence.grid == (1, 1) and all(np.isfinite(row.test_mse) for row in evidence.rows)
 
 
@@ -234,7 +241,7 @@ def test_more_channels_than_cells_are_no_harm(split: tuple[Dataset, Dataset]) ->
     train, test = split
     wide = ModuleEncoder("module:wide", nn.Sequential(nn.Conv2d(3, 400, 8, 8)), ("0",), None, SIZE)
     few = train.subset(range(8))  # 96 cells
-    evidence = probe(wide, "depth", few, test, size=SIZE, grid=GRID, pictures=0, controls=0)
+    evidence = probe(wide, "depth", few, test, **QUICK, controls=0)
     row, constant = evidence.row("module:wide"), evidence.row("constant")
     assert row.channels == 400 and row.test_mse < 3 * constant.test_mse
 
@@ -242,4 +249,4 @@ def test_more_channels_than_cells_are_no_harm(split: tuple[Dataset, Dataset]) ->
 def test_one_training_scene_is_too_few(split: tuple[Dataset, Dataset]) -> None:
     train, test = split
     with pytest.raises(FathomError, match="has 1 scene; at least 2 are needed to choose the penalty"):
-        probe([], "depth", train.of_scenes([train.scenes[0]], "one"), test, size=SIZE, grid=GRID, pictures=0)
+        probe([], "depth", train.of_scenes([train.scenes[0]], "one"), test, **QUICK)

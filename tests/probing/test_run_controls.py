@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ from fathom.training.recipe import load_recipe
 from fathom.training.session import build_network
 
 GRID, SIZE = (3, 4), (24, 32)
+QUICK: Any = {"size": SIZE, "grid": GRID, "pictures": 0, "label_curve": False}
 
 
 def striped(root: Path, scenes: int = 30) -> Path:
@@ -77,7 +79,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Dataset, Dataset]:
 
 @pytest.fixture(scope="module")
 def found(parts: tuple[Dataset, Dataset]) -> Evidence:
-    return probe(encoder(), ["depth", "luminance"], *parts, size=SIZE, grid=GRID, pictures=0)
+    return probe(encoder(), ["depth", "luminance"], *parts, **QUICK | {"label_curve": True})
 
 
 def supervised(scenes: tuple[str, ...] = ()) -> Trained:
@@ -110,7 +112,7 @@ def test_what_was_planted_is_called_implicit(found: Evidence) -> None:
 def test_an_untrained_encoder_is_not_called_implicit(parts: tuple[Dataset, Dataset]) -> None:
     torch.manual_seed(0)
     untrained = ModuleEncoder("module:fresh", nn.Sequential(nn.Conv2d(3, 2, 8, 8)), ("0",), None, SIZE)
-    evidence = probe(untrained, "depth", *parts, size=SIZE, grid=GRID, pictures=0)
+    evidence = probe(untrained, "depth", *parts, **QUICK)
     assert evidence.verdict in ("inconclusive", "absent")
 
 
@@ -149,7 +151,7 @@ def test_bits_say_what_the_losses_say(found: Evidence) -> None:
 def test_upper_bound_is_measured_as_the_network_predicts(parts: tuple[Dataset, Dataset]) -> None:
     train, test = parts
     network = supervised()
-    evidence = probe([], ["depth", "luminance"], train, test, size=SIZE, grid=GRID, pictures=0, upper_bound=network)
+    evidence = probe([], ["depth", "luminance"], train, test, **QUICK, upper_bound=network)
     row = next(row for row in evidence.rows if row.role == "upper_bound")
     total, cells = 0.0, 0
     for sample in test:
@@ -164,7 +166,7 @@ def test_upper_bound_is_measured_as_the_network_predicts(parts: tuple[Dataset, D
 
 def test_share_of_the_gap_refers_to_the_upper_bound_if_it_beats_the_baseline(parts: tuple[Dataset, Dataset]) -> None:
     network = supervised()
-    evidence = probe(encoder(), "depth", *parts, size=SIZE, grid=GRID, pictures=0, controls=1, upper_bound=network)
+    evidence = probe(encoder(), "depth", *parts, **QUICK, controls=1, upper_bound=network)
     upper_bound = next(row for row in evidence.rows if row.role == "upper_bound")
     assert (
         upper_bound.test_mse > evidence.verdicts[0].baseline_mse and evidence.gap_closed is None
@@ -194,12 +196,12 @@ def test_supervised_encoder_that_saw_test_scenes_is_refused(parts: tuple[Dataset
     with pytest.raises(UsageError, match="Encoder checkpoint:net was trained on 1 of 12 test scenes"):
         probe(seen, "depth", train, test, size=SIZE, grid=GRID)
     fair = CheckpointEncoder("checkpoint:net", supervised().model, (), train.scenes)
-    evidence = probe(fair, "depth", train, test, size=SIZE, grid=GRID, pictures=0, controls=0)
+    evidence = probe(fair, "depth", train, test, **QUICK, controls=0)
     assert any("no evidence of implicit learning" in text for text in evidence.notes)
 
 
 def test_heads_stand_in_the_same_table(parts: tuple[Dataset, Dataset]) -> None:
-    evidence = probe(encoder(), "depth", *parts, size=SIZE, grid=GRID, pictures=0, controls=0, heads=["mlp"])
+    evidence = probe(encoder(), "depth", *parts, **QUICK, controls=0, heads=["mlp"])
     row = next(row for row in evidence.rows if row.layer.startswith("mlp"))
     assert row.parameters is not None and row.parameters > 100 and np.isfinite(row.test_mse)
 
@@ -221,8 +223,10 @@ def other() -> ModuleEncoder:
 
 
 def test_company_changes_nothing(parts: tuple[Dataset, Dataset], tmp_path: Path) -> None:
+    few = {"baselines": ("constant", "pixels"), "label_curve": True}
+
     def found(*encoders: ModuleEncoder, cache: str | None = None) -> tuple[dict[object, object], dict[object, object]]:
-        evidence = probe(encoders, "depth", *parts, size=SIZE, grid=GRID, pictures=0, controls=1, cache=cache)
+        evidence = probe(encoders, "depth", *parts, **QUICK | few, controls=1, cache=cache)
         rows = {(row.encoder, row.seed, row.layer): row for row in evidence.rows}
         chosen = {key: (row.penalty, row.chosen, row.bands) for key, row in rows.items()}
         numbers: dict[object, object] = {key: [row.cv_mse, row.test_mse, *row.errors] for key, row in rows.items()}
@@ -253,7 +257,7 @@ def test_training_frames_under_another_name_withhold_the_verdict(tmp_path: Path)
     data = load(f"{tmp_path}?depth-scale=1000")
     first = [i for i, scene in enumerate(data.frame_scenes) if scene.startswith("scene")]
     second = [i for i, scene in enumerate(data.frame_scenes) if scene.startswith("copy")]
-    options = {"size": SIZE, "grid": GRID, "pictures": 0, "controls": 0, "cache": str(tmp_path / "cache")}
+    options = QUICK | {"controls": 0, "cache": str(tmp_path / "cache")}
     evidence = probe(encoder(), "depth", data.subset(first), data.subset(second), **options)
     assert evidence.verdict == "withheld"
     assert "14 of 14 test scenes have near-duplicates" in evidence.verdicts[0].sentence
@@ -268,7 +272,7 @@ def test_frames_taken_for_scenes_withhold_the_verdict(tmp_path: Path) -> None:
         for scene in range(24):
             (root / folder / f"scene{scene}" / "0.png").rename(root / folder / f"{scene:03d}.png")
             (root / folder / f"scene{scene}").rmdir()
-    options = {"size": SIZE, "grid": GRID, "pictures": 0, "controls": 0}
+    options = QUICK | {"controls": 0}
     guessed = probe(encoder(), "depth", *load(f"{root}?depth-scale=1000").split(0.5), **options)
     assert guessed.verdict == "withheld" and "scene=REGEX" in guessed.verdicts[0].sentence
     said = probe(encoder(), "depth", *load(f"{root}?depth-scale=1000&scene=frame").split(0.5), **options)
@@ -293,7 +297,7 @@ def test_training_losses_are_computed_again_and_compared(parts: tuple[Dataset, D
     torch.manual_seed(0)
     wavering = ModuleEncoder("module:wavering", Wavering(), ("layer",), None, SIZE)
     with pytest.raises(FathomError, match=r"module:wavering, layer .* training loss"):
-        probe(wavering, "depth", *parts, size=SIZE, grid=GRID, pictures=0, controls=0, batch_size=2)
+        probe(wavering, "depth", *parts, **QUICK, controls=0, batch_size=2)
 
 
 class Faint(nn.Module):
@@ -315,7 +319,7 @@ class Faint(nn.Module):
 
 def test_products_in_float64_where_rounding_would_hide_the_signal(parts: tuple[Dataset, Dataset]) -> None:
     faint = ModuleEncoder("module:faint", Faint(), ("layer",), None, SIZE)
-    evidence = probe([faint, encoder()], "depth", *parts, size=SIZE, grid=GRID, pictures=0, controls=0)
+    evidence = probe([faint, encoder()], "depth", *parts, **QUICK, controls=0)
     row, plain = evidence.row("module:faint"), evidence.row("module:net", layer="second")
     assert row.penalties_left_out == 0
     assert row.test_mse < 1.2 * plain.test_mse

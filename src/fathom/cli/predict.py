@@ -15,7 +15,7 @@ from fathom.errors import DataError, UsageError
 if TYPE_CHECKING:
     from fathom.depth_models.model import DepthModel
     from fathom.depth_models.predict import Options
-    from fathom.depth_models.prediction import Interval, Prediction
+    from fathom.depth_models.prediction import Prediction, PredictionInterval
     from fathom.media.inputs import Input
     from fathom.sample import Intrinsics
 
@@ -208,7 +208,7 @@ def _save(
     return files
 
 
-def _save_interval(interval: Interval, item: Input, out: Path, npy: bool) -> list[Path]:
+def _save_interval(interval: PredictionInterval, item: Input, out: Path, npy: bool) -> list[Path]:
     from fathom.media.depth_files import DepthRangeWarning, save_npy, save_png16
     from fathom.media.inputs import targets
 

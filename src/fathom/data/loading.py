@@ -14,6 +14,7 @@ from torch.utils.data import Dataset as TorchDataset
 from fathom.data.dataset import Dataset
 from fathom.data.transforms import fit
 from fathom.errors import DataError
+from fathom.progress import track
 from fathom.sample import Batch, Grid, Sample
 
 READERS = 2
@@ -32,10 +33,27 @@ class Skipped:
     def __len__(self) -> int:
         return len(self.frames)
 
+    def add(self, dataset: Dataset, position: int, error: DataError) -> None:
+        """Note a frame."""
+        self.frames.append((dataset.frame(position).id, str(error)))
+
     def describe(self, most: int = 3) -> str:
         """The first few in words."""
         shown = "; ".join(reason for _, reason in self.frames[:most])
         return shown + (f"; and {len(self) - most} more" if len(self) > most else "")
+
+
+def read_each(dataset: Dataset, label: str, skipped: Skipped | None) -> Iterator[tuple[int, Sample]]:
+    """Position and frame of all that can be read, with progress; without `skipped` the first that cannot raises its `DataError`."""
+    for position in track(range(len(dataset)), label):
+        try:
+            sample = dataset[position]
+        except DataError as error:
+            if skipped is None:
+                raise
+            skipped.add(dataset, position, error)
+        else:
+            yield position, sample
 
 
 class _Reader:
@@ -93,7 +111,7 @@ def batches(
         if isinstance(item, DataError):
             if skipped is None:
                 raise item
-            skipped.frames.append((dataset.frame(position).id, str(item)))
+            skipped.add(dataset, position, item)
             continue
         buffer.append(item)
         if len(buffer) == batch_size:

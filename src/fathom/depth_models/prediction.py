@@ -24,7 +24,7 @@ LEAST_METRES = 1e-3
 
 
 @dataclass(frozen=True)
-class Interval:
+class PredictionInterval:
     """Metres between which a random pixel of a new scene lies with probability `level`, and what it was calibrated on."""
 
     lower: NDArray[np.float32]
@@ -59,7 +59,7 @@ class Prediction:
     model: Mapping[str, Any] = field(default_factory=dict)
     operations: tuple[str, ...] = ()
     confidence: NDArray[np.float32] | None = None
-    interval: Interval | None = None
+    interval: PredictionInterval | None = None
 
     @property
     def unit(self) -> str:
@@ -86,7 +86,7 @@ class Prediction:
             )
         lower, upper = calibration.interval(metres, self.camera, level)
         return replace(
-            self, interval=Interval(lower, upper, level, f"{calibration.scenes} scenes of {calibration.data}")
+            self, interval=PredictionInterval(lower, upper, level, f"{calibration.scenes} scenes of {calibration.data}")
         )
 
     def beyond_png(self) -> int:
@@ -146,7 +146,7 @@ class Prediction:
             "versions": {"fathom": __version__, "torch": torch.__version__},
         }
 
-    def _interval_record(self, interval: Interval) -> dict[str, Any]:
+    def _interval_record(self, interval: PredictionInterval) -> dict[str, Any]:
         return {
             "level": interval.level,
             "calibrated_on": interval.calibrated_on,

@@ -89,7 +89,7 @@ def paired(first: Result, second: Result) -> Iterable[Difference]:
             continue
         found = scene_interval(np.asarray(a.sums) - np.asarray(b.sums), np.asarray(a.frames, dtype=np.float64))
         estimate = float(np.sum(a.sums) - np.sum(b.sums)) / sum(a.frames)
-        interval = _bounds(found)
+        interval = found.bounds
         p = None if interval is None else min(1.0, 2 * min(found.p_above, found.p_below))
         if np.allclose(a.sums, b.sums, rtol=ROUNDING, atol=0):
             p = None  # the same model twice is no comparison
@@ -110,8 +110,4 @@ def corrected(found: Sequence[Difference]) -> tuple[Difference, ...]:
 
 
 def _score(found: Interval) -> Score:
-    return Score(found.estimate, _bounds(found))
-
-
-def _bounds(found: Interval) -> tuple[float, float] | None:
-    return None if math.isnan(found.low) or math.isnan(found.high) else (found.low, found.high)
+    return Score(found.estimate, found.bounds)

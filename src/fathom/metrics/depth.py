@@ -80,17 +80,6 @@ def metrics_of_rows(
     return {name: torch.tensor([row[name] for row in rows], dtype=torch.float64) for name in names}
 
 
-def depth_metrics(
-    prediction: Float[Tensor, "B H W"],
-    target: Float[Tensor, "B H W"],
-    valid: Bool[Tensor, "B H W"],
-    names: Sequence[str] = METRICS,
-) -> dict[str, Float[Tensor, "B"]]:
-    """Metrics of one prediction for each of B frames."""
-    frames = [metrics_of_rows(p[None], g, v, names) for p, g, v in zip(prediction, target, valid, strict=True)]
-    return {name: torch.cat([frame[name] for frame in frames]) for name in names}
-
-
 def _workspace(pixels: int) -> Float32[ndarray, "3 m"]:
     """Two rows for at least `pixels` numbers and one of ones, each beginning at a multiple of 64 bytes.
 

@@ -213,18 +213,15 @@ def _shape(shape: tuple[int, ...]) -> str:
 
 
 def _count(number: int) -> str:
-    value = float(number)
-    for unit in ("", " k", " M", " G", " T"):
-        if value < 1000 or unit == " T":
-            return f"{value:.3g}{unit}"
-        value /= 1000
-    raise AssertionError
+    return _scaled(float(number), 1000, ("", " k", " M", " G", " T"))
 
 
 def _bytes(number: int) -> str:
-    value = float(number)
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if value < 1024 or unit == "TiB":
-            return f"{value:.3g} {unit}"
-        value /= 1024
-    raise AssertionError
+    return _scaled(float(number), 1024, (" B", " KiB", " MiB", " GiB", " TiB"))
+
+
+def _scaled(value: float, step: int, units: tuple[str, ...]) -> str:
+    power = 0
+    while value >= step and power < len(units) - 1:
+        value, power = value / step, power + 1
+    return f"{value:.3g}{units[power]}"

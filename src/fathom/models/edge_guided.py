@@ -7,7 +7,7 @@ learns depth from the image and from the gradient network's prediction.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
@@ -87,7 +87,29 @@ def check_plain(filters: tuple[int, ...], activation: str, padding: str) -> None
             raise UsageError(f"'{value}' is not one of {', '.join(choices)}.")
 
 
-class PlainCNN(Network):
+class _Plain(Network):
+    """A `PlainStack` from image to output."""
+
+    stack: PlainStack
+
+    def _stacked(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
+        self.output_crop((image.shape[-2], image.shape[-1]))
+        x = image * 2 - 1
+        for layer in self.stack:
+            x = self._run(layer, x)
+        return x
+
+    def output_crop(self, size: Grid) -> Box:
+        return centre(size, self.stack.margin)
+
+    def layers(self) -> dict[str, nn.Module]:
+        return self.stack.named()
+
+    def path(self) -> list[tuple[str, list[Step]]]:
+        return self.stack.path()
+
+
+class PlainCNN(_Plain):
     """Image -> depth in metres: the network without guidance."""
 
     @dataclass(frozen=True)
@@ -122,23 +144,10 @@ class PlainCNN(Network):
 
     def forward(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 1 h w"]:
         """Depth in metres of the part `output_crop` of the image."""
-        self.output_crop((image.shape[-2], image.shape[-1]))
-        x = image * 2 - 1
-        for layer in self.stack:
-            x = self._run(layer, x)
-        return metres(x, self.config.output, self.config.typical_depth)
-
-    def output_crop(self, size: Grid) -> Box:
-        return centre(size, self.stack.margin)
-
-    def layers(self) -> dict[str, nn.Module]:
-        return self.stack.named()
-
-    def path(self) -> list[tuple[str, list[Step]]]:
-        return self.stack.path()
+        return metres(self._stacked(image), self.config.output, self.config.typical_depth)
 
 
-class GradientNetwork(Network):
+class GradientNetwork(_Plain):
     """Image -> Sobel edges of the depth map (`fathom.sobel`), in metres per pixel."""
 
     @dataclass(frozen=True)
@@ -171,20 +180,7 @@ class GradientNetwork(Network):
 
     def forward(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
         """Edges of the part `output_crop` of the image."""
-        self.output_crop((image.shape[-2], image.shape[-1]))
-        x = image * 2 - 1
-        for layer in self.stack:
-            x = self._run(layer, x)
-        return full_precision(x)
-
-    def output_crop(self, size: Grid) -> Box:
-        return centre(size, self.stack.margin)
-
-    def layers(self) -> dict[str, nn.Module]:
-        return self.stack.named()
-
-    def path(self) -> list[tuple[str, list[Step]]]:
-        return self.stack.path()
+        return full_precision(self._stacked(image))
 
 
 class EdgeGuidedNetwork(Network):
@@ -224,16 +220,6 @@ class EdgeGuidedNetwork(Network):
             """The configuration of the gradient network inside."""
             return GradientNetwork.Config(
                 self.gradient_filters, self.gradient_activation, self.gradient_padding, self.gradient_edges
-            )
-
-        def guided_by(self, gradient: GradientNetwork.Config) -> EdgeGuidedNetwork.Config:
-            """This configuration with `gradient` as that of the gradient network inside."""
-            return replace(
-                self,
-                gradient_filters=gradient.filters,
-                gradient_activation=gradient.activation,
-                gradient_padding=gradient.padding,
-                gradient_edges=gradient.edges,
             )
 
     predicts = "depth"

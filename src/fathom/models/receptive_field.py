@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-Interval = tuple[int, int]
+Span = tuple[int, int]
 """First and last pixel, both included."""
 
 
@@ -22,7 +22,7 @@ class Window:
     stride: int = 1
     padding: int = 0
 
-    def back(self, interval: Interval) -> Interval:
+    def back(self, interval: Span) -> Span:
         """The input pixels that the output pixels `interval` depend on; so in each kind of step."""
         first, last = interval
         return first * self.stride - self.padding, last * self.stride - self.padding + self.kernel - 1
@@ -34,7 +34,7 @@ class Upsample:
 
     factor: int
 
-    def back(self, interval: Interval) -> Interval:
+    def back(self, interval: Span) -> Span:
         return interval[0] // self.factor, interval[1] // self.factor
 
 
@@ -46,7 +46,7 @@ class Transposed:
     stride: int = 1
     padding: int = 0
 
-    def back(self, interval: Interval) -> Interval:
+    def back(self, interval: Span) -> Span:
         first, last = interval
         return -((self.kernel - 1 - self.padding - first) // self.stride), (last + self.padding) // self.stride
 

@@ -17,12 +17,11 @@ import numpy as np
 
 from fathom.data.dataset import Dataset
 from fathom.data.formats.folders.exported import SUMMARY, UNFINISHED
-from fathom.data.loading import Skipped
+from fathom.data.loading import Skipped, read_each
 from fathom.errors import DataError, UsageError
 from fathom.files.atomic import atomic_path, write_json, write_text
 from fathom.files.lock import NAME as LOCK
 from fathom.files.lock import output_lock
-from fathom.progress import track
 from fathom.sample import Sample
 
 MOST_METRES = 65.535
@@ -89,14 +88,7 @@ def _write_frames(dataset: Dataset, out: Path, skipped: Skipped | None) -> tuple
     table, sums = StringIO(), dict[str, int]()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(["id", "image", "depth", "scene"])
-    for position in track(range(len(dataset)), "exporting"):
-        try:
-            sample = dataset[position]
-        except DataError as error:
-            if skipped is None:
-                raise
-            skipped.frames.append((dataset.frame(position).id, str(error)))
-            continue
+    for position, sample in read_each(dataset, "exporting", skipped):
         names = [f"{folder}/{position:06d}.png" for folder in ("rgb", "depth")]
         for name, array in zip(names, _pictures(dataset, sample), strict=True):
             sums[name] = _write(out / name, _png(array))

@@ -17,9 +17,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from fathom.data.dataset import Dataset
-from fathom.data.loading import Skipped
-from fathom.errors import DataError
-from fathom.progress import track
+from fathom.data.loading import Skipped, read_each
 from fathom.sample import Sample
 
 CELLS = 16
@@ -168,14 +166,7 @@ def _hash(sample: Sample, flip: bool) -> np.ndarray | None:
 def _hashes(dataset: Dataset, mirrored: bool, skipped: Skipped | None) -> tuple[list[tuple[str, bool]], np.ndarray]:
     names: list[tuple[str, bool]] = []
     rows: list[np.ndarray] = []
-    for position in track(range(len(dataset)), f"hashing {dataset.part} frames"):
-        try:
-            sample = dataset[position]
-        except DataError as error:
-            if skipped is None:
-                raise
-            skipped.frames.append((dataset.frame(position).id, str(error)))
-            continue
+    for _, sample in read_each(dataset, f"hashing {dataset.part} frames", skipped):
         for flip in (False, True) if mirrored else (False,):
             found = _hash(sample, flip)
             if found is not None:

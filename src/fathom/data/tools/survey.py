@@ -134,7 +134,7 @@ def survey(dataset: Dataset, *, most: int | None = None, skipped: Skipped | None
         except DataError as error:
             if skipped is None:
                 raise
-            skipped.frames.append((dataset.frame(position).id, str(error)))
+            skipped.add(dataset, position, error)
             result.broken.append((dataset.frame(position).id, str(error)))
             continue
         result.warnings += [str(item.message) for item in caught if issubclass(item.category, DepthUnitWarning)]

@@ -15,7 +15,7 @@ near 1e-24 would be 0 and one near 1e20 infinite. Each batch is therefore multip
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -111,6 +111,16 @@ class Moments:
         moments = Moments.zeros(1, X.double().mean(0), Y.double().mean(0))
         moments.add(0, X, Y)
         return moments
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that `from_tensors` needs, by the names `MOMENTS`."""
+        return {name: torch.as_tensor(getattr(self, name), dtype=torch.float64) for name in MOMENTS}
+
+    @staticmethod
+    def from_tensors(tensors: Mapping[str, Tensor]) -> Moments:
+        """The moments that gave these `tensors`."""
+        own: dict[str, Any] = {name: tensors[name] for name in MOMENTS}
+        return Moments(**own | {"rounding": float(own["rounding"])})
 
     def add(self, group: int, X: Float[Tensor, "n p"], Y: Float[Tensor, "n q"]) -> None:
         """Add pixels to `group`. Products are formed in the precision of `X`, sums in float64."""
@@ -264,6 +274,9 @@ class Moments:
 
 SUMS = ("n", "x", "y", "xx", "xy", "yy")
 """The fields that add."""
+
+MOMENTS = (*SUMS, "low", "high", "shift_x", "shift_y", "rounding")
+"""All fields."""
 
 
 def rounded_loss(loss: Tensor, scale: Tensor, rounding: float) -> Tensor:

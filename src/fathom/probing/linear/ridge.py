@@ -174,7 +174,6 @@ def decompose(moments: Moments) -> Decomposition:
     used = torch.nonzero(ready.scale)[:, 0]  # a constant channel has no direction
     eigenvalues, inner = torch.linalg.eigh(ready.correlation[used][:, used])
     vectors = inner.new_zeros(len(ready.scale), len(used)).index_copy_(0, used, inner)
-    total = moments.total()
     return Decomposition(
         mean_x=ready.mean_x,
         scale=ready.scale,
@@ -182,8 +181,8 @@ def decompose(moments: Moments) -> Decomposition:
         eigenvalues=eigenvalues,
         vectors=vectors,
         rotated=vectors.T @ ready.cross,
-        low=total.low[0],
-        high=total.high[0],
+        low=moments.low[0],
+        high=moments.high[0],
         noise=_noise(moments, ready, eigenvalues),
         rounding=moments.rounding,
     )

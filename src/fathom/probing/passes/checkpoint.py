@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from fathom.data.dataset import Dataset
@@ -22,11 +21,10 @@ from fathom.data.tools.leaks import LeakWatch
 from fathom.errors import FathomError
 from fathom.features.mean_map import MeanMap
 from fathom.probing import processes
-from fathom.probing.linear.moments import Moments
+from fathom.probing.linear.moments import MOMENTS, Moments
 from fathom.probing.participants import Participant
 from fathom.probing.passes.moments_cache import (
     MEAN_MAP,
-    MOMENTS,
     digest_of,
     give_hashes,
     hashes_of,
@@ -130,7 +128,7 @@ class PassCheckpoint:
             self.mean_maps[group.name] = MeanMap(**{part: tensors[f"map.{j}.{part}"] for part in MEAN_MAP})
             for i, item in enumerate(self.participants):
                 own = {part: tensors[f"{i}.{j}.{part}"] for part in MOMENTS}
-                item.moments[group.name] = Moments(**own, rounding=float(tensors[f"{i}.{j}.rounding"]))
+                item.moments[group.name] = Moments.from_tensors(own)
         if leaks is not None and "seen" in tensors:
             give_hashes(leaks, self.frames, tensors["seen"], tensors["bits"])
         self.done, self.skipped.frames = int(facts["done"]), [(id_, why) for id_, why in facts["skipped"]]
@@ -160,8 +158,7 @@ class PassCheckpoint:
             tensors |= {f"map.{j}.{part}": getattr(self.mean_maps[group.name], part) for part in MEAN_MAP}
             for i, item in enumerate(self.participants):
                 moments = item.moments[group.name]
-                tensors |= {f"{i}.{j}.{part}": getattr(moments, part) for part in MOMENTS}
-                tensors[f"{i}.{j}.rounding"] = torch.tensor(moments.rounding, dtype=torch.float64)
+                tensors |= {f"{i}.{j}.{part}": tensor for part, tensor in moments.tensors().items()}
         for i, item in enumerate(self.participants):
             assert item.witness is not None
             tensors[f"{i}.witness"] = item.witness

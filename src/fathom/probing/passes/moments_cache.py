@@ -29,7 +29,7 @@ from fathom.data.tools.leaks import CELLS, LeakWatch
 from fathom.encoders.base import Encoder
 from fathom.features.mean_map import MeanMap
 from fathom.files.tensors import utf8_name, write_tensors
-from fathom.probing.linear.moments import Moments
+from fathom.probing.linear.moments import MOMENTS, Moments
 from fathom.probing.participants import Participant
 from fathom.probing.plan import Blocks
 from fathom.probing.settings import ProbeSettings
@@ -39,7 +39,6 @@ from fathom.progress import note
 FORMAT = 4
 """Raised when what is stored changes; older files are then not found."""
 
-MOMENTS = ("n", "x", "y", "xx", "xy", "yy", "low", "high", "shift_x", "shift_y")
 MEAN_MAP = ("sums", "squares", "counts")
 HASH, HASH_BITS = "difference 16x16", 2 * CELLS**2
 
@@ -96,9 +95,7 @@ class MomentsCache:
             if made_from is None or participant.witness is None:
                 continue
             for group in groups:
-                moments = participant.moments[group.name]
-                tensors = {name: getattr(moments, name) for name in MOMENTS} | {"witness": participant.witness}
-                tensors["rounding"] = torch.tensor(moments.rounding, dtype=torch.float64)
+                tensors = participant.moments[group.name].tensors() | {"witness": participant.witness}
                 write_checked(self._path("moments", made_from | self._targets[group.name]), tensors)
 
     def save_targets(self, maps: Mapping[str, MeanMap], leaks: LeakWatch | None) -> None:
@@ -128,15 +125,15 @@ class MomentsCache:
         found = {}
         for group in self._groups:
             path = self._path("moments", made_from | self._targets[group.name])
-            read = read_checked(path, (*MOMENTS, "witness", "rounding"))
+            read = read_checked(path, (*MOMENTS, "witness"))
             if read is None:
                 return False
             tensors, _ = read
-            if not unchanged(tensors.pop("witness"), now):
+            if not unchanged(tensors["witness"], now):
                 name = participant.encoder.name
                 note(f"The cached moments of {name} are not of what it gives now; they are computed again.")
                 return False
-            found[group.name] = Moments(rounding=float(tensors.pop("rounding")), **tensors)
+            found[group.name] = Moments.from_tensors(tensors)
         participant.moments = found
         return True
 

@@ -121,8 +121,7 @@ def seeds_interval(group: Sequence[Row]) -> tuple[float, float] | None:
     cells = np.asarray(group[0].cells, dtype=np.float64)
     variance, df = baseline.draw_variance(cells)
     log = bool(baseline.mean.sum() > 0)
-    found = scene_interval(baseline.mean, cells, log=log, seed_variance=variance, seed_df=df)
-    return (found.low, found.high) if np.isfinite([found.low, found.high]).all() else None
+    return scene_interval(baseline.mean, cells, log=log, seed_variance=variance, seed_df=df).bounds
 
 
 def display_names(evidence: Evidence, most: int = MOST_LETTERS) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import platform
 from collections.abc import Mapping
 from pathlib import Path
@@ -93,8 +92,8 @@ def _minus_mean_map(scenes: ByScene, decides: str) -> dict[str, Any]:
     found: dict[str, Any] = {"scenes": len(scenes)}
     for name in dict.fromkeys((decides, "mse")):
         interval = paired(scenes, "model", "mean_map", name)
-        bounds = (interval.low, interval.high) if math.isfinite(interval.low) else (None, None)
-        found[name] = {"difference": interval.estimate, "low": bounds[0], "high": bounds[1]}
+        low, high = interval.bounds or (None, None)
+        found[name] = {"difference": interval.estimate, "low": low, "high": high}
     return found
 
 

@@ -7,7 +7,6 @@ are in a verdict.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -91,8 +90,7 @@ class Pair:
     @property
     def bounds(self) -> tuple[float, float] | None:
         """The 95 % interval of `relative`; None with too few scenes, or where the loss of `against` is 0."""
-        low, high = self.relative.low, self.relative.high
-        return (low, high) if math.isfinite(low) and math.isfinite(high) else None
+        return self.relative.bounds
 
     def decided(self, p_holm: float | None) -> Pair:
         """With the finding that the corrected p-value allows."""
