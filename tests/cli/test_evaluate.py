@@ -221,3 +221,30 @@ def test_data_without_a_pixel_that_counts_is_said(
     beyond = f"folder:{data}?depth-scale=1"
     assert fathom(model, beyond, "--protocol", "diode-indoor", "--out", tmp_path / "out") == 1
     assert "counts under diode-indoor" in capsys.readouterr().err
+
+
+def test_frames_of_several_sizes_are_each_measured_at_their_own(model: str, data: Path, tmp_path: Path) -> None:
+    for index in (1, 4, 9):
+        for name in ("rgb", "depth"):
+            path = data / name / f"{index:02d}.png"
+            Image.open(path).resize((40, 80), Image.Resampling.NEAREST).save(path)
+
+    def scores(*options: str | Path) -> dict[str, str]:
+        assert fathom(model, spec(data), "--split", "all", "--pictures", "0", "--out", tmp_path / "out", *options) == 0
+        with (tmp_path / "out" / "per_image.csv").open(newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row["model"].startswith(model)]
+        return {row["id"]: row["rmse"] for row in rows}
+
+    together, alone = scores("-q"), scores("-q", "--batch-size", "1")
+    assert len(together) == 12 and together.keys() == alone.keys()
+    for id_, value in together.items():
+        assert float(value) == pytest.approx(float(alone[id_]), rel=1e-5)
+
+
+def test_a_folder_of_images_without_depth_says_what_it_holds(
+    model: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fathom(model, data / "rgb", "--out", tmp_path / "out") == 1
+    error = capsys.readouterr().err
+    assert "12 x *.png (00.png, 01.png); none of these looks like a depth map" in error and error.count("\n") == 1
+    assert not (tmp_path / "out").exists()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fathom.metrics.groups import ALL
 from fathom.progress import count, printable
 from fathom.report.plotly import number, with_interval
+from fathom.statistics import LEAST_SCENES
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -42,7 +43,8 @@ def tables(table: Table) -> Iterator[RichTable]:
     data = table.data
     title = (
         f"{data.location} ({data.part}), protocol {table.protocol.name}: "
-        f"{count(table.frames, 'frame')} of {count(len(table.scenes), 'scene')}, mean (95 % interval)"
+        f"{count(table.frames, 'frame')} of {count(len(table.scenes), 'scene')}, mean"
+        + (" (95 % interval)" if len(table.scenes) >= LEAST_SCENES else "")
     )
     shown = RichTable(title=printable(title, one_line=True), title_justify="left")
     shown.add_column("")
