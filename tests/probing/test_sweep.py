@@ -80,7 +80,7 @@ def test_runs_are_made_once_and_ranked_on_one_page(file: Path, tmp_path: Path, m
         ("folds = 2", "fold = 2", "no setting 'fold' (did you mean 'folds'?)"),
         ("folds = 2", 'folds = "two"', "run 'second'"),
         ('name = "second"', 'name = "first"', "two runs are called 'first'"),
-        ('name = "second"', 'name = "../x"', "no name of a folder"),
+        ('name = "second"', 'name = "../x"', "cannot name its folder"),
         ("[[run]]", "[[run", "is not a TOML file"),
     ],
 )

@@ -103,8 +103,10 @@ def load_runs(path: Path, changes: Mapping[str, Any]) -> list[Run]:
         runs.append(Run(**joined, settings={**head.settings, **one.settings, **changes}))
     names = [one.name for one in runs]
     for one in runs:
-        if not re.fullmatch(r"[\w.+-]{1,100}", one.name) or one.name.startswith("."):
-            raise UsageError(f"{path}: the name '{one.name}' of a run is no name of a folder.")
+        if not re.fullmatch(r"[\w.+=,() -]{1,100}", one.name) or one.name[0] in ". " or one.name[-1] == " ":
+            raise UsageError(
+                f"{path}: the name {one.name!r} of a run cannot name its folder; use letters, digits, spaces and . _ + - = , ( )."
+            )
         if names.count(one.name) > 1:
             raise UsageError(f"{path}: two runs are called '{one.name}'.")
         if not one.data or not one.encoders:
