@@ -270,10 +270,6 @@ class Workshop:
             "EVALUATION": str(folder / "evaluation"), "IMAGES": str(self.data / "rgb" / "scene0"),
         }  # fmt: skip
         self._servers: dict[int, subprocess.Popen[str]] = {}
-        for name, place in (("train", "run"), ("probe", "probe"), ("evaluate", "evaluation")):
-            done = self.run(name, folder / place)
-            if done.code:
-                raise AssertionError(f"{name} fails undisturbed: {done.said}")
         self._whole: dict[str, tuple[Ended, Pieces, Any]] = {}
 
     def close(self) -> None:
@@ -303,7 +299,13 @@ class Workshop:
         return COMMANDS[name].read(out, self.names["DATA"])
 
     def words(self, name: str, out: Path, more: tuple[str, ...] = ()) -> list[str]:
-        """The command line."""
+        """The command line; a run that it reads is made the first time."""
+        for word, made_by in (("RUN", "train"), ("PROBE", "probe"), ("EVALUATION", "evaluate")):
+            place = Path(self.names[word])
+            if word in COMMANDS[name].arguments and not place.exists():
+                done = self.run(made_by, place)
+                if done.code:
+                    raise AssertionError(f"{made_by} fails undisturbed: {done.said}")
         names = {**self.names, "OUT": str(out)}
         pattern = re.compile("|".join(names))
         quiet = () if name in ("report", "compare") else ("-q",)

@@ -235,11 +235,8 @@ def test_company_changes_nothing(parts: tuple[Dataset, Dataset], tmp_path: Path)
 
     alone, numbers = found(encoder())
     cache = str(tmp_path / "cache")
-    for chosen, others in (
-        found(other(), encoder()),
-        found(other(), encoder(), cache=cache),
-        found(encoder(), cache=cache),
-    ):
+    # The first of these fills the cache, the second reads it.
+    for chosen, others in (found(other(), encoder(), cache=cache), found(encoder(), cache=cache)):
         assert {key: chosen[key] for key in alone} == alone
         for key, expected in numbers.items():
             # Kernels may order float32 sums by where memory lies: the eighth digit.

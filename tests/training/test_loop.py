@@ -121,7 +121,7 @@ def test_a_run_folder_holds_what_is_promised(tmp_path: Path) -> None:
 
 def test_the_summary_scores_network_and_baselines_on_the_same_frames(tmp_path: Path) -> None:
     data, other = painted.painted(scenes=8), painted.painted(scenes=3, views=2)
-    trained = fit(tmp_path, 200, data, other, train={"save_every": 100}, augment={"brightness": 0.0})
+    trained = fit(tmp_path, 150, data, other, train={"save_every": 100}, augment={"brightness": 0.0})
     summary = json.loads((tmp_path / "summary.json").read_text())
     unseen = data.of_scenes(trained.info["unseen_scenes"])
     kept = [s for s in data if s.scene in trained.train_scenes]
@@ -180,7 +180,7 @@ def test_divergence_stops_with_step_frames_and_the_last_good_checkpoint(tmp_path
 
 def test_early_stopping_keeps_and_returns_the_best(tmp_path: Path) -> None:
     trained = fit(
-        tmp_path, 400, optim={"name": "sgd", "lr": 0.0001 * 5, "momentum": 0.9},
+        tmp_path, 400, optim={"name": "sgd", "lr": 0.003, "momentum": 0.9},
         validation={"every": 2, "patience": 2}, train={"save_every": 1000, "keep": 1, "batch": 1},
         schedule={"name": "constant"},
     )  # fmt: skip

@@ -525,11 +525,12 @@ def test_the_probe_command_takes_a_local_backbone(
     data = f"{pairs(tmp_path / 'd', scenes=6, views=1, height=48, width=64)}?depth-scale=1000"
     spec = f"hf:{folders('convnext')}"
     code = main(["probe", data, "-e", spec, "-e", f"random:{spec}", "--baselines", "constant,pixels", "--pictures", "0",
-                 "-o", str(tmp_path / "out"), "-q"])  # fmt: skip
+                 "--controls", "1", "--no-label-curve", "-o", str(tmp_path / "out"), "-q"])  # fmt: skip
     assert code == 0, capsys.readouterr().err
     rows = json.loads((tmp_path / "out" / "evidence.json").read_text())["rows"]
     for encoder in (spec, f"random:{spec}"):
         found = {row["layer"]: row["channels"] for row in rows if row["encoder"] == encoder}
         assert found == {"stage1": 8, "stage2": 12, "stage3": 16, "stage4": 20, "all": 56, "banded": 56}
+    capsys.readouterr()
     assert main(["probe", data, "-e", f"hf:{tmp_path / 'd'}", "-o", str(tmp_path / "none"), "-q"]) == 1
     assert capsys.readouterr().err.strip().startswith(f"error: {tmp_path / 'd'}: holds no config.json")
