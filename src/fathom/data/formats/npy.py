@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 import struct
+import sys
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -71,6 +72,10 @@ def from_stream(file: BinaryIO, total: int, path: Path, kinds: str = NUMBERS) ->
     if file.readinto(memoryview(data)) != header.size:  # type: ignore[arg-type,attr-defined]
         raise DataError(path, "is cut short", FIX)
     native = data.view(header.dtype).astype(header.dtype.newbyteorder("="), copy=False)
+    if native.dtype.kind == "U" and native.view(np.uint32).max(initial=0) > sys.maxunicode:
+        raise DataError(
+            path, "holds text that is not Unicode", FIX
+        )  # of which NumPy would make texts that Python cannot hold
     return native.reshape(header.shape, order="F" if header.fortran else "C")
 
 
