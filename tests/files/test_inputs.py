@@ -19,6 +19,7 @@ from fathom.files.inputs import (
     below,
     expand,
     inside,
+    matching,
     parse_json,
     parse_toml,
     plain_name,
@@ -182,3 +183,39 @@ def test_a_folder_that_cannot_be_listed_is_one_sentence_and_not_fewer_frames(
         load(f"{root}?depth-scale=1000")
     with pytest.raises(DataError, match=r"scene1: cannot be listed"):
         find_images([root], tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["*", "*/*.png", "rgb/*/0.png", "**/*.png", "rgb/**", "*/scene?/[01].png", "nowhere/*", "rgb/scene0"],
+)
+def test_patterns_match_as_those_of_the_library(pattern: str, tmp_path: Path) -> None:
+    root = pairs(tmp_path / "d", 2)
+    (root / ".hidden.png").touch()
+    assert matching(root, pattern) == sorted(root.glob(pattern))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "closed"),
+    [
+        ("7-scenes pose", "seven-scenes", "seq-02"), ("polycam camera", "polycam", "cameras"), ("sun camera", "sun-rgbd", "SUNRGBD"),
+        ("scannet pose", "scannet", "pose"), ("virtual kitti pose", "virtual-kitti", "Scene01"), ("hypersim depth", "hypersim", "ai_001_002"),
+    ],
+)  # fmt: skip
+def test_readers_say_which_folder_cannot_be_listed(
+    name: str, kind: str, closed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.layouts import EVERY
+
+    EVERY[name].make(tmp_path / "d")
+    assert len(load(f"{kind}:{tmp_path / 'd'}"))
+    listdir = os.listdir
+
+    def forbidden(path: str | Path) -> object:  # permissions do not stop root
+        if str(path).endswith(closed):
+            raise PermissionError(13, "Permission denied", str(path))
+        return listdir(path)
+
+    monkeypatch.setattr(os, "listdir", forbidden)
+    with pytest.raises(DataError, match=rf"{closed}: cannot be listed \(Permission denied\)"):
+        load(f"{kind}:{tmp_path / 'd'}")

@@ -13,8 +13,9 @@ import re
 import stat
 import tomllib
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from fathom.errors import DataError, UsageError
 from fathom.files import limits
@@ -70,13 +71,36 @@ def below(folder: Path) -> Iterator[Path]:
     A folder that cannot be listed is a `DataError`: `Path.rglob` passes over it, and its frames would be missing unsaid.
     """
 
-    def refuse(error: OSError) -> None:
-        problem = f"cannot be listed ({error.strerror})"
-        raise DataError(error.filename or folder, problem, "check your permissions, or move it elsewhere") from error
-
-    for place, folders, files in os.walk(folder, onerror=refuse) if folder.is_dir() else ():
+    for place, folders, files in os.walk(folder, onerror=_refuse_unlisted) if folder.is_dir() else ():
         for name in (*folders, *files):
             yield Path(place) / name
+
+
+def matching(folder: Path, pattern: str) -> list[Path]:
+    """What `pattern`, as of `Path.glob`, matches in `folder`, sorted; a folder that cannot be listed is a `DataError`."""
+    found = {folder}
+    for part in PurePosixPath(pattern).parts:
+        places = [place for place in found if place.is_dir()]
+        if part == "**":
+            found = {*places, *(inner for place in places for inner in below(place) if inner.is_dir())}
+        else:
+            found = {inner for place in places for inner in _named(place, part)}
+    return sorted(found)
+
+
+def _named(folder: Path, pattern: str) -> list[Path]:
+    """The entries of a folder whose name matches."""
+    if not re.search(r"[*?[]", pattern):
+        return [folder / pattern] if (folder / pattern).exists() else []
+    try:
+        return [folder / name for name in os.listdir(folder) if fnmatchcase(name, pattern)]  # noqa: PTH208
+    except OSError as error:
+        _refuse_unlisted(error)
+
+
+def _refuse_unlisted(error: OSError) -> NoReturn:
+    problem = f"cannot be listed ({error.strerror})"
+    raise DataError(error.filename or "A folder", problem, "check your permissions, or move it elsewhere") from error
 
 
 def read_bytes(path: str | Path, limit: str = "json-bytes", error: type[DataError] = DataError) -> bytes:

@@ -17,6 +17,7 @@ from fathom.data.formats.hdf5 import read_hdf5
 from fathom.data.formats.poses import read_text
 from fathom.data.formats.views import View, ViewSource, in_both, view_source
 from fathom.errors import DataError
+from fathom.files.inputs import matching
 from fathom.sample import Intrinsics
 
 FOCAL = 886.81
@@ -115,7 +116,7 @@ def open_hypersim(
 def _keyed(path: Path, pattern: str) -> dict[str, Path]:
     """Files by ``scene/camera/frame``."""
     found = {}
-    for file in path.glob(pattern):
+    for file in matching(path, pattern):
         scene, folder = file.resolve().parents[2].name, file.parent.name
         match = re.fullmatch(r"scene_(cam_\d+)_\w+", folder)
         if match:

@@ -10,7 +10,7 @@ from fathom.data.formats.files import SKIP, decode_image
 from fathom.data.formats.poses import read_camera, read_text
 from fathom.data.formats.views import CountedDepth, View, ViewSource, view_source
 from fathom.errors import DataError
-from fathom.files.inputs import plain_name
+from fathom.files.inputs import matching, plain_name
 
 DEPTH = CountedDepth(50 / 65535)
 MASKS = ("mask_invalid", "mask_transp")
@@ -60,7 +60,7 @@ def open_ibims(path: Path, *, skip_bad: bool = False) -> ViewSource:
     names = (
         [plain_name(name, table) for name in read_text(table).split()]
         if table
-        else sorted(p.stem for p in (root / "rgb").glob("*.png"))
+        else sorted(p.stem for p in matching(root / "rgb", "*.png"))
     )
     views = []
     for name in names:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from fathom.data.formats.poses import camera_of, read_camera, read_text
 from fathom.data.formats.views import CountedDepth, View, ViewSource, by_number, in_both, view_source
 from fathom.errors import DataError
+from fathom.files.inputs import matching
 from fathom.sample import Intrinsics
 
 SCALE = 1 / 256
@@ -26,14 +28,14 @@ def _selection(path: Path) -> Path | None:
     return None
 
 
-def _truths(path: Path) -> list[Path]:
+def _truths(path: Path, find: Callable[[Path, str], Iterable[Path]] = matching) -> list[Path]:
     """Folders of depth maps at any level."""
-    return sorted({p for level in range(4) for p in path.glob("*/" * level + _TRUTH)})
+    return sorted({p for level in range(4) for p in find(path, "*/" * level + _TRUTH)})
 
 
 def recognise(path: Path) -> bool:
     """Whether a folder holds drives with ground truth, or the official selection."""
-    return path.is_dir() and (_selection(path) is not None or bool(_truths(path)))
+    return path.is_dir() and (_selection(path) is not None or bool(_truths(path, Path.glob)))
 
 
 def open_kitti(path: Path, *, raw: Path | None = None, every: int = 1, skip_bad: bool = False) -> ViewSource:
@@ -94,7 +96,7 @@ def _drive_views(truth: Path, roots: list[Path], left_out: list[str] | None) -> 
             raise DataError(drive, problem, "give 'PATH?raw=FOLDER', the folder of KITTI's raw data")
         left_out.append(f"{drive}: {problem}")
         return []
-    images, depths = by_number(folder.glob("*.*")), by_number(truth.glob("*.png"))
+    images, depths = by_number(matching(folder, "*.*")), by_number(matching(truth, "*.png"))
     calibration = next(
         (
             p
@@ -124,7 +126,7 @@ def _calibrated(table: Path, camera: str) -> Intrinsics:
 
 def _selected(folder: Path, left_out: list[str] | None) -> list[View]:
     def keyed(name: str, word: str, suffix: str) -> dict[str, Path]:
-        return {file.stem.replace(f"_{word}_", "_", 1): file for file in (folder / name).glob(f"*{suffix}")}
+        return {file.stem.replace(f"_{word}_", "_", 1): file for file in matching(folder / name, f"*{suffix}")}
 
     images = keyed("image", "image", ".png")
     depths = keyed("groundtruth_depth", "groundtruth_depth", ".png")

@@ -21,7 +21,7 @@ from fathom.data.formats.files import SKIP, clean_depth
 from fathom.data.formats.hdf5 import read_hdf5
 from fathom.errors import DataError, UsageError
 from fathom.files import limits
-from fathom.files.inputs import below
+from fathom.files.inputs import below, matching
 from fathom.sample import Sample
 
 PARTS = {"train": "train", "val": "test", "test": "test"}
@@ -131,7 +131,7 @@ def open_nyu_hdf5(path: Path, *, every: int = 1, skip_bad: bool = False) -> NyuH
     if every < 1:
         raise UsageError(f"every={every} is not 1 or more.")
     left_out: list[str] = []
-    shards = [path] if path.is_file() else sorted([*path.glob("*.tar"), *path.glob("data/*.tar")])
+    shards = [path] if path.is_file() else [*matching(path, "*.tar"), *matching(path, "data/*.tar")]
     entries: list[Entry] = []
     for shard in shards:
         try:

@@ -7,7 +7,7 @@ Depth PNGs hold millimetres whose 16 bits are rotated to the left by three. ``sc
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,6 +20,7 @@ from fathom.data.formats.files import SKIP, read_counts
 from fathom.data.formats.poses import read_camera
 from fathom.data.formats.views import View, ViewSource, view_source
 from fathom.errors import DataError
+from fathom.files.inputs import matching
 
 SENSORS = ("kv1", "kv2", "realsense", "xtion")
 
@@ -37,12 +38,12 @@ def recognise(path: Path) -> bool:
     if not path.is_dir():
         return False
     named = any((path / sensor).is_dir() for sensor in SENSORS) or not set(SENSORS).isdisjoint(path.resolve().parts)
-    return named and next(_frame_folders(path), None) is not None
+    return named and next(_frame_folders(path, Path.glob), None) is not None
 
 
-def _frame_folders(path: Path) -> Iterator[Path]:
+def _frame_folders(path: Path, find: Callable[[Path, str], Iterable[Path]] = matching) -> Iterator[Path]:
     for level in range(6):
-        for table in path.glob("*/" * level + "intrinsics.txt"):
+        for table in find(path, "*/" * level + "intrinsics.txt"):
             if (table.parent / "image").is_dir() and any((table.parent / name).is_dir() for name in FOLDERS.values()):
                 yield table.parent
 
@@ -163,7 +164,9 @@ def _listed(table: Path) -> dict[str, str]:
 def _only(folder: Path, left_out: list[str] | None) -> Path | None:
     """The one file of a folder; a frame without it is incomplete."""
     files = (
-        sorted(p for p in folder.glob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png")) if folder.is_dir() else []
+        sorted(p for p in matching(folder, "*") if p.suffix.lower() in (".jpg", ".jpeg", ".png"))
+        if folder.is_dir()
+        else []
     )
     if len(files) == 1:
         return files[0]

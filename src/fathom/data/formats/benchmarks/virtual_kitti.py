@@ -7,6 +7,7 @@ from pathlib import Path
 from fathom.data.formats.poses import matrix_pose, table_rows
 from fathom.data.formats.views import CountedDepth, View, ViewSource, in_both, view_source
 from fathom.errors import DataError
+from fathom.files.inputs import matching
 from fathom.sample import Intrinsics
 
 DEPTH = CountedDepth(0.01, (0, 65535))
@@ -70,7 +71,7 @@ def _keyed(path: Path, kind: str, variant: str | None) -> dict[tuple[str, str, s
     """Files by scene, variant, camera and number."""
     found = {}
     for level in _LEVELS:
-        for file in path.glob(level + _FRAMES.format(kind=kind)):
+        for file in matching(path, level + _FRAMES.format(kind=kind)):
             whole = file.resolve()
             which = whole.parents[3].name
             if variant is None or which == variant:

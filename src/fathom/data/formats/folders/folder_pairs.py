@@ -24,7 +24,7 @@ from fathom.data.formats.folders.folder_names import (
 )
 from fathom.data.formats.folders.target_files import TARGET_SUFFIXES
 from fathom.errors import DataError, UsageError
-from fathom.files.inputs import below, inside, read_bytes
+from fathom.files.inputs import below, inside, matching, read_bytes
 
 IMAGE_FOLDERS = (
     "rgb",
@@ -302,7 +302,7 @@ def _keyed(root: Path, pattern: str, patterns: Collection[str]) -> dict[str, Pat
         for i, part in enumerate(Path(pattern).parts[:-1])
     ]
     keyed = []
-    for file in sorted(root.glob(pattern)):
+    for file in matching(root, pattern):
         folders = file.parent.relative_to(root).parts
         if "**" in pattern or len(wild) != len(folders):
             kept = [name for name in folders if name.lower() not in kinds]
@@ -315,7 +315,7 @@ def _keyed(root: Path, pattern: str, patterns: Collection[str]) -> dict[str, Pat
 
 def _by_wildcards(root: Path, pattern: str) -> dict[str, Path]:
     """Files of a glob pattern by what its wildcards stand for."""
-    return unique((wildcard_key(pattern, file.relative_to(root)), file) for file in sorted(root.glob(pattern)))
+    return unique((wildcard_key(pattern, file.relative_to(root)), file) for file in matching(root, pattern))
 
 
 def _aligned(files: dict[str, dict[str, Path]]) -> dict[str, dict[str, Path]]:

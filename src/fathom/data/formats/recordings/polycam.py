@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,19 +10,19 @@ from fathom.data.camera import read_intrinsics
 from fathom.data.formats.poses import Y_UP_TO_Y_DOWN, matrix_pose
 from fathom.data.formats.views import ConfidentDepth, View, ViewSource, by_number, counted, in_both, view_source
 from fathom.errors import DataError, UsageError
-from fathom.files.inputs import read_json
+from fathom.files.inputs import matching, read_json
 from fathom.sample import Intrinsics
 
 
-def _roots(path: Path) -> list[Path]:
+def _roots(path: Path, find: Callable[[Path, str], Iterable[Path]] = matching) -> list[Path]:
     """Folders ``keyframes`` of captures: this one's, or those of the folders in it."""
-    candidates = [path, path / "keyframes", *sorted(path.glob("*/keyframes"))]
+    candidates = [path, path / "keyframes", *sorted(find(path, "*/keyframes"))]
     return [root for root in candidates if (root / "depth").is_dir() and (root / "cameras").is_dir()]
 
 
 def recognise(path: Path) -> bool:
     """Whether a folder is a capture or holds some."""
-    return path.is_dir() and bool(_roots(path))
+    return path.is_dir() and bool(_roots(path, Path.glob))
 
 
 def open_polycam(
@@ -45,9 +46,9 @@ def open_polycam(
         scene = whole.parent.name if whole.name == "keyframes" else whole.name
         corrected = (root / "corrected_cameras").is_dir() and (root / "corrected_images").is_dir()
         prefix = "corrected_" if corrected else ""
-        images = by_number((root / f"{prefix}images").glob("*.*"))
-        depths, sure = by_number((root / "depth").glob("*.png")), by_number((root / "confidence").glob("*.png"))
-        cameras = by_number((root / f"{prefix}cameras").glob("*.json"))
+        images = by_number(matching(root / f"{prefix}images", "*.*"))
+        depths, sure = by_number(matching(root / "depth", "*.png")), by_number(matching(root / "confidence", "*.png"))
+        cameras = by_number(matching(root / f"{prefix}cameras", "*.json"))
         for key in in_both(images, depths, left_out):
             if key not in cameras:
                 if left_out is None:

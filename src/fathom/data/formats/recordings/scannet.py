@@ -9,6 +9,7 @@ from typing import Literal
 from fathom.data.formats.poses import read_camera, table_rows
 from fathom.data.formats.views import View, ViewSource, by_number, counted, in_both, view_source
 from fathom.errors import DataError
+from fathom.files.inputs import matching
 
 CAMERAS = ("intrinsic/intrinsic_color.txt", "intrinsics_color.txt", "intrinsic_color.txt")
 """Where exports keep the camera of the colour image."""
@@ -68,7 +69,7 @@ def open_scannet(
         skip_bad: leave out incomplete frames.
     """
     left_out: list[str] | None = [] if skip_bad else None
-    scans = sorted({p for level in _LEVELS for p in ([path] if not level else path.glob(level)) if _is_scan(p)})
+    scans = sorted({p for level in _LEVELS for p in ([path] if not level else matching(path, level)) if _is_scan(p)})
     listed = _listed(path)
     if part not in ("all", *listed.values()):
         raise DataError(
@@ -80,8 +81,8 @@ def open_scannet(
         if part not in ("all", listed.get(name)):
             continue
         camera = read_camera(next(scan / file for file in CAMERAS if (scan / file).is_file()))
-        images, depths = by_number((scan / "color").iterdir()), by_number((scan / "depth").iterdir())
-        poses = by_number((scan / "pose").glob("*.txt"))
+        images, depths = by_number(matching(scan / "color", "*")), by_number(matching(scan / "depth", "*"))
+        poses = by_number(matching(scan / "pose", "*.txt"))
         views += [
             View(f"{name}/{key}", room_of(name), images[key], depths[key], camera, poses.get(key))
             for key in in_both(images, depths, left_out)

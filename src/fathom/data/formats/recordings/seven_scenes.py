@@ -9,6 +9,7 @@ from typing import Literal
 from fathom.data.formats.poses import given_camera, read_camera, read_text
 from fathom.data.formats.views import View, ViewSource, counted, in_both, view_source
 from fathom.errors import DataError
+from fathom.files.inputs import matching
 from fathom.sample import Intrinsics
 
 CAMERA = Intrinsics(585.0, 585.0, 320.0, 240.0)
@@ -49,7 +50,7 @@ def open_seven_scenes(
     """
     left_out: list[str] | None = [] if skip_bad else None
     folders = sorted(
-        {file.parent for prefix in ("", "seq-*/", "*/seq-*/") for file in path.glob(f"{prefix}frame-*.color.*")}
+        {file.parent for prefix in ("", "seq-*/", "*/seq-*/") for file in matching(path, f"{prefix}frame-*.color.*")}
     )
     views: list[View] = []
     parts: dict[str, str] = {}
@@ -123,11 +124,11 @@ def _camera(folder: Path) -> Intrinsics:
 
 
 def _views(folder: Path, name: str, room: str, camera: Intrinsics, left_out: list[str] | None) -> list[View]:
-    images = {file.name.split(".")[0]: file for file in sorted(folder.glob("frame-*.color.*"))}
-    depths = {file.name.split(".")[0]: file for file in sorted(folder.glob("frame-*.depth.png"))}
-    if len(images) < len(list(folder.glob("frame-*.color.*"))):
+    images = {file.name.split(".")[0]: file for file in matching(folder, "frame-*.color.*")}
+    depths = {file.name.split(".")[0]: file for file in matching(folder, "frame-*.depth.png")}
+    if len(images) < len(matching(folder, "frame-*.color.*")):
         raise DataError(folder, "has two images of one frame", "keep one of each")
-    poses = {file.name.split(".")[0]: file for file in folder.glob("frame-*.pose.txt")}
+    poses = {file.name.split(".")[0]: file for file in matching(folder, "frame-*.pose.txt")}
     return [
         View(f"{name}/{key}", room, images[key], depths[key], camera, poses.get(key))
         for key in in_both(images, depths, left_out)

@@ -17,6 +17,7 @@ from fathom.data.formats.poses import quaternion_pose, read_camera, read_text
 from fathom.data.formats.recordings.video import Video
 from fathom.data.formats.views import ConfidentDepth, View, ViewSource, by_number, counted, view_source
 from fathom.errors import DataError, UsageError
+from fathom.files.inputs import matching
 
 MOST_OPEN = 4
 """Videos whose decoders are kept."""
@@ -107,8 +108,8 @@ def _views(recording: Path, left_out: list[str] | None) -> list[View]:
     video = recording / "rgb.mp4"
     if not video.is_file():
         raise DataError(video, "does not exist", "copy the whole recording from the phone")
-    depths = by_number((recording / "depth").glob("*.png"))
-    sure = by_number((recording / "confidence").glob("*.png"))
+    depths = by_number(matching(recording / "depth", "*.png"))
+    sure = by_number(matching(recording / "confidence", "*.png"))
     fixed = read_camera(recording / "camera_matrix.csv") if (recording / "camera_matrix.csv").is_file() else None
     views = []
     table = recording / "odometry.csv"
