@@ -262,7 +262,7 @@ def test_the_mean_map_leaves_its_own_scene_out_or_is_made_of_other_frames() -> N
     assert prediction(again, 4) != pytest.approx(prediction(found, 4))
     spoilt.official = {"train": range(0, 8), "test": range(8, 14)}
     official = evaluate(Painted(), Dataset.whole(spoilt), split="test", pictures=0).record.tables[0]
-    assert "8 frames of 4 scenes of this source that are not measured" in official.baseline
+    assert "8 frames of 4 other scenes of this source" in official.baseline
 
 
 def test_one_scene_has_no_baseline_no_interval_and_says_so() -> None:

@@ -19,7 +19,7 @@ from fathom.data.loading import readable
 from fathom.features.mean_map import MeanMap
 from fathom.grids import masked_average
 from fathom.metrics.protocols import Protocol
-from fathom.progress import track
+from fathom.progress import count, track
 from fathom.sample import Sample
 
 GRID = (48, 64)
@@ -66,9 +66,9 @@ def prepare(part: Dataset, everything: Dataset, protocol: Protocol, skip_bad: bo
     for sample in track(readable(source, positions, skip_bad), "Mean map", len(positions)):
         mean.add(group[sample.scene], *_on_grid(sample, protocol))
         read += 1
-    frames = f"{read} frames" if read == len(source) else f"{read} of {len(source)} frames"
+    frames = count(read, "frame") if read == len(source) else f"{read} of {len(source)} frames"
     if others:
-        return Baselines(mean, group, f"made of {frames} of {len(others)} scenes of this source that are not measured")
+        return Baselines(mean, group, f"made of {frames} of {count(len(others), 'other scene')} of this source")
     return Baselines(mean, group, f"made of {frames} of the measured scenes, for each scene of all the others")
 
 

@@ -12,6 +12,7 @@ from fathom.depth_models.model import DepthModel
 from fathom.depth_models.network import NetworkModel
 from fathom.errors import DataError, UsageError
 from fathom.models.saved import Trained
+from fathom.progress import count
 from fathom.training.frames.holdout import divide
 from fathom.training.recipe import from_table
 
@@ -100,19 +101,18 @@ def _unseen(data: Dataset, models: Sequence[DepthModel]) -> tuple[Dataset, str]:
             who = "the model was" if len(models) == 1 else "no model was"
             return data, f"{every}; {who} {'not ' if len(models) == 1 else ''}trained on {its} scene, as far as known."
         return data, f"{every}; {_nobody(models)} {its} {total} scenes, as far as known."
+    were = "was" if len(models) == 1 else "were"
     if not kept:
+        its = "its only scene" if total == 1 else f"all {total} of its scenes"
         raise DataError(
             data.source.location,
-            f"{_who(models)} were trained on all {total} of its scenes, so nothing here is a fair test"
-            if len(models) > 1
-            else f"the model was trained on all {total} of its scenes, so nothing here is a fair test",
+            f"{_who(models)} {were} trained on {its}, so nothing here is a fair test",
             "name other data, or measure on frames it has seen with --split all",
         )
     part = data.of_scenes(kept, "unseen scenes")
     whose = "these very data" if any(_same_data(data, one) for one in _trained(models)) else "scenes of these names"
-    were = "was" if len(models) == 1 else "were"
     return part, (
-        f"{_who(models).capitalize()} {were} trained on {whose}: measured on the {len(part)} frames of the {len(kept)} of "
+        f"{_who(models).capitalize()} {were} trained on {whose}: measured on the {count(len(part), 'frame')} of the {len(kept)} of "
         f"{total} scenes that none was trained on (--split all takes every frame)."
     )
 

@@ -28,7 +28,9 @@ def scores_chart(table: Table, name: str) -> Figure:
     ]
     rows.sort(key=lambda row: row.value, reverse=not metric.higher)
     kinds = {"model": ("model", MODEL, "diamond"), "baseline": ("baseline", BASELINE, "circle")}
-    return dots(rows, _title(metric), kinds)
+    figure = dots(rows, _title(metric), kinds)
+    figure["layout"]["xaxis"]["rangemode"] = "nonnegative"  # as every metric is, also where one dot stands alone
+    return figure
 
 
 def difference_chart(table: Table, name: str) -> Figure:

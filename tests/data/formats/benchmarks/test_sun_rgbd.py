@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.io import savemat
 
+from fathom.data.formats.benchmarks.mat5 import read_texts
 from fathom.data.formats.benchmarks.official_nyu import official_run, official_test, official_train
 from fathom.data.formats.benchmarks.sun_rgbd import place_of
 from fathom.data.sources import load
@@ -139,3 +141,26 @@ def test_a_part_needs_a_sound_table(root: Path, tmp_path: Path) -> None:
     savemat(table, {"alltrain": np.arange(3.0), "alltest": np.arange(2.0)})
     with pytest.raises(DataError, match=r"alltrain is not a cell array"):
         load(f"{root}?split={table}")
+
+
+def test_text_of_16_bits_a_character_is_read_as_matlab_writes_it(tmp_path: Path) -> None:
+    """scipy writes UTF-8; MATLAB itself writes two bytes a character, up to four bytes of content in the tag."""
+
+    def element(kind: int, content: bytes) -> bytes:
+        if len(content) <= 4:
+            return struct.pack("<HH4s", kind, len(content), content)
+        return struct.pack("<II", kind, len(content)) + content + b"\0" * (-len(content) % 8)
+
+    def array(name: bytes, kind: int, columns: int, content: bytes) -> bytes:
+        head = element(6, struct.pack("<II", kind, 0)) + element(5, struct.pack("<ii", 1, columns)) + element(1, name)
+        return element(14, head + content)
+
+    texts = ["/n/data/SUNRGBD/kv1/a", "ü"]
+    cells = b"".join(array(b"", 4, len(text), element(4, text.encode("utf-16-le"))) for text in texts)
+    path = tmp_path / "allsplit.mat"
+    path.write_bytes(
+        b"MATLAB 5.0 MAT-file".ljust(124) + struct.pack("<H", 0x0100) + b"IM" + array(b"alltest", 1, 2, cells)
+    )
+    assert read_texts(path, ("alltest",), "mend it") == {"alltest": texts}
+    with pytest.raises(DataError, match="has no cell array of text called alltrain; mend it"):
+        read_texts(path, ("alltrain",), "mend it")

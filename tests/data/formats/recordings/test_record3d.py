@@ -82,6 +82,18 @@ def test_depth_size_is_inferred_where_older_files_leave_it_out(tmp_path: Path, r
     assert np.array_equal(load(tmp_path / "old.r3d")[7].depth[0].numpy(), maps[7])
 
 
+@pytest.mark.parametrize("size", [(192, 256), (480, 640), (720, 960)])
+def test_all_sizes_that_the_app_writes_are_inferred(tmp_path: Path, size: tuple[int, int]) -> None:
+    maps = r3d(tmp_path / "a.r3d", 1, size, (720, 960), named_size=False, confidence=False)
+    assert np.array_equal(load(tmp_path / "a.r3d").source.read(0).depth[0].numpy()[1:], maps[0][1:])
+
+
+def test_confidence_of_no_size_is_none(tmp_path: Path) -> None:
+    r3d(tmp_path / "room.r3d")
+    rewrite(tmp_path / "room.r3d", {"rgbd/5.conf": b""})
+    assert bool(load(f"record3d:{tmp_path / 'room.r3d'}?confidence=2")[5].valid.all())
+
+
 def test_depth_that_fits_no_size_is_refused(tmp_path: Path) -> None:
     r3d(tmp_path / "odd.r3d", named_size=False, raw=True, confidence=False)
     rewrite(tmp_path / "odd.r3d", {"rgbd/3.depth": np.ones(47, np.float32).tobytes()})

@@ -156,7 +156,9 @@ class Record3DSource:
                 raise DataError(path / shot.depth, f"unpacks to {len(values)} bytes, no float32 values", SKIP)
             size = shot.capture.depth_size(len(values) // 4, _size(image), path / shot.depth)
             metres = np.frombuffer(values, "<f4").reshape(size)
-            levels = None if confident is None else np.frombuffer(lzfse(confident, path), np.uint8)
+            # A map of 0x0 says that the device has no confidence.
+            unpacked = lzfse(confident, path) if confident else b""
+            levels = np.frombuffer(unpacked, np.uint8) if unpacked else None
             if levels is not None and levels.size != metres.size:
                 raise DataError(
                     path / str(shot.confidence), f"holds {levels.size} levels for {metres.size} pixels", SKIP
