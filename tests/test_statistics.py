@@ -8,12 +8,14 @@ from scipy import stats
 
 from fathom.statistics import (
     LEAST_SCENES,
+    Contrast,
     freedom,
     holm,
     linearised,
     loss_interval,
     mean_over_seeds,
     scene_interval,
+    scene_intervals,
 )
 
 
@@ -150,3 +152,24 @@ def test_intervals_follow_the_unit_and_the_sign_of_what_they_are_of() -> None:
     np.testing.assert_allclose([larger.low, larger.high], [1000 * found.low, 1000 * found.high], rtol=1e-9)
     np.testing.assert_allclose([turned.low, turned.high], [-found.high, -found.low], rtol=1e-9)
     assert found.high - found.estimate > 1.1 * (found.estimate - found.low), "losses are skewed, and so is the interval"
+
+
+def test_degrees_of_freedom_are_at_most_those_of_the_scenes_where_weights_cancel() -> None:
+    assert freedom(np.array([[0.1], [-0.1], [0.1], [-0.1]])) == 3
+    assert freedom(np.array([[5.0], [0], [0], [0], [0]])) == 2, "one scene alone counts as two"
+
+
+@pytest.mark.parametrize("scenes", [2, 4])
+def test_an_estimate_without_an_interval_is_the_ratio_all_the_same(scenes: int) -> None:
+    a, b = np.arange(1.0, scenes + 1), np.arange(2.0, 2 * scenes + 2, 2)
+    b[-1] += 1
+    assert scene_interval(a, b).estimate == pytest.approx(a.sum() / b.sum())
+    assert scene_interval(a, b, log=True).estimate == pytest.approx(a.sum() / b.sum())
+    (contrast,) = scene_intervals([Contrast((a,), (b,))])
+    assert contrast.estimate == pytest.approx(np.log(a.sum() / b.sum())) and np.isnan(contrast.low)
+    assert np.isnan(scene_intervals([Contrast((np.zeros(3),), (np.zeros(3),))])[0].estimate)
+
+
+def test_an_interval_begins_at_the_least_number_of_scenes() -> None:
+    errors, counts = worlds(LEAST_SCENES, np.random.default_rng(8))
+    assert LEAST_SCENES == 5 and np.isfinite(loss_interval(errors, counts, resamples=500).low)
