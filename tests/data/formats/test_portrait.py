@@ -44,6 +44,20 @@ def test_the_map_is_a_target_as_its_metadata_say(
     assert np.abs(sample.image.permute(1, 2, 0).numpy().astype(int) - RGB).mean() < 3
 
 
+def test_a_photo_without_a_picture_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    portrait(tmp_path / "a.heic", RGB, COUNTS, 2)
+    whole = pillow_heif.open_heif
+
+    def empty(*given: object, **options: object) -> object:
+        photo = whole(*given, **options)
+        photo._images.clear()
+        return photo
+
+    monkeypatch.setattr(pillow_heif, "open_heif", empty)
+    with pytest.raises(DataError, match=r"a\.heic: is not a readable HEIC photo \(it holds no picture\)"):
+        load(f"portrait:{tmp_path / 'a.heic'}")[0]
+
+
 def test_depth_of_a_stated_range_becomes_metres_by_the_user_alone(tmp_path: Path) -> None:
     portrait(tmp_path / "a.heic", RGB, COUNTS, 2, z_near=100.0, z_far=300.0)
     sample = load(f"{tmp_path / 'a.heic'}?depth-scale=0.01")[0]

@@ -165,9 +165,12 @@ def _open(path: Path) -> Any:
     except ImportError:
         raise MissingExtraError(f"Reading {path}", "heif") from None
     try:
-        return pillow_heif.open_heif(str(regular_file(path)), convert_hdr_to_8bit=False)
+        photo = pillow_heif.open_heif(str(regular_file(path)), convert_hdr_to_8bit=False)
     except (OSError, ValueError, RuntimeError, SyntaxError, EOFError) as error:
         raise DataError(path, f"is not a readable HEIC photo ({error})", SKIP) from error
+    if not 0 <= photo.primary_index < len(photo):
+        raise DataError(path, "is not a readable HEIC photo (it holds no picture)", SKIP)
+    return photo
 
 
 def _camera(photo: Any, size: Grid) -> Intrinsics | None:
