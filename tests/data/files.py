@@ -88,7 +88,7 @@ def r3d(
     metadata = {
         "w": width,
         "h": height,
-        "K": [20.0, 0, 0, 0, 21.0, 0, 12.5, 16.5, 1],
+        "K": [20.0 * width / 24, 0, 0, 0, 21.0 * width / 24, 0, 12.5 * width / 24, 16.5 * width / 24, 1],
         "poses": [[0, 0, 0, 1, float(n), 0, 0] for n in range(frames)],
         "fps": 60,
     }
