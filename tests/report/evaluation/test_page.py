@@ -62,6 +62,10 @@ def test_the_headline_compares_the_first_model_with_the_mean_map(found) -> None:
     )
     assert ("no difference is shown" in said) == (item.better == "")
     assert headline(replace(table, differences=())).count(".") >= 1
+    clear = replace(item, interval=(-0.5, -0.1), better="")
+    assert "after Holm’s correction no difference is shown" in headline(replace(table, differences=(clear,)))
+    open_ = replace(item, interval=(-0.5, 0.1), better="")
+    assert "; no difference is shown" in headline(replace(table, differences=(open_,)))
 
 
 def test_terminal_tables_have_every_line(found) -> None:  # type: ignore[no-untyped-def]

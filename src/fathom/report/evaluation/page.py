@@ -139,8 +139,9 @@ def headline(table: Table) -> str:
         return f"{said}."
     size = with_interval(abs(against.estimate), None)
     more = "less" if against.estimate < 0 else "more"
-    shown = "" if against.better else "; no difference is shown"
     bounds = against.interval
+    apart = bounds is not None and not bounds[0] <= 0 <= bounds[1]
+    shown = "" if against.better else f"; {'after Holm’s correction ' if apart else ''}no difference is shown"
     if bounds is not None and against.estimate < 0:
         bounds = -bounds[1], -bounds[0]
     interval = f" ({_range(bounds)})" if bounds else ""
