@@ -181,8 +181,8 @@ def read_npy(path: str | Path, channels: int = 1) -> np.ndarray:
     return array
 
 
-def read_metres(path: str | Path) -> np.ndarray:
-    """Depth stored as floating-point metres in NPY, EXR or TIFF, ``(H, W)`` float32."""
+def read_map(path: str | Path) -> np.ndarray:
+    """One map of numbers as stored in NPY, EXR or TIFF, ``(H, W)``."""
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix == ".npy":
@@ -195,10 +195,16 @@ def read_metres(path: str | Path) -> np.ndarray:
         array = decode_image(path)
     if array.ndim != 2:
         raise DataError(path, f"has shape {array.shape}; wanted one depth map (H, W)")
-    if array.dtype.kind in "iu":
-        raise UnknownUnitError.of_counts(path, array.dtype)
-    if array.dtype.kind != "f":
+    if array.dtype.kind not in "iuf":
         raise DataError(path, f"holds {array.dtype} values, no depth", SKIP)
+    return array
+
+
+def read_metres(path: str | Path) -> np.ndarray:
+    """Depth stored as floating-point metres in NPY, EXR or TIFF, ``(H, W)`` float32."""
+    array = read_map(path)
+    if array.dtype.kind != "f":
+        raise UnknownUnitError.of_counts(path, array.dtype)
     return array.astype(np.float32)
 
 

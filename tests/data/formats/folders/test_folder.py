@@ -42,6 +42,12 @@ def test_integer_depth_without_a_scale_is_refused(tmp_path: Path) -> None:
         load(tmp_path)[0]
 
 
+def write_exr(path: Path, metres: np.ndarray) -> None:
+    header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
+    OpenEXR.File(header, {"Z": metres}).write(str(path))
+
+
+@pytest.mark.filterwarnings("ignore::fathom.data.formats.files.DepthUnitWarning")
 @pytest.mark.parametrize("suffix", [".npy", ".exr", ".tiff"])
 def test_floating_point_maps_are_metres(tmp_path: Path, suffix: str) -> None:
     picture(tmp_path / "rgb" / "a.png")
@@ -51,11 +57,12 @@ def test_floating_point_maps_are_metres(tmp_path: Path, suffix: str) -> None:
     if suffix == ".npy":
         np.save(path, metres)
     elif suffix == ".exr":
-        header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
-        OpenEXR.File(header, {"Z": metres}).write(str(path))
+        write_exr(path, metres)
     else:
         Image.fromarray(metres).save(path)
     assert np.array_equal(load(tmp_path)[0].depth[0].numpy(), metres)
+    # Floating-point millimetres are no metres until the option says so.
+    assert load(f"{tmp_path}?depth-scale=1000")[0].depth[0].numpy() == pytest.approx(metres / 1000)
 
 
 def test_pairs_by_marks_in_one_folder(tmp_path: Path) -> None:
@@ -361,10 +368,12 @@ def test_names_that_no_option_pairs_ask_for_a_table(tmp_path: Path) -> None:
 
 def test_a_scale_is_that_of_counts_where_other_maps_are_floating_point(tmp_path: Path) -> None:
     _numbers(tmp_path, "rgb/{}.jpg", "depth/{}.png")
-    (tmp_path / "depth" / "1.png").unlink()
+    for name in ("1", "2"):
+        (tmp_path / "depth" / f"{name}.png").unlink()
     np.save(tmp_path / "depth" / "1.npy", np.full((12, 16), 3.25, np.float32))
+    write_exr(tmp_path / "depth" / "2.exr", np.full((12, 16), 1.75, np.float32))
     data = load(f"{tmp_path}?depth-scale=1000")
-    assert [float(sample.depth.max()) for sample in data] == pytest.approx([2.5, 3.25, 2.502])
+    assert [float(sample.depth.max()) for sample in data] == pytest.approx([2.5, 3.25, 1.75])
     assert data.source.facts["depth"].endswith("; floating-point maps are metres")
 
 

@@ -15,11 +15,10 @@ from fathom.data.dataset import Frame
 from fathom.data.formats.files import (
     UnknownUnitError,
     clean_depth,
-    decode_image,
     metres_per_count,
     read_counts,
+    read_map,
     read_metres,
-    read_npy,
     read_rgb,
 )
 from fathom.data.formats.folders.exported import checksums, compare
@@ -55,9 +54,9 @@ class DepthFormat:
         if path.suffix.lower() in FLOATING:
             if self.scale is None:
                 return read_metres(path)
-            counts = read_npy(path) if path.suffix.lower() == ".npy" else decode_image(path)
+            counts = read_map(path)
             if self.mixed and counts.dtype.kind == "f":
-                return read_metres(path)
+                return counts.astype(np.float32)
         else:
             counts = read_counts(path)
             if self.scale is None:
