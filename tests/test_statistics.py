@@ -173,3 +173,18 @@ def test_an_estimate_without_an_interval_is_the_ratio_all_the_same(scenes: int) 
 def test_an_interval_begins_at_the_least_number_of_scenes() -> None:
     errors, counts = worlds(LEAST_SCENES, np.random.default_rng(8))
     assert LEAST_SCENES == 5 and np.isfinite(loss_interval(errors, counts, resamples=500).low)
+
+
+def test_p_values_with_spread_over_seeds_pool_the_degrees_of_freedom() -> None:
+    errors, counts = worlds(30, np.random.default_rng(9))
+    for sign in (1, -1):
+        a = sign * (errors - 0.6 * counts)
+        plain = scene_interval(a, counts)
+        variance = 2 * plain.se**2
+        found = scene_interval(a, counts, seed_variance=variance, seed_df=3)
+        both = plain.se**2 + variance
+        pooled = both**2 / (plain.se**4 / freedom(counts[:, None])[0] + variance**2 / 3)
+        expected = stats.t.sf(abs(plain.estimate) / np.sqrt(both), pooled)  # Welch and Satterthwaite
+        tested, before = (found.p_above, plain.p_above) if sign == 1 else (found.p_below, plain.p_below)
+        assert tested == pytest.approx(expected) and expected > before
+        assert found.se == pytest.approx(np.sqrt(both))
