@@ -8,6 +8,7 @@ import struct
 import sys
 import zipfile
 from collections.abc import Callable
+from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
 
@@ -271,3 +272,43 @@ def test_the_thread_that_hands_tensors_on_prints_no_traceback_of_its_own(
             assert found.__traceback__ is not None
             sys.excepthook(type(found), found, found.__traceback__.tb_next)
         assert ("Traceback" in capsys.readouterr().err) is printed
+
+
+def test_the_end_of_the_pipe_from_a_reading_process_is_no_interruption(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app = typer.Typer()
+
+    @app.command()
+    def work() -> int:
+        ours, theirs = Pipe()
+        theirs.close()
+        return int(ours.recv())
+
+    monkeypatch.setattr("fathom.cli.main.load_command", lambda _: app)
+    assert "use fewer --workers" in refused(capsys, "probe")
+
+    @app.command()
+    def stop() -> int:
+        raise KeyboardInterrupt
+
+    assert main(["probe", "stop"]) == 130
+
+
+def test_a_killed_process_that_is_noticed_while_an_object_is_removed_prints_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Removed:
+        def __init__(self, error: Exception) -> None:
+            self.error = error
+
+        def __del__(self) -> None:
+            raise self.error
+
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    assert main(["data", "check", "nowhere", "-q"]) == 1
+    capsys.readouterr()
+    del [Removed(RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."))][0]
+    assert not capsys.readouterr().err
+    del [Removed(RuntimeError("another"))][0]
+    assert "another" in capsys.readouterr().err

@@ -9,8 +9,10 @@ import importlib
 import signal
 import sys
 import threading
+import traceback
 import warnings
 from io import TextIOWrapper
+from pathlib import Path
 from types import FrameType, TracebackType
 
 import typer
@@ -85,6 +87,12 @@ def _excepthook(kind: type[BaseException], error: BaseException, trace: Tracebac
         sys.__excepthook__(kind, error, trace)
 
 
+def _unraisablehook(found: sys.UnraisableHookArgs) -> None:
+    """Python's own, but for a killed reading process, of which PyTorch may say so while an object is removed."""
+    if not _of_killed_worker(found.exc_value):
+        sys.__unraisablehook__(found)
+
+
 def _say(message: object) -> None:
     """Print an error as one line on standard error."""
     from fathom.progress import printable
@@ -145,7 +153,7 @@ def main(arguments: list[str]) -> int:
         print(f"fathom {__version__}")
         return 0
     _plain_warnings()
-    sys.excepthook = _excepthook
+    sys.excepthook, sys.unraisablehook = _excepthook, _unraisablehook
     _end_on_sigterm()
     try:
         return _run(*_limits(arguments))
@@ -177,9 +185,16 @@ def main(arguments: list[str]) -> int:
 
 
 def _of_killed_worker(error: BaseException | None) -> bool:
-    """Whether PyTorch said that a reading process ended: wherever the main process was, so that other errors may come of it."""
+    """Whether PyTorch said that a reading process ended: wherever the main process was, so that other errors may come of it.
+
+    So does an EOFError of the pipe from that process, which the argument parser takes for the end of the user's input.
+    """
     while error is not None:
         if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker (pid"):
+            return True
+        if isinstance(error, EOFError) and any(
+            Path(frame.filename).parent.name == "multiprocessing" for frame in traceback.extract_tb(error.__traceback__)
+        ):
             return True
         error = error.__cause__ or error.__context__
     return False
