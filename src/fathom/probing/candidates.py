@@ -6,15 +6,17 @@ measured by the same code on the same cells.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from fathom.errors import FathomError
 from fathom.features.mean_map import MeanMap
-from fathom.probing.linear.moments import power_of_two
+from fathom.probing.linear.moments import ContradictionError, power_of_two
 from fathom.probing.linear.ridge import Probe
 from fathom.probing.participants import Participant, Role
 from fathom.probing.reading import Batch
@@ -22,6 +24,17 @@ from fathom.probing.targets import TargetGroup
 
 Predict = Callable[[Batch], Float[Tensor, "B _ h w"]]
 """The outputs of all layers side by side, ``(B, layers * q, h, w)``."""
+
+
+@contextmanager
+def named(encoder: str, layer: str) -> Iterator[None]:
+    """Moments that contradict themselves are an error that names the encoder and the layer."""
+    try:
+        yield
+    except ContradictionError as error:
+        raise FathomError(
+            f"Encoder {encoder}, layer {layer}: {error}. The features cannot be probed; please report this with the encoder's name."
+        ) from error
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,10 @@ from fathom.data.dataset import Dataset
 from fathom.errors import FathomError
 from fathom.features.mean_map import MeanMap
 from fathom.probing import processes
-from fathom.probing.candidates import Candidate, Layer, bounded, linear_probes, mean_map_candidate
+from fathom.probing.candidates import Candidate, Layer, bounded, linear_probes, mean_map_candidate, named
 from fathom.probing.evidence.information import WIDE
 from fathom.probing.heads.training import train_heads
 from fathom.probing.linear.banded import BANDED, SPAN, banded_ridge
-from fathom.probing.linear.moments import ContradictionError
 from fathom.probing.linear.ridge import PATH, Chosen, cross_validate
 from fathom.probing.participants import ALL, Participant
 from fathom.probing.passes.training import exact_pass
@@ -103,13 +102,8 @@ def solve(participant: Participant, group: TargetGroup, settings: ProbeSettings)
     moments, columns, folds = participant.moments[group.name], participant.layers, participant.blocks.folds
     layers, chosen = [], {}
     for name, part in columns.items():
-        try:
+        with named(participant.encoder.name, name):
             chosen[name] = cross_validate(moments.select(part), folds, settings.penalties, group.ties)
-        except ContradictionError as error:
-            raise FathomError(
-                f"Encoder {participant.encoder.name}, layer {name}: {error}. The features cannot be probed; please report this "
-                "with the encoder's name."
-            ) from error
         layers.append(_layer(name, part, chosen[name]))
     if _wants_bands(participant, settings):
         own = {name: part for name, part in columns.items() if name != ALL}

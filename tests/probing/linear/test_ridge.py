@@ -27,6 +27,19 @@ def planted(n: int = 600, p: int = 12, q: int = 2, seed: int = 0) -> tuple[torch
     return X, Y
 
 
+@pytest.mark.parametrize("cells", [24_576, 200_000])
+@pytest.mark.parametrize("offset", [1.3e-7, 0.1, 0.3371])
+def test_a_channel_that_is_dead_in_some_scenes_is_left_out_of_their_fit(cells: int, offset: float) -> None:
+    """Sums of one value over and over carry rounding that grows with the cells: up to 35 times TOLERANCE here."""
+    g = torch.Generator().manual_seed(0)
+    X = torch.rand(cells, 3, generator=g, dtype=torch.float64)
+    X[:, 0] = 0
+    Y = torch.rand(cells, 1, generator=g, dtype=torch.float64)
+    moments = Moments.zeros(1, torch.full((3,), offset), torch.tensor([0.5]))
+    moments.add(0, X, Y)
+    assert (decompose(moments).scale > 0).tolist() == [False, True, True]
+
+
 def sklearn_ridge(X: torch.Tensor, Y: torch.Tensor, lam: float):
     return make_pipeline(StandardScaler(), Ridge(alpha=lam * len(X), solver="svd")).fit(X.numpy(), Y.numpy())
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fathom.errors import FathomError
-from fathom.probing.candidates import Candidate
+from fathom.probing.candidates import Candidate, named
 from fathom.probing.evidence.records import Code, Estimate, Information
 from fathom.probing.linear.moments import Moments
 from fathom.probing.linear.ridge import PATH, decompose, path_losses
@@ -225,4 +225,5 @@ def _code(item: Candidate, feature: str, settings: ProbeSettings) -> Code | None
     if int((moments.n > 0).sum()) < LEAST_GROUPS or (layer.channels > WIDE and not settings.label_curve):
         return None
     inside = moments.select(layer.columns, item.group.outputs[feature])
-    return online_code(inside, penalties=settings.penalties, seed=settings.seed)
+    with named(item.encoder, f"{layer.name} on few scenes"):
+        return online_code(inside, penalties=settings.penalties, seed=settings.seed)

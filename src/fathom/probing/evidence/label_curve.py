@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fathom.errors import FathomError
 from fathom.probing import processes
-from fathom.probing.candidates import Candidate, Layer, linear_probes
+from fathom.probing.candidates import Candidate, Layer, linear_probes, named
 from fathom.probing.evidence.information import WIDE, doubling
 from fathom.probing.evidence.records import LabelCurveRecord, finite
 from fathom.probing.linear.banded import BANDED
@@ -136,7 +136,8 @@ def _solve(item: Candidate, layer: Layer, settings: ProbeSettings) -> tuple[Draw
     moments, blocks = participant.moments[item.group.name].select(layer.columns), participant.blocks
     scenes = np.bincount(list(blocks.of_scene.values()), minlength=blocks.count).tolist()
     draws = draw_scenes(moments, scenes, settings.seed)
-    probes = probes_on(moments, draws, settings.penalties, item.group.ties, layer.probe)
+    with named(item.encoder, f"{layer.name} on few scenes"):
+        probes = probes_on(moments, draws, settings.penalties, item.group.ties, layer.probe)
     names = [f"{count}/{draw}" for count in draws.counts for draw in range(DRAWS)]
     layers = [
         Layer(name, layer.channels, probe.penalty, layer.cv_mse, layer.train_mse, columns=layer.columns, probe=probe)

@@ -49,7 +49,7 @@ class _Fold:
     held_squares: Float[Tensor, "q"]
     size_x: Float[Tensor, "p"]
     size_y: Float[Tensor, "q"]
-    rounding: float
+    slack: float
 
     def loss(self, penalty: Float[Tensor, "p"], outputs: list[int]) -> float:
         """Σ of held-out squared errors of some outputs; infinite where rounding leaves no solution."""
@@ -59,7 +59,7 @@ class _Fold:
         quadratic = (v * (self.held_gram @ v)).sum()
         loss = self.held_squares[outputs].sum() - 2 * (v * self.held_cross[:, outputs]).sum() + quadratic
         terms = self.size_y[outputs].sum() + (self.size_x @ v.square()).sum() * len(v) ** 0.5
-        return float(rounded_loss(loss, terms, self.rounding))
+        return float(rounded_loss(loss, terms, self.slack))
 
 
 def _solve(
@@ -135,7 +135,7 @@ def _fold(moments: Moments, fold: set[int]) -> _Fold | None:
         held_squares=about.yy[0],
         size_x=fitted.scale.square() * size_x,
         size_y=size_y,
-        rounding=moments.rounding,
+        slack=moments.slack,
     )
 
 

@@ -134,8 +134,8 @@ def standardise(moments: Moments) -> Standardised:
     cross = moments.xy[0] / n - torch.outer(mean_x, mean_y)
     variance = covariance.diagonal()
     # What rounding may leave of the variance of a channel that has none: of its sums, and of the numbers that it was given as.
-    slack_x = TOLERANCE * moments.rounding * moments.xx[0].diagonal() / n
-    slack_y = TOLERANCE * moments.rounding * moments.yy[0] / n
+    slack_x = moments.slack * moments.xx[0].diagonal() / n
+    slack_y = moments.slack * moments.yy[0] / n
     constant = torch.maximum(CONSTANT * (mean_x + moments.shift_x).square(), slack_x)
     variance_y = moments.yy[0] / n - mean_y.square()
     _check(variance, slack_x, variance_y, slack_y, cross, constant)
@@ -221,7 +221,7 @@ def path_losses(fitted: Decomposition, held_out: Moments, penalties: Sequence[fl
     losses[usable] = rounded_loss(
         (about.yy[0] - 2 * linear + quadratic)[usable],
         (size_y + terms)[usable],
-        max(fitted.rounding, held_out.rounding),
+        max(TOLERANCE * fitted.rounding, held_out.slack),
     )
     return losses
 
