@@ -492,6 +492,7 @@ def fork(words: list[str], out: Path, fault: Fault | None = None, whole: Ended |
     counter_read, counter_write = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
+    waiting = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # until the command has begun
     pid = os.fork()
     if pid == 0:
         with suppress(BaseException):
@@ -500,6 +501,7 @@ def fork(words: list[str], out: Path, fault: Fault | None = None, whole: Ended |
             os.close(counter_read)
             _child(words, out, fault, whole, write_end, counter_write)
         os._exit(97)
+    signal.pthread_sigmask(signal.SIG_SETMASK, waiting)
     os.close(write_end)
     os.close(counter_write)
     return Running(pid, read_end, counter_read, whole.seconds if whole else 0.0)
@@ -586,9 +588,12 @@ def _child(words: list[str], out: Path, fault: Fault | None, whole: Ended | None
         _surround(fault, whole)
     code: Any = 96
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         cli.run(words)
     except SystemExit as error:
         code = error.code
+    except KeyboardInterrupt:  # before the first line of the command
+        code = 130
     except BaseException:
         traceback.print_exc()
         code = 1

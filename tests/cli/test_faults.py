@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import typer
 
-from fathom.cli.main import main
+from fathom.cli.main import main, run
 from fathom.data.sources import load
 from fathom.data.splits import load_split
 from fathom.errors import DataError
@@ -312,3 +312,13 @@ def test_a_killed_process_that_is_noticed_while_an_object_is_removed_prints_noth
     assert not capsys.readouterr().err
     del [Removed(RuntimeError("another"))][0]
     assert "another" in capsys.readouterr().err
+
+
+def test_an_interruption_before_the_command_has_begun_is_one_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fathom.cli.main._plain_warnings", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        run(["data", "check", "rooms"])
+    assert ended.value.code == 130

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from fathom.data.sources import load
 from fathom.errors import DataError, FathomError, UsageError
 from fathom.files import limits
+from fathom.files.atomic import write_json
 from fathom.files.inputs import (
     below,
     expand,
@@ -219,3 +220,21 @@ def test_readers_say_which_folder_cannot_be_listed(
     monkeypatch.setattr(os, "listdir", forbidden)
     with pytest.raises(DataError, match=rf"{closed}: cannot be listed \(Permission denied\)"):
         load(f"{kind}:{tmp_path / 'd'}")
+
+
+def test_nesting_is_counted_exactly() -> None:
+    for text in (b"[" * 64 + b"]" * 64, b"[" + b"[[]]," * 100 + b"[]]", b'["' + b"[{" * 100 + b'\\"[["]'):
+        parse_json(text, "a.json", list)
+    with pytest.raises(DataError, match=r"a\.json: has 65 levels"):
+        parse_json(b"[" * 65 + b"]" * 65, "a.json", list)
+    with pytest.raises(DataError, match=r"a\.json: has 70 levels"):
+        parse_json(b'{"a":' * 70 + b"1" + b"}" * 70, "a.json", dict)
+
+
+def test_a_checksum_that_is_there_is_verified_though_none_is_demanded(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"a": 1}, checksum=True)
+    whole = (tmp_path / "a.json").read_text()
+    assert read_json(tmp_path / "a.json", dict)["a"] == 1
+    (tmp_path / "a.json").write_text(whole.replace('"a": 1', '"a": 2'))
+    with pytest.raises(DataError, match="its checksum differs"):
+        read_json(tmp_path / "a.json", dict)

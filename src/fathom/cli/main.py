@@ -64,7 +64,11 @@ def _overview() -> str:
 def run(arguments: list[str] | None = None) -> None:
     """Entry point of the ``fathom`` script; always ends the process."""
     given = sys.argv[1:] if arguments is None else arguments
-    sys.exit(main(given))
+    try:
+        code = main(given)
+    except KeyboardInterrupt:  # before or after what `main` guards
+        code = INTERRUPTED
+    sys.exit(code)
 
 
 def _plain_warnings() -> None:
