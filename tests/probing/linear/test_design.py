@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from fathom.errors import FathomError
 from fathom.probing.linear.design import Design, bilinear_weights, flat, resampling_weights
 from fathom.probing.linear.moments import Moments
+from fathom.probing.linear.ridge import standardise
 
 GRID = (6, 8)
 
@@ -111,3 +112,24 @@ def test_targets_of_any_scale_keep_their_squares() -> None:
     valid = torch.ones(3, 1, *GRID, dtype=torch.bool)
     design.accumulate(moments, 0, design.centre(placed, moments.shift_x), valid, Y)
     assert float(moments.yy[0, 0]) == pytest.approx(float(Y.double().square().sum()), rel=1e-5)
+
+
+def test_a_channel_that_dies_after_the_first_batch_is_no_contradiction() -> None:
+    grid = (60, 80)
+    g = torch.Generator().manual_seed(0)
+    first = {"layer": torch.randn(16, 3, *grid, generator=g)}
+    first["layer"][:, 1] = 0.0
+    first["layer"][3, 1, 5, 7] = 7.3
+    design = Design("test", grid, first)
+    shift = design.means(design.place(first))
+    moments = Moments.zeros(1, shift, torch.zeros(1))
+    valid = torch.ones(16, 1, *grid, dtype=torch.bool)
+    for batch in range(4):
+        maps = first if batch == 0 else {"layer": torch.randn(16, 3, *grid, generator=g)}
+        maps["layer"][:, 1] *= batch == 0
+        Y = torch.randn(16, 1, *grid, generator=g)
+        placed = design.centre(design.place(maps), moments.shift_x)
+        design.accumulate(moments, 0, placed, valid, Y)
+    mean = 7.3 / moments.n[0]
+    assert float(moments.x[0, 1] / moments.n[0] + moments.shift_x[1]) == pytest.approx(float(mean), rel=1e-4)
+    standardise(moments)

@@ -114,6 +114,15 @@ def add_gram(
             total[rest, rows] += beside.T
 
 
+def _sums_by_row(z: Float[Tensor, "B p h w"], right: Float[Tensor, "B q h w"]) -> Float[Tensor, "p q"]:
+    """Σ z right over cells, in float64 beyond one row of the grid.
+
+    A channel that died after the first batch is minus its shift everywhere: the rounding of so many equal terms adds up.
+    """
+    rows, columns = (item.permute(0, 2, 1, 3).flatten(0, 1) for item in (z, right))
+    return torch.bmm(rows, columns.mT).sum(0, dtype=torch.float64)
+
+
 class Design:
     """Columns of one encoder on one grid: fixed by the first batch it sees, then the same for every batch.
 
@@ -255,7 +264,7 @@ class Design:
                 continue
             block = slice(starts[a], starts[a + 1])
             rhs = torch.cat([Yc, mask], 1)
-            sums = (flat(z).T @ flat(placement.down(rhs) if a else rhs)).cpu().double() * undo[block, None]
+            sums = _sums_by_row(z, placement.down(rhs) if a else rhs).cpu() * undo[block, None]
             moments.xy[group, block] += sums[:, :-1] * undo_y
             moments.x[group, block] += sums[:, -1]
             self._quadratic(moments.xx[group], starts, a, centred, mask, full, undo)
