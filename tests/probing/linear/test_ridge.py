@@ -55,6 +55,7 @@ def test_equals_scikit_learn_ridge_on_the_same_matrix(lam: float) -> None:
 
 def test_cross_validation_equals_scikit_learn_fold_by_fold() -> None:
     X, Y = planted(q=1)
+    Z = StandardScaler().fit_transform(X.numpy())  # by all scenes: the penalty means the same in every fold
     scene = torch.arange(len(X)) // 30
     moments = Moments.zeros(20, X.mean(0), Y.mean(0))
     for s in range(20):
@@ -64,11 +65,29 @@ def test_cross_validation_equals_scikit_learn_fold_by_fold() -> None:
     for train, test in GroupKFold(5).split(X.numpy(), groups=scene.numpy()):
         folds.append(sorted(set(scene[test].tolist())))
         for i, lam in enumerate(penalties):
-            residual = sklearn_ridge(X[train], Y[train], lam).predict(X[test].numpy()).reshape(-1, 1) - Y[test].numpy()
+            ridge = Ridge(alpha=lam * len(train), solver="svd").fit(Z[train], Y[train].numpy())
+            residual = ridge.predict(Z[test]).reshape(-1, 1) - Y[test].numpy()
             expected[i] += (residual**2).sum()
     chosen = cross_validate(moments, folds, penalties)
     np.testing.assert_allclose(chosen.path_mse[:, 0].numpy(), expected / len(X), rtol=1e-6)
     assert chosen.probe.penalty[0] == penalties[int(expected.argmin())]
+
+
+def test_a_channel_that_fires_in_one_scene_does_not_choose_the_penalty() -> None:
+    g = torch.Generator().manual_seed(0)
+    X = torch.randn(600, 6, generator=g, dtype=torch.float64)
+    Y = X[:, :1] + torch.randn(600, 1, generator=g, dtype=torch.float64)
+    faint = 1e-3 * torch.randn(600, 1, generator=g, dtype=torch.float64)
+    faint[570:] *= 1e6  # the last scene
+    found = []
+    for matrix in (X, torch.cat([X, faint], 1)):
+        moments = Moments.zeros(20, matrix.mean(0), Y.mean(0))
+        for s in range(20):
+            moments.add(s, matrix[30 * s : 30 * s + 30], Y[30 * s : 30 * s + 30])
+        found.append(cross_validate(moments, [[f, f + 5, f + 10, f + 15] for f in range(5)]))
+    without, with_it = found
+    assert max(float(item.probe.penalty[0]) for item in found) < 0.1
+    assert float(with_it.cv_mse[0]) < 1.05 * float(without.cv_mse[0])
 
 
 def test_path_losses_equal_the_losses_of_the_probes() -> None:

@@ -90,10 +90,10 @@ def banded_ridge(
     """
     total = moments.total()
     cells = float(total.n.sum())
-    split = [_fold(moments, set(fold)) for fold in folds]
+    whole = standardise(total)
+    split = [_fold(moments, set(fold), whole.scale) for fold in folds]
     prepared = [item for item in split if item is not None]
     columns = list(bands.values())
-    whole = standardise(total)
     q = moments.y.shape[1]
     weight, penalties = torch.zeros(moments.x.shape[1], q, dtype=torch.float64), torch.zeros(len(columns), q).double()
     cv_mse = torch.zeros(q, dtype=torch.float64)
@@ -120,11 +120,11 @@ def banded_ridge(
     return Banded(chosen, penalties)
 
 
-def _fold(moments: Moments, fold: set[int]) -> _Fold | None:
+def _fold(moments: Moments, fold: set[int], scale: Float[Tensor, "p"]) -> _Fold | None:
     held_out, rest = moments.total(sorted(fold)), moments.total([g for g in range(moments.groups) if g not in fold])
     if not float(held_out.n.sum()) or not float(rest.n.sum()):
         return None
-    fitted = standardise(rest)
+    fitted = standardise(rest, scale)
     about = held_out.about(fitted.mean_x, fitted.mean_y)
     size_x, size_y = held_out.sizes_about(fitted.mean_x, fitted.mean_y)
     return _Fold(

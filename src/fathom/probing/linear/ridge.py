@@ -117,8 +117,12 @@ class Standardised:
     cross: Float[Tensor, "p q"]
 
 
-def standardise(moments: Moments) -> Standardised:
+def standardise(moments: Moments, scale: Float[Tensor, "p"] | None = None) -> Standardised:
     """Standardise the (single) group of `moments`.
+
+    Args:
+        moments: of the pixels to fit on.
+        scale: of each channel, in place of 1/σ over these pixels.
 
     Raises:
         FathomError: there is no pixel, or a moment is not finite.
@@ -139,7 +143,8 @@ def standardise(moments: Moments) -> Standardised:
     constant = torch.maximum(CONSTANT * (mean_x + moments.shift_x).square(), slack_x)
     variance_y = moments.yy[0] / n - mean_y.square()
     _check(variance, slack_x, variance_y, slack_y, cross, constant)
-    scale = torch.where(variance > constant, variance.clamp(min=1e-300).rsqrt(), 0.0)
+    own = variance.clamp(min=1e-300).rsqrt()
+    scale = torch.where(variance > constant, own if scale is None else scale, 0.0)
     return Standardised(
         mean_x=mean_x + moments.shift_x,
         scale=scale,
@@ -168,9 +173,9 @@ def _check(
         )
 
 
-def decompose(moments: Moments) -> Decomposition:
-    """Standardise and decompose the (single) group of `moments`; raises as `standardise` does."""
-    ready = standardise(moments)
+def decompose(moments: Moments, scale: Float[Tensor, "p"] | None = None) -> Decomposition:
+    """Standardise and decompose the (single) group of `moments`; arguments and errors as of `standardise`."""
+    ready = standardise(moments, scale)
     used = torch.nonzero(ready.scale)[:, 0]  # a constant channel has no direction
     eigenvalues, inner = torch.linalg.eigh(ready.correlation[used][:, used])
     vectors = inner.new_zeros(len(ready.scale), len(used)).index_copy_(0, used, inner)
@@ -262,6 +267,9 @@ def cross_validate(
 ) -> Chosen:
     """Choose λ by cross-validation over folds of groups, then fit on all groups.
 
+    λ is relative to the variance of each channel over all groups, in every fold: a channel that fires in one scene has next to no
+    variance in the fold without it, and standardised there it would decide the choice by that scene alone.
+
     Args:
         moments: one group a scene or block of scenes.
         folds: the groups of each fold; a fold's training set is all groups that are not in it.
@@ -269,14 +277,14 @@ def cross_validate(
         tie: sets of outputs that share one λ (the components of one feature); by default each output has its own.
     """
     total = moments.total()
+    fitted = decompose(total)
     asked = torch.as_tensor(list(penalties), dtype=torch.float64)
     losses = torch.zeros(len(penalties), moments.y.shape[1], dtype=torch.float64)
     for fold in folds:
         # Added, not subtracted from the total: a difference would carry the rounding of what was taken away.
         held_out, rest = moments.total(fold), moments.total([g for g in range(moments.groups) if g not in set(fold)])
         if float(held_out.n.sum()) and float(rest.n.sum()):
-            losses += path_losses(decompose(rest), held_out, penalties)
-    fitted = decompose(total)
+            losses += path_losses(decompose(rest, fitted.scale), held_out, penalties)
     usable = (asked >= fitted.noise) & torch.isfinite(losses).all(1)
     if not bool(usable.any()):
         raise FathomError(
