@@ -51,6 +51,14 @@ def test_planted_scenes_have_the_skewness_measured(calibration: ModuleType) -> N
     assert losses.mean() == pytest.approx(0.85, rel=0.02)
 
 
+def test_planted_copies_have_the_spread_and_the_heavy_tail_measured(calibration: ModuleType) -> None:
+    world = next(item for item in calibration.WORLDS if item.name == "one more random draw")
+    losses = np.array([item.encoder for item in calibration.plant(world, 2, 8000, np.random.default_rng(0))])
+    z = (losses - losses.mean()) / losses.std()
+    assert losses.std() == pytest.approx(calibration.SEED_SPREAD, rel=0.15)
+    assert 3 < (z**3).mean() < 8  # 5 of the log-normal; the third moment scatters much
+
+
 def test_a_skewed_encoder_keeps_its_expected_loss(calibration: ModuleType) -> None:
     rng = np.random.default_rng(1)
     world = next(item for item in calibration.WORLDS if item.name == "exact tie, skewed")
