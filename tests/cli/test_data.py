@@ -60,6 +60,7 @@ def test_export_writes_a_folder_that_is_recognised(tmp_path: Path) -> None:
     assert main(["data", "check", f"{tmp_path / 'e'}?depth-scale=1000", "-q"]) == 0
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -41,7 +41,8 @@ from fathom.training.recipe import AugmentSection, Recipe
 from fathom.training.run.journal import Journal
 from fathom.training.run.resume import RECIPE, prepare_run, same_data
 from fathom.training.run.state import State
-from fathom.training.run.summary import summarise, versions
+from fathom.training.run.summary import SCHEMA_VERSION as SUMMARY_VERSION
+from fathom.training.run.summary import comparisons, versions
 from fathom.training.scoring import scoring
 from fathom.training.scoring.targets import predicted, target_of
 from fathom.training.signals import Request
@@ -241,11 +242,53 @@ class Session:
         scored = self._scores(("seen", "unseen", "test"), self.baseline)
         self.fabric.barrier()
         if self.fabric.is_global_zero:
-            examples = self._keep_examples()
-            summary = summarise(self, chosen, early, seconds, steps, scored) | {"examples": examples}
+            decides = scoring.metric(self.network.predicts)
+            summary = self._facts(chosen, early, seconds, steps) | comparisons(scored, decides)
+            summary |= {"examples": self._keep_examples()}
             write_json(self.run / "summary.json", summary, checksum=True)
         self.fabric.barrier()
         return load_model(chosen, trusted=True)
+
+    def _facts(self, chosen: Path, early: bool, seconds: float, steps: int) -> dict[str, Any]:
+        """All that is known of a finished run but its scores, as JSON values; the keys are documented in docs/training.md."""
+        recipe, network = self.recipe, self.network
+        notes = list(self.notes)
+        if early:
+            notes.append(
+                "Stopped early by the score on unseen rooms, which is therefore a little too good; see --test."
+            )
+        return {
+            "schema_version": SUMMARY_VERSION,
+            "recipe": recipe.name,
+            "model": recipe.model.name,
+            "target": network.predicts,
+            "unit": predicted(network).unit,
+            "parameters": sum(parameter.numel() for parameter in network.parameters()),
+            "receptive_field": network.receptive_field,
+            "input_size": list(recipe.data.size),
+            "checkpoint": f"checkpoints/{chosen.name}",
+            "steps": self.state.step,
+            "stopped_early": early,
+            "best_step": self.state.stopping.best_step,
+            "seconds": round(seconds, 3),
+            "images_per_second": round(steps * recipe.train.batch / seconds, 3) if steps else None,
+            "device": str(self.fabric.device),
+            "processes": self.fabric.world_size,
+            "precision": recipe.precision.compute,
+            "seed": recipe.train.seed,
+            "data": {
+                "location": self.data.source.location,
+                "kind": self.data.source.kind,
+                "train_fingerprint": self.parts.train.fingerprint(),
+                "frames": {name: len(frames) for name, frames in self.frames.items()},
+                "scenes": {name: len(frames.data.scenes) for name, frames in self.frames.items()},
+                "fraction": recipe.train.fraction,
+                "fraction_by": recipe.train.fraction_by,
+                "mean_map_frames": self.baseline_frames,
+            },
+            "notes": notes,
+            "versions": versions(),
+        }
 
     def _keep_examples(self) -> list[str]:
         """Write some unseen frames with their predictions as `EXAMPLES`; returns the frames' ids."""

@@ -286,6 +286,7 @@ def test_other_data_or_settings_do_not_mix_into_a_pack(tmp_path: Path) -> None:
     assert content(tmp_path / "p") == before
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_smaller_forms_keep_what_they_promise(tmp_path: Path) -> None:
     data = noise(far=65.0)
     pack(data, tmp_path / "p", image="jpeg", depth="mm16")

@@ -167,7 +167,7 @@ def _begin(folder: Path, plan: Record) -> dict[tuple[int, int], Shard]:
         index = read_index(folder)
         known, records = index.plan, index.shards
     elif (partial / "plan.json").is_file():
-        known = _read(partial / "plan.json", Record) or {}
+        known = _read(partial / "plan.json", dict) or {}
         records = [shard for path in sorted(partial.glob("shard-*.json")) if (shard := _read(path, Shard))]
     else:
         if folder.is_dir() and any(entry.name not in (PARTIAL, LOCK) for entry in folder.iterdir()):

@@ -74,7 +74,7 @@ def ray_exponents(sample: Sample) -> Float[Tensor, "n 2"]:
     return torch.tensor(found, dtype=torch.float32).reshape(-1, 2)
 
 
-def describe_rays(exponents: Sequence[Float[Tensor, "n 2"]]) -> str | None:
+def describe_rays(exponents: Sequence[Float[Tensor, "_ 2"]]) -> str | None:
     """A sentence on depth that is distance along the ray, None where nothing speaks for it; the standard error is over frames."""
     frames = [rows for rows in exponents if len(rows)]
     windows = sum(map(len, frames))

@@ -52,8 +52,8 @@ class LayerShape:
 
 
 @dataclass(frozen=True)
-class SavedProbe:
-    """A linear probe of one encoder, layer and feature.
+class _Entry:
+    """What ``probes.json`` says of a probe.
 
     Attributes:
         encoder: name of the encoder. role: ``encoder`` or ``baseline``.
@@ -62,7 +62,6 @@ class SavedProbe:
         chosen: whether cross-validation chose this layer.
         penalty: λ.
         layers: what it reads, in the order of its columns.
-        weight: W, ``(p, q)``. bias: b, ``(q,)``. shift: s, ``(p,)``. low, high: range of the training targets, ``(q,)``.
         spec: the SPEC that the encoder was opened by; None for one that was given in memory.
     """
 
@@ -74,12 +73,22 @@ class SavedProbe:
     chosen: bool
     penalty: float
     layers: tuple[LayerShape, ...]
+    spec: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedProbe(_Entry):
+    """A linear probe of one encoder, layer and feature: the attributes of its entry, and its numbers.
+
+    Attributes:
+        weight: W, ``(p, q)``. bias: b, ``(q,)``. shift: s, ``(p,)``. low, high: range of the training targets, ``(q,)``.
+    """
+
     weight: Float[Tensor, "p q"]
     bias: Float[Tensor, "q"]
     shift: Float[Tensor, "p"]
     low: Float[Tensor, "q"]
     high: Float[Tensor, "q"]
-    spec: str | None = None
 
     def predict(self, maps: Mapping[str, Float[Tensor, "B _ _ _"]], grid: Grid) -> Float[Tensor, "B q h w"]:
         """The feature on the grid of the run.
@@ -162,25 +171,10 @@ class SavedProbes:
             train=self.train,
             train_scenes=self.train_scenes,
             sha256=hashlib.sha256(content).hexdigest(),
-            probes=tuple(_Entry(**_named(_Entry, item)) for item in self.probes),
+            probes=tuple(_Entry(**_entry(item)) for item in self.probes),
         )
         write_json(folder / RECORD, msgspec.to_builtins(record), checksum=True)
         return [folder / RECORD, folder / TENSORS]
-
-
-@dataclass(frozen=True)
-class _Entry:
-    """A probe in ``probes.json``; the attributes are those of `SavedProbe`."""
-
-    encoder: str
-    role: str
-    layer: str
-    feature: str
-    unit: str
-    chosen: bool
-    penalty: float
-    layers: tuple[LayerShape, ...]
-    spec: str | None = None
 
 
 @dataclass(frozen=True)
@@ -231,12 +225,12 @@ def _probe(entry: _Entry, tensors: Mapping[str, Tensor]) -> SavedProbe:
         if tuple(tensors[part].shape) != shape or not torch.isfinite(tensors[part]).all():
             raise ValueError(f"{part} of {entry.encoder} at {entry.layer}")
     numbers: dict[str, Any] = {part: tensors[part] for part in PARTS}
-    return SavedProbe(**_named(_Entry, entry), **numbers)
+    return SavedProbe(**_entry(entry), **numbers)
 
 
-def _named(kind: type, item: Any) -> dict[str, Any]:
-    """The attributes of `item` that `kind` has."""
-    return {one.name: getattr(item, one.name) for one in fields(kind)}
+def _entry(item: _Entry) -> dict[str, Any]:
+    """What ``probes.json`` says of it."""
+    return {one.name: getattr(item, one.name) for one in fields(_Entry)}
 
 
 def save_probes(candidates: Sequence[Candidate], train: Dataset, settings: ProbeSettings) -> SavedProbes:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from rich.table import Table
@@ -13,11 +12,7 @@ from rich.table import Table
 import fathom
 from fathom.progress import significant
 from fathom.statistics import LEAST_SCENES
-from fathom.training.scoring.scoring import ByScene, metric, paired, ratio
-from fathom.training.scoring.targets import predicted
-
-if TYPE_CHECKING:
-    import fathom.training.session
+from fathom.training.scoring.scoring import ByScene, paired, ratio
 
 SCHEMA_VERSION = 1
 _COLUMNS = {"rmse": "RMSE", "mae": "MAE", "abs_rel": "AbsRel", "delta1": "δ1", "mse": "MSE"}
@@ -25,65 +20,21 @@ _ROWS = {"model": "this network", "mean_map": "mean map", "constant": "mean valu
 _PARTS = {"seen": "seen rooms", "unseen": "unseen rooms", "test": "test set"}
 
 
-def summarise(
-    session: fathom.training.session.Session,
-    chosen: Path,
-    early: bool,
-    seconds: float,
-    steps: int,
-    scored: Mapping[str, tuple[dict[str, Any], ByScene]],
-) -> dict[str, Any]:
-    """All that is known of a finished run, as JSON values; the keys are documented in docs/training.md."""
+def comparisons(scored: Mapping[str, tuple[dict[str, Any], ByScene]], decides: str) -> dict[str, Any]:
+    """What the scores of the held-out parts say, by the metric that decides: a part of `summary.json` (docs/training.md)."""
     scores = {part: found for part, (found, _) in scored.items()}
     scenes = {part: found for part, (_, found) in scored.items()}
-    recipe, network, parts = session.recipe, session.network, session.parts
-    decides = metric(network.predicts)
-    notes = list(session.notes)
-    if early:
-        notes.append("Stopped early by the score on unseen rooms, which is therefore a little too good; see --test.")
+    unseen = scores["unseen"]
     return {
-        "schema_version": SCHEMA_VERSION,
-        "recipe": recipe.name,
-        "model": recipe.model.name,
-        "target": network.predicts,
-        "unit": predicted(network).unit,
-        "parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "receptive_field": network.receptive_field,
-        "input_size": list(recipe.data.size),
-        "checkpoint": f"checkpoints/{chosen.name}",
-        "steps": session.state.step,
-        "stopped_early": early,
-        "best_step": session.state.stopping.best_step,
-        "seconds": round(seconds, 3),
-        "images_per_second": round(steps * recipe.train.batch / seconds, 3) if steps else None,
-        "device": str(session.fabric.device),
-        "processes": session.fabric.world_size,
-        "precision": recipe.precision.compute,
-        "seed": recipe.train.seed,
-        "data": {
-            "location": session.data.source.location,
-            "kind": session.data.source.kind,
-            "train_fingerprint": parts.train.fingerprint(),
-            "frames": {name: len(frames) for name, frames in session.frames.items()},
-            "scenes": {name: len(frames.data.scenes) for name, frames in session.frames.items()},
-            "fraction": recipe.train.fraction,
-            "fraction_by": recipe.train.fraction_by,
-            "mean_map_frames": session.baseline_frames,
-        },
         "scores": scores,
         "by_scene": scenes,
         "unseen_over_seen": {
             "metric": decides,
-            "value": ratio(scores["unseen"]["model"], scores.get("seen", {}).get("model", {}), decides),
+            "value": ratio(unseen["model"], scores.get("seen", {}).get("model", {}), decides),
         },
-        "unseen_over_mean_map": {
-            "metric": decides,
-            "value": ratio(scores["unseen"]["model"], scores["unseen"]["mean_map"], decides),
-        },
+        "unseen_over_mean_map": {"metric": decides, "value": ratio(unseen["model"], unseen["mean_map"], decides)},
         "minus_mean_map": {part: _minus_mean_map(found, decides) for part, found in scenes.items() if part != "seen"},
         "leak": _leak(scores, decides),
-        "notes": notes,
-        "versions": versions(),
     }
 
 
