@@ -150,8 +150,12 @@ def test_a_run_is_repeated_like_another(
     monkeypatch.setenv(VARIABLE, "code-files=1")
     assert main(["probe", data, "--like", str(first), "-q", "-o", str(again)]) == 0
     one, two = Evidence.load(first), Evidence.load(again)
+    assert any(
+        f"repeats {first}: data, settings, weights, code" in text and "losses are the same" in text
+        for text in two.notes
+    )
     assert [row.test_mse for row in one.rows] == [row.test_mse for row in two.rows]
-    assert one.settings == two.settings and two.features == ("log_depth",) and two.notes == one.notes
+    assert one.settings == two.settings and two.features == ("log_depth",) and two.notes[:-1] == one.notes
     capsys.readouterr()
     assert main(["probe", data, "--like", str(first), "--penalties", "0.5", "-q", "-o", str(other)]) == 0
     assert {row.penalty for row in Evidence.load(other).rows if row.layer == "0"} == {0.5}

@@ -162,7 +162,7 @@ def probe(
     from fathom.devices import rank as process
     from fathom.devices import resolve_device
     from fathom.probing import processes
-    from fathom.probing.evidence.comparison.differences import why_different
+    from fathom.probing.evidence.comparison.differences import losses_agree, why_different
     from fathom.probing.evidence.evidence import FILE, Evidence
     from fathom.probing.probe import measure, plan
     from fathom.probing.run_folder import run_folder, save_run
@@ -236,7 +236,11 @@ def probe(
         evidence = measure(run, out)
         evidence.command = shlex.join(["fathom", *sys.argv[1:]])
         if earlier is not None:
-            evidence.notes += tuple(f"Unlike {like}, this run has {text}" for text in why_different(earlier, evidence))
+            different = tuple(f"Unlike {like}, this run has {text}" for text in why_different(earlier, evidence))
+            evidence.notes += different or (
+                f"This run repeats {like}: data, settings, weights, code and versions are the same, and "
+                f"{losses_agree(earlier, evidence)}.",
+            )
         written = save_run(evidence, out, run.train, run.test)
     if process() == 0:
         if json:

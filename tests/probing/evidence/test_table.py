@@ -26,6 +26,13 @@ def test_two_encoders_of_one_name_are_told_apart() -> None:
     assert len({name for name in shown if "small.py" in name and "random" not in name}) == 2
 
 
+def test_an_interval_without_ends_is_not_put_down_to_the_scenes() -> None:
+    row = replace(evidence(verdict=False).rows[0], encoder="odd", interval=None)
+    assert "unbounded" in column("95 % interval", row)
+    few = replace(row, cells=row.cells[:3], errors=row.errors[:3])
+    assert "too few scenes" in column("95 % interval", few) and "unbounded" not in column("95 % interval", few)
+
+
 @pytest.mark.parametrize(
     ("value", "shown"), [(1.7, "1.700"), (0.25, "0.2500"), (1234.0, "1234"), (12.3456, "12.35"), (1e-5, "1.000e-05")]
 )

@@ -117,6 +117,17 @@ def test_a_trained_head_has_a_line_and_no_verdict_of_its_own() -> None:
     assert table.verdict(lines["encoder"]) == run.verdicts[0].verdict and table.verdict(lines["head"]) == ""
 
 
+def test_methods_and_caption_say_what_was_done_in_this_run() -> None:
+    made = evidence()
+    few = replace(made, data=replace(made.data, train=replace(made.data.train, scenes=3)))
+    assert "5-fold" in methods(made) and "3-fold" in methods(few) and "banded" not in methods(made)
+    caption = paper_table(made, "depth").caption
+    assert "24 test scenes of rooms" in caption and "Pixels: mean colour" in caption and "Banded" not in caption
+    banded = [replace(row, layer="banded") if row.layer == "all" else row for row in made.rows]
+    made = replace(made, rows=tuple(banded))
+    assert "a penalty for each" in methods(made) and "Banded: all layers" in paper_table(made, "depth").caption
+
+
 def test_methods_name_every_baseline_and_read_as_sentences() -> None:
     run = evidence(everything=True)
     text = methods(run)

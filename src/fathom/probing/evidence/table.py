@@ -11,6 +11,7 @@ from rich.table import Table
 from fathom.encoders.spec import short_names
 from fathom.probing.evidence.records import Row
 from fathom.progress import significant
+from fathom.statistics import LEAST_SCENES
 
 if TYPE_CHECKING:
     from fathom.probing.evidence.evidence import Evidence
@@ -108,7 +109,8 @@ def _cells(
         return None if None in values else math.fsum(values) / seeds
 
     mse = [item.test_mse for item in group]
-    interval = " – ".join(map(significant, row.interval)) if row.interval else "too few scenes"
+    few = sum(cells > 0 for cells in row.cells) < LEAST_SCENES
+    interval = " – ".join(map(significant, row.interval)) if row.interval else "too few scenes" if few else "unbounded"
     if seeds > 1:
         interval = f"{seeds} seeds: {significant(min(mse))} – {significant(max(mse))}"
     chosen = list(dict.fromkeys(item.layer for item in group))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fathom.files.atomic import write_text
+from fathom.probing.linear.banded import BANDED
 
 if TYPE_CHECKING:
     from fathom.probing.evidence.evidence import Evidence
@@ -26,6 +27,7 @@ def _fit(evidence: Evidence) -> str:
     settings, train, test = evidence.settings, evidence.data.train, evidence.data.test
     features = _listed(evidence.features)
     baselines = sorted({row.encoder for row in evidence.rows if row.role == "baseline"})
+    banded = any(row.layer == BANDED for row in evidence.rows)
     controls = {item.seed for item in evidence.encoders if item.role == "random"}
     words = [
         f"We fitted linear probes (ridge regression, solved in closed form) from the feature maps of frozen encoders to {features} "
@@ -33,7 +35,9 @@ def _fit(evidence: Evidence) -> str:
         "other scenes.",
         f"Images were resized to {evidence.size[0]}×{evidence.size[1]} pixels; features and targets were brought to a grid of "
         f"{evidence.grid[0]}×{evidence.grid[1]} cells, targets by averaging over valid pixels.",
-        f"The penalty and the layer were chosen by {settings.folds}-fold cross-validation over training scenes.",
+        f"The penalty and the layer were chosen by {min(settings.folds, train.scenes)}-fold cross-validation over training scenes"
+        + ("; 'banded' is all layers with a penalty for each." if banded else "."),
+        "Predictions were clipped to the range of the training targets.",
         f"Every encoder was compared with the baselines {_listed(baselines)}" if baselines else "No baseline took part",
     ]
     if controls:
@@ -56,7 +60,8 @@ def _measure(evidence: Evidence) -> str:
         )
     if evidence.verdicts:
         words.append(
-            "A verdict is implicit where the encoder beats every baseline and its own architecture without what it learned, absent "
+            "A verdict is implicit where the encoder beats every baseline and its own architecture without what it learned, and gains "
+            "more on the feature than on a control task (each frame with the target of another scene), absent "
             f"where a gain of {100 * evidence.verdicts[0].margin:g} % or more over a baseline is ruled out, and inconclusive otherwise; p-values are corrected by Holm's method over the verdicts of "
             "the run."
         )

@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fathom.report.plotly import decimal_places
@@ -17,6 +18,15 @@ if TYPE_CHECKING:
 
 ORDER = ("baseline", "permuted", "random", "encoder", "head", "upper_bound")
 """Groups of lines, from top to bottom."""
+
+MEANINGS = {
+    "pixels": "Pixels: mean colour of the cell.",
+    "patch": "Patch: mean colours of the cells around it.",
+    "mean-map": "Mean-map: mean of the training frames at each cell.",
+    "permuted": "Permuted: the trained weights, shuffled in each tensor.",
+    "banded": "Banded: all layers, a penalty for each.",
+}
+"""What the caption says of a name in the table, where it stands there."""
 
 MARKS = {"implicit": r"$\bullet$", "absent": r"$\circ$", "inconclusive": "?"}
 """How a verdict is drawn in LaTeX; any other is spelt out."""
@@ -113,7 +123,7 @@ def _caption(evidence: Evidence, feature: str, lines: Sequence[Predictor], colum
     unit = f", {rows_unit}²" if (rows_unit := lines[0].rows[0].unit) else ""
     words = [
         f"Linear probes for {feature}: mean squared error (MSE{unit}) on a grid of {evidence.grid[0]}×{evidence.grid[1]} cells, "
-        f"input {evidence.size[0]}×{evidence.size[1]} pixels, over {test.frames} frames of {len(evidence.test_scenes)} test scenes "
+        f"input {evidence.size[0]}×{evidence.size[1]} pixels, over {test.frames} frames of {len(evidence.test_scenes)} test scenes of {Path(test.location).name} "
         f"that no probe was fitted on ({train.frames} frames of {train.scenes} scenes to fit on).",
         "Layer and penalty are chosen by cross-validation over training scenes.",
         f"Intervals are 95 % over test scenes: the {evidence.interval_method}.",
@@ -121,10 +131,15 @@ def _caption(evidence: Evidence, feature: str, lines: Sequence[Predictor], colum
     if any(len(line.rows) > 1 for line in lines):
         seeds = max(len(line.rows) for line in lines)
         words.append(f"Random: mean of {seeds} sets of random weights, with their range in place of the interval.")
+    named = {name for line in lines for name in (line.role, line.name, *line.layer.split("/"))}
+    words += [meaning for name, meaning in MEANINGS.items() if name in named]
     if any(column.key == "abs_rel" for column in columns):
         words.append(f"AbsRel and δ1 are at full resolution, protocol {evidence.protocol.name}.")
     if any(item.feature == feature for item in evidence.verdicts):
-        words.append("The verdict says whether the encoder holds the feature implicitly.")
+        words.append(
+            "Verdict: implicit where the encoder beats every baseline and its untrained copies, absent where a gain of "
+            f"{100 * evidence.verdicts[0].margin:g} % over a baseline is ruled out."
+        )
     if sum(line.role == "encoder" for line in lines) > 1:
         words.append("The best encoder of each column is bold.")
     return " ".join(words)

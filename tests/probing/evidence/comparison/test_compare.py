@@ -206,12 +206,13 @@ def test_seeds_of_a_control_stand_together_and_widen_the_interval() -> None:
 
 
 def test_a_name_that_two_encoders_share_is_refused_as_reference() -> None:
-    made, other = run(), "module:others/small.py:net"
+    made, other = run(), "module:others/small.py:net?width=8"
     twin = [replace(r, encoder=other) for r in made.rows if r.encoder == NET and r.role == "encoder"]
     made = replace(made, rows=(*made.rows, *twin))
-    with pytest.raises(UsageError, match=f"'net' means .*{other}; give one of them whole"):
+    with pytest.raises(UsageError, match=r"'net' means .*others/small.py:net.*; give one of them whole"):
         compare([made], ["a"], against="net")
     assert compare([made], ["a"], against=other).references["depth"].encoder == other
+    assert compare([made], ["a"], against="others/small.py/net?width=8").references["depth"].encoder == other
 
 
 def test_the_reference_can_be_named_and_is_never_chosen_by_test_loss() -> None:

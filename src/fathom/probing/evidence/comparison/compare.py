@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fathom.encoders.spec import short_name
+from fathom.encoders.spec import short_name, short_names
 from fathom.errors import UsageError, nearest
 from fathom.probing.evidence.comparison.differences import differences, why_different
 from fathom.probing.evidence.comparison.pairs import TESTED, Measurement, Pair, measurements_of, pair_of
@@ -126,6 +126,8 @@ def _reference(measurements: Sequence[Measurement], against: str | None) -> Meas
     if against is not None:
         found = [item for item in measurements if item.encoder == against]
         found = found or [item for item in measurements if short_name(item.encoder) == against]
+        labels = short_names([item.encoder for item in measurements], 32)  # as tables print them
+        found = found or [item for item in measurements if labels[item.encoder] == against]
         alike = list(dict.fromkeys(item.encoder for item in found))
         if len(alike) > 1:
             raise UsageError(f"'{against}' means {' and '.join(alike)}; give one of them whole.")

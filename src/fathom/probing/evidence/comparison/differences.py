@@ -86,5 +86,17 @@ def why_different(first: Evidence, second: Evidence) -> list[str]:
     return found
 
 
+def losses_agree(first: Evidence, second: Evidence) -> str:
+    """In words, how far the test losses of the rows that both runs have agree."""
+    before = {(row.encoder, row.layer, row.feature, row.seed): row.test_mse for row in first.rows}
+    pairs = [
+        (before[key], row.test_mse)
+        for row in second.rows
+        if (key := (row.encoder, row.layer, row.feature, row.seed)) in before
+    ]
+    worst = max((abs(one - other) / max(abs(one), 1e-300) for one, other in pairs), default=0.0)
+    return f"{len(pairs)} losses are " + ("the same" if worst == 0 else f"within {worst:.1g} of it")
+
+
 def _brief(value: object, most: int = 40) -> str:
     return shorten_middle(str(value), most)

@@ -62,7 +62,9 @@ def _obstacle(found: VerdictRecord) -> str:
     if (found.p_selectivity or 0.0) > weakest.p_above:
         return f"it may do as well on targets of other rooms (selectivity {found.selectivity.estimate or 0.0:.3f})"
     if weakest.estimate is None or weakest.estimate <= 0:
-        return f"{weakest.baseline} does as well or better on these {scenes(found.scenes)}"
+        if weakest.baseline != found.baseline:
+            return f"{weakest.baseline} does as well or better on these {scenes(found.scenes)}"
+        return f"these {scenes(found.scenes)} do not rule out that it removes {100 * found.margin:g} % of that loss"
     if not found.seeds_limit:
         return f"the gain over {weakest.baseline} could be chance with {scenes(found.scenes)}"
     if found.seeds_needed is None:
