@@ -150,10 +150,10 @@ def no_pairs(root: Path, patterns: Mapping[str, str] | None = None, skipped: Seq
 
 
 def looks_like_pairs(root: Path) -> bool:
-    """Whether a folder has a table of pairs, or a name at most four levels down that says depth map or target."""
+    """Whether a folder has a table of pairs, or a name at most three levels down that says depth map or target."""
     if not root.is_dir():
         return False
-    levels = ("*/" * level + "*" for level in range(4))
+    levels = ("*/" * level + "*" for level in range(3))
     return (root / "index.csv").is_file() or any(
         names_truth(path.stem) or "depth" in path.name.lower() for pattern in levels for path in root.glob(pattern)
     )
