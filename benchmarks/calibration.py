@@ -376,6 +376,34 @@ def _table(records: Sequence[dict[str, Any]], title: str, false: str | None, key
     return lines
 
 
+def slack(rate: float, worlds: int) -> float:
+    """2.6 standard errors of a count of so many worlds."""
+    return 2.6 * float((rate * (1 - rate) / worlds) ** 0.5)
+
+
+def broken_goals(records: Sequence[dict[str, Any]]) -> list[str]:
+    """Each goal that a setting misses by more than `slack`, in a sentence; settings outside what is promised have none."""
+    broken = []
+    for item in records:
+        if OUTSIDE in item["world"] or "no clip" in item["world"]:
+            continue
+        worlds, goals = item["worlds"], []
+        if item["false"] == "implicit":
+            goals.append(("implicit", 0.05, -1))
+        elif item["false"] == "absent":
+            goals.append(("absent alone", 0.05, -1))
+        elif item["world"] == "removes 20 %" and item["scenes"] >= 50:
+            goals.append(("implicit", 0.95, 1))
+        least = 0.93 if item["scenes"] >= 20 else 0.92
+        goals += [(name, least, 1) for name in ("coverage loss", "coverage gain") if item.get(name) is not None]
+        for name, goal, sign in goals:
+            if sign * (item[name] - goal) < -slack(goal, worlds):
+                broken.append(
+                    f"{item['world']}, {item['scenes']} scenes: {name} is {item[name]:.3f}, the goal is {goal}"
+                )
+    return broken
+
+
 BEGIN, END = "<!-- tables of calibration.json -->", "<!-- end of tables -->"
 
 
@@ -465,6 +493,8 @@ def main() -> None:
     if (options.out / "method.md").exists():
         write_tables(options.out / "method.md", ordered)
     print(tables(ordered))
+    if broken := broken_goals(ordered):
+        raise SystemExit("\n".join(["Goals that are missed:", *broken]))
 
 
 Records = dict[tuple[str, int], dict[str, Any]]
