@@ -22,9 +22,9 @@ Either alone falls short somewhere: Student's where scene losses are skewed (its
 they are symmetric with heavy tails or few (its quantiles are those of ten values). Both fall short with few scenes, among which the
 rare hard ones are often missing, so that nothing in the sample shows the tail. There the tails are narrowed,
 
-    τ = (1 − level)/2 · κ(S),   p-values divided by κ(S),   κ(S) = S²/(S² + 15²) · min(1, S²/15²), below 10 as at 10
+    τ = (1 − level)/2 · κ(S),   p-values divided by κ(S),   κ(S) = S²/(S² + 15²) · min(1, S²/15²), at least 0.1
 
-so that the test and the interval stay one. The form and the 15 are empirical: docs/method.md has the coverage that was measured.
+so that the test and the interval stay one. The form, the 15 and the 0.1 are empirical: docs/method.md has the coverage that was measured.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ FEW_SCENES = 15.0
 missing. Chosen in simulated worlds whose encoder is worse in the hardest fifth of the scenes, so that at 10 and 12 scenes false verdicts
 and coverage keep their goals with a margin (benchmarks/calibration.py, seeds 0, 2001 and 2002; docs/method.md reports another seed)."""
 
-LEAST_MEASURED = 10
-"""Scenes below which tails are not narrowed further: nothing was measured there, and so far out two or three scenes decide."""
+LEAST_SHARE = 0.1
+"""Tails are narrowed to no less: further out, resamples of 5 scenes that hold one or two of them decide, and intervals have no end."""
 
 
 @dataclass(frozen=True)
@@ -157,8 +157,7 @@ METHOD = "wider of Student's (jackknife over scenes) and bootstrap-t over scenes
 
 def tail_share(scenes: int) -> float:
     """κ(S): the share of its nominal tail at which an interval or a test over so many scenes is made."""
-    ratio = (max(scenes, LEAST_MEASURED) / FEW_SCENES) ** 2
-    return ratio / (ratio + 1) * min(1.0, ratio)
+    return max(LEAST_SHARE, scenes**2 / (scenes**2 + FEW_SCENES**2) * min(1.0, scenes**2 / FEW_SCENES**2))
 
 
 def freedom(b: Array) -> Array:
