@@ -468,6 +468,8 @@ class Workshop:
         ended = self.run(name, out, more=self._more(name, out))
         if ended.code in (1, 2) and kind.startswith("data") and "error: " in ended.said:
             return []  # what was begun with other data refuses these, in a sentence
+        if "Invalid thread pool" in ended.said:
+            return self._again(name, kind, out, whole, read)  # as in `_complaints`
         if ended.code:
             return [(LOST, f"the same command fails afterwards ({ended.code}): {ended.said[-900:]}")]
         found = pieces(out)

@@ -322,3 +322,17 @@ def test_an_interruption_before_the_command_has_begun_is_one_too(monkeypatch: py
     with pytest.raises(SystemExit) as ended:
         run(["data", "check", "rooms"])
     assert ended.value.code == 130
+
+
+def test_a_loader_that_is_interrupted_while_it_is_made_prints_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
+
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    assert main(["data", "check", "nowhere", "-q"]) == 1
+    capsys.readouterr()
+    half = _MultiProcessingDataLoaderIter.__new__(_MultiProcessingDataLoaderIter)
+    half._shutdown, half._num_workers, half._persistent_workers = False, 1, False
+    del half
+    assert not capsys.readouterr().err

@@ -55,3 +55,10 @@ def test_perfect_order_has_no_sparsification_error_and_a_constant_has_that_of_no
     shuffled = np.mean([sparsification_error(errors, np.random.default_rng(i).random(1000)) for i in range(20)])
     assert constant == pytest.approx(shuffled, rel=0.05)
     assert sparsification_error(errors, -errors) > constant
+
+
+def test_no_error_at_all_is_perfect_order_and_a_mean_error_of_one_is_nothing_special() -> None:
+    assert sparsification_error(np.zeros(6), np.arange(6.0)) == 0
+    errors = np.array([0.0, 0.0, 1.0, 1.0, 2.0, 2.0])
+    assert sparsification_error(errors, errors) == pytest.approx(0)
+    assert sparsification_error(errors, -errors) == pytest.approx(sparsification_error(2 * errors, -errors)) != 0

@@ -57,3 +57,18 @@ def test_the_verdict_on_a_layer_is_that_of_the_encoder_with_this_layer_alone(dat
         assert item.encoder_mse == pytest.approx(expected.encoder_mse, rel=1e-5)
         assert item.p_implicit_alone == pytest.approx(expected.p_implicit_alone, rel=1e-3, abs=1e-6)
         assert [gain.baseline for gain in item.gains] == [gain.baseline for gain in expected.gains]
+
+
+def test_a_run_that_is_interrupted_while_it_writes_has_no_evidence_yet(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("fathom.report.probe.draw.draw_predictions", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(data, net("0"), out=tmp_path / "run")
+    assert not (tmp_path / "run" / "evidence.json").exists()
+    run(data, net("0"), out=tmp_path / "run")
+    assert (tmp_path / "run" / "evidence.json").exists() and (tmp_path / "run" / "pictures.npz").exists()

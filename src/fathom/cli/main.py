@@ -92,8 +92,10 @@ def _excepthook(kind: type[BaseException], error: BaseException, trace: Tracebac
 
 
 def _unraisablehook(found: sys.UnraisableHookArgs) -> None:
-    """Python's own, but for a killed reading process, of which PyTorch may say so while an object is removed."""
-    if not _of_killed_worker(found.exc_value):
+    """Python's own, but for a killed reading process, of which PyTorch may say so while an object is removed, and for a loader that a
+    signal interrupted while it was made."""
+    name = getattr(found.object, "__qualname__", "")
+    if not _of_killed_worker(found.exc_value) and name != "_MultiProcessingDataLoaderIter.__del__":
         sys.__unraisablehook__(found)
 
 

@@ -39,14 +39,18 @@ def run_folder(out: Path, overwrite: bool) -> Iterator[None]:
 
 
 def save_run(evidence: Evidence, out: Path, train: Dataset, test: Dataset) -> list[Path]:
-    """Write evidence, probes, split and pages of a run; returns the files to name."""
+    """Write pages, split, probes and evidence of a run; returns the files to name.
+
+    The evidence comes last: where it stands the folder is complete, and an interrupted run has none.
+    """
     if processes.number() > 0:
         return []
-    written = [evidence.save(out)]
+    written: list[Path] = []
     if test.source is train.source:
         save_split(out / "split.json", {"train": train, "test": test}, evidence.settings.seed)
     for name in PAGES:
         module, _, function = name.partition(":")
         written += getattr(importlib.import_module(module), function)(evidence, out)
+    written.insert(0, evidence.save(out))
     remove_checkpoints(out)
     return written
