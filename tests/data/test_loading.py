@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -45,3 +47,20 @@ def test_pytorchs_own_loader_takes_a_dataset_with_our_collation() -> None:
     (batch,) = DataLoader(rooms, batch_size=3, collate_fn=fathom.collate(size=(24, 32)), num_workers=1)
     assert batch.image.shape == (3, 3, 24, 32) and batch.depth.shape == batch.valid.shape == (3, 1, 24, 32)
     assert batch.ids == rooms.ids and bool(batch.camera.isfinite().all())
+
+
+def test_an_interruption_waits_until_reading_processes_have_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = []
+
+    def interrupted(_: object) -> Iterator[object]:
+        signal.raise_signal(signal.SIGINT)  # Python loses what is raised while it forks
+        started.append(True)
+        return iter(())
+
+    data = load(f"{pairs(tmp_path, 1, 2)}?depth-scale=1000")
+    monkeypatch.setattr("torch.utils.data.DataLoader.__iter__", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        list(batches(data, None, batch_size=1, workers=1))
+    assert started

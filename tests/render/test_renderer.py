@@ -15,7 +15,6 @@ from fathom.render.layout import CLASSES, Camera, Room, Solid, furnish
 from fathom.render.renderer import (
     UNLABELLED,
     View,
-    _signals_later,
     denoise,
     geometry,
     load_mitsuba,
@@ -25,6 +24,7 @@ from fathom.render.renderer import (
 )
 from fathom.render.renderer import build_scene as build
 from fathom.render.rooms import VARIANTS, palette_of
+from fathom.signals import signals_later
 
 SIZE = (24, 32)
 SEED = 2028
@@ -224,7 +224,7 @@ def test_a_signal_during_the_import_of_the_renderer_waits_for_its_end() -> None:
     ended = []
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background ignores it
     try:
-        with pytest.raises(KeyboardInterrupt), _signals_later():
+        with pytest.raises(KeyboardInterrupt), signals_later():
             signal.raise_signal(signal.SIGINT)
             ended.append(True)
         assert ended and signal.getsignal(signal.SIGINT) is signal.default_int_handler

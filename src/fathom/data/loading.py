@@ -16,6 +16,7 @@ from fathom.data.transforms import fit
 from fathom.errors import DataError
 from fathom.progress import track
 from fathom.sample import Batch, Grid, Sample
+from fathom.signals import signals_later
 
 READERS = 2
 """Threads that decode when no worker process is asked for: JPEG and PNG decoding let go of the interpreter's lock."""
@@ -150,7 +151,9 @@ def _stream(reader: _Reader, workers: int, ahead: int) -> Iterator[Pair | DataEr
             collate_fn=_only,
             prefetch_factor=max(2, ahead // workers),
         )
-        yield from loader
+        with signals_later():
+            items = iter(loader)
+        yield from items
         return
     pending: deque[Future[Pair | DataError]] = deque()
     with ThreadPoolExecutor(READERS) as pool:

@@ -8,10 +8,6 @@ times the cosine between the ray and the optical axis.
 from __future__ import annotations
 
 import math
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +18,7 @@ from fathom.errors import MissingExtraError
 from fathom.render.layout import CLASSES, Camera, Room, Solid
 from fathom.render.materials import Palette
 from fathom.sample import Grid, Intrinsics
+from fathom.signals import signals_later
 
 UNLABELLED = 255
 
@@ -48,7 +45,7 @@ class View:
 
 def load_mitsuba() -> Any:
     """The ``mitsuba`` module in its scalar variant, or `MissingExtraError`."""
-    with _signals_later():  # its compiled part aborts the process where a signal interrupts the import
+    with signals_later():  # its compiled part aborts the process where a signal interrupts the import
         try:
             import mitsuba
         except ImportError:
@@ -56,25 +53,6 @@ def load_mitsuba() -> Any:
         if mitsuba.variant() != "scalar_rgb":
             mitsuba.set_variant("scalar_rgb")
     return mitsuba
-
-
-@contextmanager
-def _signals_later() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM wait until the block has ended."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    arrived: list[int] = []
-    before = {
-        number: signal.signal(number, lambda n, _: arrived.append(n)) for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        if arrived:
-            signal.raise_signal(arrived[0])
 
 
 def intrinsics_of(camera: Camera, size: Grid) -> Intrinsics:

@@ -19,6 +19,7 @@ from torch.utils.data import Dataset as TorchDataset
 from fathom.data.dataset import Dataset
 from fathom.progress import track
 from fathom.sample import Batch, Grid, Sample
+from fathom.signals import signals_later
 from fathom.training.frames.order import Draw, Order, generator
 
 Augment = Callable[[Sample, torch.Generator], Sample]
@@ -92,7 +93,8 @@ class Frames(TorchDataset[Sample]):
         chosen = list(range(len(self))) if positions is None else list(positions)
         if self.kept is not None or workers == 0:
             return (self[position] for position in chosen)
-        return iter(DataLoader(self, None, sampler=chosen, num_workers=workers, collate_fn=_as_is))
+        with signals_later():
+            return iter(DataLoader(self, None, sampler=chosen, num_workers=workers, collate_fn=_as_is))
 
 
 def _as_is(sample: Any) -> Any:
@@ -163,7 +165,8 @@ def _from_workers(
     count = len(portion.parts([(0, 0)] * portion.batch))
     parts = (part for step in plan for part in step)
     loader = DataLoader(drawn, batch_sampler=parts, num_workers=workers, collate_fn=Batch.of, prefetch_factor=2)
-    arrived = iter(loader)
+    with signals_later():
+        arrived = iter(loader)
     while True:
         step = [_pinned(batch, pin) for _, batch in zip(range(count), arrived, strict=False)]
         if not step:
