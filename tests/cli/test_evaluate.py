@@ -114,7 +114,10 @@ def test_a_saved_split_says_which_frames_are_measured(
     assert fathom(model, spec(data), "--split", split, "--pictures", "0", "--out", out) == 0
     table = json.loads((out / "evaluation.json").read_text())["tables"][0]
     assert table["scenes"] == parts["test"]["scenes"] and table["data"]["fingerprint"] == parts["test"]["fingerprint"]
-    assert f"made of {len(parts['train']['ids'])} frames of {len(parts['train']['scenes'])} scenes" in table["baseline"]
+    assert (
+        f"made of {len(parts['train']['ids'])} frames of {len(parts['train']['scenes'])} other scenes"
+        in table["baseline"]
+    )
     seen = int("room0" in parts["test"]["scenes"])
     assert table["results"][0]["seen_scenes"] == seen
     assert ("too good for new scenes" in table["notes"][0]) == bool(seen)

@@ -10,6 +10,7 @@ import pytest
 from tests.commands import Lines
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_odd_command_lines_are_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     lines = Lines(tmp_path)
