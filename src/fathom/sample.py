@@ -113,7 +113,7 @@ def camera_row(camera: Intrinsics | None) -> Float[Tensor, " 4"]:
     """fx, fy, cx and cy, or four NaN."""
     if camera is None:
         return torch.full((4,), torch.nan)
-    return torch.tensor([camera.fx, camera.fy, camera.cx, camera.cy])
+    return torch.tensor([camera.fx, camera.fy, camera.cx, camera.cy], dtype=torch.float32)
 
 
 @dataclass(frozen=True, slots=True)
