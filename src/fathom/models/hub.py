@@ -142,6 +142,7 @@ def card(trained: Trained) -> str:
         "",
         "```python",
         "from fathom.models.hub import from_pretrained",
+        "",
         'trained = from_pretrained("this folder or repository")',
         "prediction = trained.model(images)  # (B, 3, H, W) in [0, 1]",
         "```",
