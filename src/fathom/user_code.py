@@ -77,7 +77,11 @@ def load_code(where: str) -> Any:
             raise UsageError(f"Module '{where}' cannot be imported ({error}); is it installed?") from error
     path = expand(where).resolve()
     if not path.is_file():
-        raise DataError(where, "does not exist", "name the Python file that holds the function")
+        raise DataError(
+            where,
+            "does not exist",
+            "name the Python file that holds the function, where it lies now (module:FILE.py:FUNCTION)",
+        )
     tag = hashlib.sha256(str(path).encode("utf-8", "surrogateescape")).hexdigest()[:8]
     unit = importlib.util.spec_from_file_location(f"fathom_user_{path.stem}_{tag}", path)
     if unit is None or unit.loader is None:

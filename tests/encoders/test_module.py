@@ -270,3 +270,18 @@ def test_provenance_notices_edited_weights_and_edited_code(net: Callable[[str], 
     (tmp_path / "net.py").write_text(FACTORY + "# edited")
     edited = open_encoder(net("bare"), seed=1).provenance()
     assert edited.code != first.code and edited.weights == first.weights
+
+
+def test_a_module_without_normalisation_is_told_which_it_gets(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n\n\ndef make():\n    return nn.Sequential(nn.Conv2d(3, 4, 4, 4))\n"
+    )
+    open_encoder(f"module:{tmp_path / 'net.py'}:make", size=(32, 48))
+    as_encoder(pyramid())
+    first, second = capsys.readouterr().err.splitlines()
+    assert all("ImageNet's mean and standard deviation are used" in line for line in (first, second))
+    open_encoder(f"module:{tmp_path / 'net.py'}:make?mean=0,0,0&std=1,1,1", size=(32, 48))
+    Encoder.from_module(pyramid(), preprocess=nn.Identity())
+    assert capsys.readouterr().err == ""

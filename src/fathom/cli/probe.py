@@ -229,7 +229,7 @@ def probe(
     if self_check:
         _self_check(encoders, features, train, held_out, settings, out)
         return
-    note(f"{train.source.location} is {train.source.kind}; probing {', '.join(features)} with "
+    note(f"{train.source.location}, read as {train.source.kind}: probing {', '.join(features)} with "
          f"{count(len(encoders), 'encoder')} and {count(len(settings.baselines), 'baseline')}.")  # fmt: skip
     with processes.joined(), run_folder(out, overwrite):
         run = plan(encoders, features, train, held_out, upper_bound, settings)

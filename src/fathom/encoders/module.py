@@ -24,11 +24,14 @@ from fathom.encoders.base import Control, Encoder, Provenance, Training, digest_
 from fathom.encoders.spec import Spec
 from fathom.encoders.weights import permute_weights, reinitialise
 from fathom.errors import FathomError, UsageError, nearest
+from fathom.progress import note
 from fathom.sample import Grid
 from fathom.user_code import code_digest, find_function, typed_options
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+NO_NORMALISATION = "says nothing of its normalisation; ImageNet's mean and standard deviation are used"
 
 Preprocess = Callable[[Float[Tensor, "B 3 H W"]], Tensor]
 
@@ -252,6 +255,8 @@ def encoder_of(
     if not isinstance(net, nn.Module):
         raise UsageError(f"An encoder is made of a torch.nn.Module, not of {type(net).__name__}.")
     called = name or type(net).__name__
+    if preprocess is None and getattr(net, "preprocess", None) is None:
+        note(f"{called} {NO_NORMALISATION} (else give preprocess=).")
     try:
         frozen, preprocess = copy.deepcopy((net, preprocess or getattr(net, "preprocess", None)))
     except (RuntimeError, TypeError, AttributeError, NotImplementedError, ValueError) as error:
@@ -274,6 +279,8 @@ def _class_digest(net: nn.Module) -> str | None:
 def open_module(spec: Spec, size: Grid, seed: int) -> ModuleEncoder:
     """``module:package.module:factory`` or ``module:file.py:factory``."""
     module, preprocess, code = build(spec, int(spec.options.get("seed", seed)))
+    if preprocess is None:
+        note(f"{spec.text} {NO_NORMALISATION} (else give ?mean=r,g,b&std=r,g,b, or a preprocess).")
     origin = Provenance(spec=spec.text, code=code)
     return ModuleEncoder(spec.text, module, spec.layers, preprocess, size, origin=origin)
 

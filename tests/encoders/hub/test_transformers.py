@@ -358,7 +358,9 @@ def test_normalisation_is_the_models_own_else_imagenets_else_as_given(
     assert "normalisation" not in capsys.readouterr().err
     (path / "processor_config.json").unlink()
     assert normal(f"hf:{path}") == [2.2489, 2.4286, 2.64]
-    assert "says nothing of its normalisation; ImageNet's is used" in capsys.readouterr().err
+    assert (
+        "says nothing of its normalisation; ImageNet's mean and standard deviation are used" in capsys.readouterr().err
+    )
 
 
 def test_a_model_that_takes_bgr_unnormalised_gets_it(copied: Callable[[str], Path]) -> None:

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from fathom.encoders.hub.repository import PROCESSORS, read_object
-from fathom.encoders.module import IMAGENET_MEAN, IMAGENET_STD, Normalise
+from fathom.encoders.module import IMAGENET_MEAN, IMAGENET_STD, NO_NORMALISATION, Normalise
 from fathom.encoders.spec import Spec
 from fathom.errors import DataError, UsageError
 
@@ -73,7 +73,7 @@ def normalisation(spec: Spec, folder: Path) -> nn.Module:
 
     own = given(spec) or Processor.read(folder)
     if own is None:
-        note(f"{spec.text} says nothing of its normalisation; ImageNet's is used (else give ?mean=r,g,b&std=r,g,b).")
+        note(f"{spec.text} {NO_NORMALISATION} (else give ?mean=r,g,b&std=r,g,b).")
     return own or Normalise()
 
 

@@ -241,8 +241,8 @@ def test_what_runs_differ_in_is_said() -> None:
     )
     assert compare([run(), other], ["a", "b"]).notes == (
         "Run 2 has other training frames (48 of data/rooms and 48 of data/rooms).",
-        "Run 2 has other settings: size (24, 32) and (48, 64).",
-        "Run 2 has other settings: penalties (0.1, 1.0) and (0.5,).",
+        "Run 2 has other settings: size 48x64 instead of 24x32.",
+        "Run 2 has other settings: penalties 0.5 instead of 0.1, 1.0.",
         f"Run 2 has other weights of {NET}.",
         "Run 2 has another version of torch (2 and 3).",
     )

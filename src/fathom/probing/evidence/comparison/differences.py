@@ -67,7 +67,7 @@ def why_different(first: Evidence, second: Evidence) -> list[str]:
         one, other = getattr(first.settings, item.name), getattr(second.settings, item.name)
         if one != other and item.name not in SPEED_ONLY:
             words = item.name.replace("_", " ")
-            found.append(f"other settings: {words} {_brief(one)} and {_brief(other)}.")
+            found.append(f"other settings: {words} {_brief(other)} instead of {_brief(one)}.")
     before = {item.encoder: item for item in first.encoders if item.role == "encoder"}
     for encoder in second.encoders:
         earlier = before.get(encoder.encoder)
@@ -99,4 +99,10 @@ def losses_agree(first: Evidence, second: Evidence) -> str:
 
 
 def _brief(value: object, most: int = 40) -> str:
+    if isinstance(value, tuple) and len(value) > 3 and all(isinstance(item, int | float) for item in value):
+        return f"{len(value)} values from {min(value):g} to {max(value):g}"
+    if isinstance(value, tuple) and len(value) == 2 and all(type(item) is int for item in value):
+        return f"{value[0]}x{value[1]}"
+    if isinstance(value, tuple):
+        value = ", ".join(map(str, value)) or "none"
     return shorten_middle(str(value), most)
