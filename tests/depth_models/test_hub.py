@@ -95,7 +95,7 @@ def test_a_lidar_prompt_is_used_and_its_holes_are_filled(tmp_path: Path) -> None
     expected = by_hand(folder, model, pixels, prompt_depth=[counts])
     maps = opened.predict(pixels[None], prompts=[prompt])
     assert opened.takes_prompt and maps.kind == "metric"
-    torch.testing.assert_close(maps.values[0], expected, atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(maps.values[0], expected, atol=1e-5, rtol=1e-5)
     with pytest.raises(UsageError, match="coarse depth map"):
         opened.predict(pixels[None])
     holes = prompt.clone()
@@ -170,7 +170,7 @@ def test_tipsv2_and_chmv2_without_torchvision(tmp_path: Path) -> None:
     expected = torch.nn.functional.interpolate(raw, (90, 120), mode="bilinear")[0, 0]
     maps = open_depth_model(f"hf:{folder}", device="cpu").predict(pixels[None])
     assert maps.kind == "metric" and expected.std() > 1e-3
-    torch.testing.assert_close(maps.values[0], expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(maps.values[0], expected, atol=1e-5, rtol=1e-5)
 
     folder, model = tiny.make("chmv2", tmp_path / "chm")
     with pytest.raises(
@@ -183,7 +183,7 @@ def test_tipsv2_and_chmv2_without_torchvision(tmp_path: Path) -> None:
         raw = model(pixel_values=padded[None]).predicted_depth[None]
     expected = torch.nn.functional.interpolate(raw, (90, 120), mode="bilinear", align_corners=True)[0, 0]
     maps = open_depth_model(f"hf:{folder}?kind=metric", device="cpu").predict(pixels[None])
-    torch.testing.assert_close(maps.values[0], expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(maps.values[0], expected, atol=1e-5, rtol=1e-5)
 
 
 def test_every_architecture_of_this_transformers_is_tested() -> None:
