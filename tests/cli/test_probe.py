@@ -207,3 +207,4 @@ def test_too_few_test_scenes_are_said_before_the_work(
     assert main(["probe", data, *QUICK[:-1], "-o", str(tmp_path / "out")]) == 0
     said = capsys.readouterr().err.splitlines()
     assert "Too few test scenes for a verdict: 3 scenes" in said[1] and "probing" in said[0]
+    assert "Few training scenes: 9 scenes" in said[2]

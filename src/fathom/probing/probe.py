@@ -246,6 +246,12 @@ def plan(
             "measured all the same."
         )
         note(notes[-1])
+    if len(train.scenes) < LEAST_SCENES:
+        notes.append(
+            f"Few training scenes: {count(len(train.scenes), 'scene')}, so {min(settings.folds, len(train.scenes))} folds choose the penalty; "
+            "other training scenes may give other losses, which the intervals do not include."
+        )
+        note(notes[-1])
     blocks = _blocks(participants, train, settings)
     groups = with_control_task(groups, train, settings)
     return Plan(settings, train, test, tuple(participants), groups, blocks, supervised, notes)

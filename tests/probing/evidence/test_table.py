@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 
 from fathom.probing.evidence.records import Row
+from fathom.probing.evidence.rows import clip_notes
 from fathom.probing.evidence.table import ladder_table
 from fathom.progress import significant
-from tests.report.material import NET, evidence
+from tests.report.material import NET, evidence, row
 
 
 def column(head: str, *extra: Row) -> list[str]:
@@ -27,10 +28,22 @@ def test_two_encoders_of_one_name_are_told_apart() -> None:
 
 
 def test_an_interval_without_ends_is_not_put_down_to_the_scenes() -> None:
-    row = replace(evidence(verdict=False).rows[0], encoder="odd", interval=None)
-    assert "unbounded" in column("95 % interval", row)
-    few = replace(row, cells=row.cells[:3], errors=row.errors[:3])
+    odd = replace(evidence(verdict=False).rows[0], encoder="odd", interval=None)
+    assert "unbounded" in column("95 % interval", odd)
+    few = replace(odd, cells=odd.cells[:3], errors=odd.errors[:3])
     assert "too few scenes" in column("95 % interval", few) and "unbounded" not in column("95 % interval", few)
+
+
+def test_clipped_predictions_of_a_feature_are_one_note() -> None:
+    pixels, encoder, copy = row("pixels", 1.6), row(NET, 0.9, role="encoder"), row("random", 1.2, role="random", seed=3)
+    rows = [
+        replace(item, clipped=share)
+        for item, share in ((pixels, 0.009), (encoder, 0.031), (copy, 0.02), (pixels, None))
+    ]
+    (note,) = clip_notes([*rows, replace(rows[1], feature="labels"), replace(rows[1], chosen=False)], {"labels"})
+    assert note.startswith("Predictions of depth outside") and note.endswith(
+        f": 3.1 % from {NET}, 2.0 % from random (seed 3)."
+    )
 
 
 @pytest.mark.parametrize(

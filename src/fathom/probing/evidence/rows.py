@@ -112,16 +112,18 @@ def _clipped(sums: SceneErrors, position: int, outputs: slice) -> float:
 
 
 def clip_notes(rows: Sequence[Row], classes: Collection[str]) -> list[str]:
-    """A note for each chosen probe that predicts outside the range of its training targets in more than `CLIPPED` of the cells.
+    """A note for each feature whose chosen probes predict outside the range of its training targets in more than `CLIPPED` of the cells.
 
     Shares of classes (`classes`: the features that are) lie in 0 to 1 and a linear map often leaves that: nothing is noted.
     """
+    shares: dict[str, list[str]] = {}
+    for row in rows:
+        if row.chosen and row.clipped is not None and row.clipped > CLIPPED and row.feature not in classes:
+            seed = f" (seed {row.seed})" if row.role == "random" else ""
+            shares.setdefault(row.feature, []).append(f"{100 * row.clipped:.1f} % from {row.encoder}{seed}")
     return [
-        f"{100 * row.clipped:.1f} % of the predictions of {row.feature} from {row.encoder}"
-        + (f" (seed {row.seed})" if row.role == "random" else "")
-        + " lie outside the range of the training targets and are clipped to it."
-        for row in rows
-        if row.chosen and row.clipped is not None and row.clipped > CLIPPED and row.feature not in classes
+        f"Predictions of {feature} outside the range of the training targets are clipped to it: {', '.join(named)}."
+        for feature, named in shares.items()
     ]
 
 
