@@ -12,6 +12,7 @@ import argparse
 from collections import Counter
 
 import torch
+from calibration_real import pair
 
 import fathom
 from fathom.probing.evidence.records import VerdictRecord
@@ -33,11 +34,6 @@ def agreement(verdicts: list[VerdictRecord]) -> str:
     return (
         f"{common} in {count} of {len(verdicts)} runs; in {same} of the {len(clear)} without a p-value near the level"
     )
-
-
-def pair(text: str) -> tuple[int, int]:
-    height, width = map(int, text.split("x"))
-    return height, width
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ from fathom.errors import FathomError, UsageError
 from fathom.models.saved import Trained
 from fathom.probing.evidence.evidence import Evidence
 from fathom.probing.evidence.verdict.cases import cases
-from fathom.probing.evidence.verdict.findings import LEVEL, weigh
+from fathom.probing.evidence.verdict.findings import LEVEL, weigh_all
 from fathom.probing.probe import probe
 from fathom.training.recipe import load_recipe
 from fathom.training.session import build_network
@@ -176,7 +176,7 @@ def test_share_of_the_gap_refers_to_the_upper_bound_if_it_beats_the_baseline(par
         for row in evidence.rows
     ]
     case = cases(rows, lambda row: None)[0]
-    share = weigh(case).gap_closed
+    share = weigh_all([case])[0].gap_closed
     best = evidence.verdicts[0].baseline_mse
     expected = (best - evidence.verdicts[0].encoder_mse) / (best - upper_bound.test_mse / 1e3)
     assert share is not None and share.estimate == pytest.approx(expected)

@@ -71,7 +71,7 @@ def evaluate(
     pictures: int = 3,
     command: str = "",
 ) -> Evaluation:
-    """Measure depth models on data, each beside the mean map and the constant.
+    """Measure depth models on data, each next to the mean map and the constant.
 
     Args:
         models: one or several: names, paths, what `fathom.train` returns, any `nn.Module`; see `open_depth_model`.
@@ -81,7 +81,7 @@ def evaluate(
         split: ``test``, ``val``, ``all``, a file of ``fathom data split``, or None; see `fathom.evaluation.held_out.choose_frames`.
         flip: average with the prediction for the mirrored image, mirrored back.
         align: a name of `fathom.metrics.alignment.ALIGNMENTS` for all; None aligns each model as its kind of depth requires.
-        metrics: groups of `fathom.metrics.groups.GROUPS` beside those of the protocol.
+        metrics: groups of `fathom.metrics.groups.GROUPS` besides those of the protocol.
         kind: of depth, for modules that do not declare it.
         size: (height, width) at which the models see an image; None is each model's own choice.
         batch_size: images predicted at once.

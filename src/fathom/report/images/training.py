@@ -40,7 +40,7 @@ def draw_examples(trained: Trained) -> Path | None:
 
 
 def draw_curves(run: Path) -> Path | None:
-    """Draw `curves.png`: the training loss, and the scores of the validations beside the mean map's, over the steps.
+    """Draw `curves.png`: the training loss, and the scores of the validations next to the mean map's, over the steps.
 
     Returns the picture's path, or None where the run has no line of `metrics.jsonl`.
     """

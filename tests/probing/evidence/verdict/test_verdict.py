@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from fathom.errors import FathomError
+from fathom.probing.evidence.records import VerdictRecord
 from fathom.probing.evidence.verdict.cases import PRIOR_SPREAD, PRIOR_WEIGHT, Baseline, Case, Control, moderated
 from fathom.probing.evidence.verdict.findings import (
     LEAST_SCENES,
@@ -17,11 +19,15 @@ from fathom.probing.evidence.verdict.findings import (
     reference_baseline,
     reference_weights,
     selectivity_ratio,
-    weigh,
     weigh_all,
 )
 from fathom.probing.evidence.verdict.verdict import decide, verdicts
 from fathom.statistics import scene_intervals
+
+
+def weigh(given: Case, **options: Any) -> VerdictRecord:
+    """The tests of one case, as the run makes them of all."""
+    return weigh_all([given], **options)[0]
 
 
 def case(

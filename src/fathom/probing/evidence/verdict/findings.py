@@ -57,11 +57,6 @@ def selectivity_ratio(errors: Array, against: Array, control: Array, control_aga
     return Ratio((shuffled - true) + scenes * influence[present], np.ones(scenes))
 
 
-def weigh(case: Case, *, margin: float = MARGIN, resamples: int = RESAMPLES) -> VerdictRecord:
-    """Every test of one case."""
-    return weigh_all([case], margin=margin, resamples=resamples)[0]
-
-
 def weigh_all(cases: Sequence[Case], *, margin: float = MARGIN, resamples: int = RESAMPLES) -> list[VerdictRecord]:
     """Every test of each case, with p-values as if it were alone and no verdict yet; what one gives does not depend on the others."""
     asked = [_quantities(case, margin) for case in cases]
